@@ -1,0 +1,20 @@
+//! Compiles `proto/` with protox, so that no `protoc` is needed.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let files: Vec<PathBuf> = ["auth", "billing", "broker", "quota", "usage"]
+        .iter()
+        .map(|name| root.join(format!("weir/{name}/v1/{name}.proto")))
+        .chain([root.join("weir/common/v1/error.proto"), root.join("weir/common/v1/amount.proto")])
+        .collect();
+    let descriptors = protox::compile(&files, [&root])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
