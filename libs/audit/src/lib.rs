@@ -1,0 +1,1 @@
+//! Compares what the services say about the same requests.
