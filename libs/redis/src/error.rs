@@ -1,0 +1,51 @@
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why a call failed. Where Redis may have executed a call (`Timeout`, and `Unavailable` when the connection broke in the
+/// middle), the caller can't know: calls must be idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no connection, it broke, or the server can't serve now (loading, read-only, out of memory, fail-over).
+    #[error("redis is unavailable")]
+    Unavailable,
+    /// No answer before the deadline.
+    #[error("redis did not answer in time")]
+    Timeout,
+    /// The server refused a command, or the script returned or raised an error.
+    #[error("redis refused the command: {0}")]
+    Script(String),
+    /// The answer has not the expected type, or the client is misconfigured.
+    #[error("redis client: {0}")]
+    Internal(String),
+}
+
+/// Codes by which a server says "not me, not now", beyond those that the driver knows by kind.
+const NOT_NOW: &[&str] = &["OOM", "MISCONF", "BUSY", "NOREPLICAS", "NOAUTH", "WRONGPASS", "UNBLOCKED", "CLUSTERDOWN"];
+
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        match error.kind() {
+            ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => Self::Unavailable,
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly,
+            ) => Self::Unavailable,
+            ErrorKind::Extension if error.code().is_some_and(|code| NOT_NOW.contains(&code)) => Self::Unavailable,
+            ErrorKind::Server(_) | ErrorKind::Extension => Self::Script(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<redis::ParsingError> for Error {
+    fn from(error: redis::ParsingError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
