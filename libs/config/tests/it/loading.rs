@@ -120,8 +120,8 @@ fn all_problems_are_reported_at_once_and_say_who_made_them() {
         [
             "database.max_connections",
             "databse",
-            "quota.leese",
             "quota.lease",
+            "quota.leese",
             "quota.listen",
             "quota.region",
             "quota.strict"
