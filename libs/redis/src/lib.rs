@@ -162,6 +162,8 @@ impl Redis {
         inner.calls.record(started.elapsed().as_secs_f64());
         if let Err(error) = &result {
             inner.errors.count(error);
+            // A caller that tries again at once must not keep the supervisor from running on a runtime of one thread.
+            tokio::task::yield_now().await;
         }
         result
     }

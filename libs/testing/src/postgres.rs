@@ -54,7 +54,8 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// Starts a server that keeps what it acknowledged when it is killed.
     pub async fn start() -> anyhow::Result<Self> {
-        let server = weir_launcher::Postgres::start(PostgresOptions::default())
+        let options = PostgresOptions { durable: true, ..PostgresOptions::default() };
+        let server = weir_launcher::Postgres::start(options)
             .await
             .context("a test that kills Postgres needs its programs on this machine")?;
         Ok(Self { url: server.admin_url().to_owned(), server: Mutex::new(server) })

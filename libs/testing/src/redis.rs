@@ -25,7 +25,7 @@ pub struct RedisServer {
 }
 
 enum Server {
-    Local(weir_launcher::Redis),
+    Local(Box<weir_launcher::Redis>),
     Docker(Box<RedisContainer>),
     /// A database of a shared server, freed by removing the claim in database 0.
     Shared,
@@ -38,7 +38,10 @@ pub async fn redis() -> anyhow::Result<RedisServer> {
     }
     if weir_launcher::Redis::is_installed() {
         let server = weir_launcher::Redis::start(RedisOptions::default()).await?;
-        return Ok(RedisServer { url: server.admin_url().to_owned(), server: Mutex::new(Server::Local(server)) });
+        return Ok(RedisServer {
+            url: server.admin_url().to_owned(),
+            server: Mutex::new(Server::Local(Box::new(server))),
+        });
     }
     let container = docker::redis().await.with_context(|| {
         format!(

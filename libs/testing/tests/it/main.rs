@@ -1,0 +1,4 @@
+//! The servers that other crates' tests stand on.
+
+mod databases;
+mod redis_servers;
