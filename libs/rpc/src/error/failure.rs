@@ -1,0 +1,121 @@
+//! A failed call, as the client sees it.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use weir_proto::common::v1::{ErrorReason, ProviderError};
+
+use super::{Error, Violation, wire};
+
+/// What a sibling's error says, read from its [`Status`]. Clients branch on [`reason`](Self::reason), never on
+/// the message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub(super) code: Code,
+    pub(super) reason: ErrorReason,
+    pub(super) message: String,
+    pub(super) metadata: Vec<(String, String)>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) fields: Vec<Violation>,
+    pub(super) violations: Vec<Violation>,
+    pub(super) provider_error: Option<ProviderError>,
+}
+
+impl Failure {
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> ErrorReason {
+        self.reason
+    }
+
+    /// The gRPC code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The text for the caller.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// A value of the `ErrorInfo`'s metadata.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The fields that were wrong.
+    #[must_use]
+    pub fn fields(&self) -> &[Violation] {
+        &self.fields
+    }
+
+    /// The limits that refused.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// The provider's own answer.
+    #[must_use]
+    pub fn provider_error(&self) -> Option<&ProviderError> {
+        self.provider_error.as_ref()
+    }
+
+    /// Whether the same call may succeed later without any change of it: the peer or a store was away, or busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self.reason,
+            ErrorReason::Unavailable
+                | ErrorReason::Overloaded
+                | ErrorReason::Rebuilding
+                | ErrorReason::DeadlineExceeded
+        )
+    }
+}
+
+impl From<&Status> for Failure {
+    fn from(status: &Status) -> Self {
+        wire::failure(status)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        wire::failure(&status)
+    }
+}
+
+impl From<Failure> for Error {
+    /// Passes a sibling's refusal on as it came.
+    fn from(failure: Failure) -> Self {
+        let mut error = match failure.metadata("peer") {
+            // Which address did not answer is for the log.
+            Some(peer) if failure.reason == ErrorReason::Unavailable => Self::unavailable(peer, &failure.message),
+            _ => Self::new(failure.reason, failure.message),
+        };
+        error.0.metadata = failure.metadata.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        error.0.retry_after = failure.retry_after;
+        error.0.fields = failure.fields;
+        error.0.violations = failure.violations;
+        error.0.provider = failure.provider_error;
+        error
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.message, wire::reason_text(self.reason))
+    }
+}
+
+impl std::error::Error for Failure {}

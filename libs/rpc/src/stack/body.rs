@@ -1,0 +1,115 @@
+//! A streamed answer while it flows.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use weir_proto::common::v1::ErrorReason;
+
+use super::load::Working;
+use super::measure::MeasuredStream;
+use crate::error::complete;
+use crate::{Call, Error};
+
+/// What the layers do for a call's head, done for its stream: trace, metrics, panics, deadline, load.
+pub(super) struct StreamBody {
+    inner: Body,
+    ended: bool,
+    deadline: Option<Pin<Box<Sleep>>>,
+    call: Call,
+    span: tracing::Span,
+    measured: MeasuredStream,
+    _working: Working,
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        inner: Body,
+        working: Working,
+        measured: MeasuredStream,
+        call: Call,
+        span: tracing::Span,
+    ) -> Self {
+        let deadline = call.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
+        Self { inner, ended: false, deadline, call, span, measured, _working: working }
+    }
+
+    /// Ends the stream with an error.
+    fn end(&mut self, error: Error) -> Frame<Bytes> {
+        self.end_with(&Status::from(error))
+    }
+
+    fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
+        self.ended = true;
+        self.measured.ended(status.code());
+        let mut trailers = HeaderMap::new();
+        // Fails only for a message that is no header value; the code is in then.
+        let _ = status.add_header(&mut trailers);
+        Frame::trailers(trailers)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let inner = &mut self.inner;
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(cx)));
+        let frame = match polled {
+            Ok(Poll::Ready(Some(Ok(frame)))) => frame,
+            Ok(Poll::Ready(Some(Err(status)))) => {
+                self.measured.ended(status.code());
+                return Poll::Ready(Some(Err(status)));
+            }
+            Ok(Poll::Ready(None)) => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+            Ok(Poll::Pending) => {
+                if let Some(deadline) = &mut self.deadline
+                    && deadline.as_mut().poll(cx).is_ready()
+                {
+                    let error = Error::new(ErrorReason::DeadlineExceeded, "the deadline passed");
+                    return Poll::Ready(Some(Ok(self.end(error))));
+                }
+                return Poll::Pending;
+            }
+            Err(panic) => {
+                let error = super::panicked("a stream", &*panic);
+                return Poll::Ready(Some(Ok(self.end(error))));
+            }
+        };
+        if let Some(trailers) = frame.trailers_ref() {
+            let status = Status::from_header_map(trailers);
+            self.measured.ended(status.as_ref().map_or(Code::Ok, Status::code));
+            if let Some(completed) = status.as_ref().and_then(complete) {
+                return Poll::Ready(Some(Ok(self.end_with(&completed))));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let this = &mut *self;
+        let (call, span) = (this.call.clone(), this.span.clone());
+        call.sync_scope(|| span.in_scope(|| this.poll(cx)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
