@@ -1,0 +1,270 @@
+//! Rounds over the services until everything agrees, or the time to settle is over.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use tokio::time::Instant;
+use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
+use weir_proto::billing::v1::{self as billing, ScanRatedEventsRequest};
+use weir_proto::broker::v1 as broker;
+use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
+use weir_proto::quota::v1::{self as quota, ListSettlementsRequest};
+use weir_proto::usage::v1::ScanEventsRequest;
+use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
+use weir_rpc::Channel;
+
+use crate::books::Books;
+use crate::check::{Check, Finding};
+use crate::merge::merge;
+use crate::record::{Event, Rated, Settlement};
+use crate::report::{Report, Statuses};
+use crate::summaries;
+
+/// How long one answer, or the next batch of a stream, may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// A contradiction must last this long to count, when there is that much time: less may be a call that is just ending.
+const LASTING: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The services, called as `operator`.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Settlements and counters.
+    pub quota: Channel,
+    /// Events and rollups.
+    pub usage: Channel,
+    /// Rated events, statements and the ledger.
+    pub billing: Channel,
+    /// What is under way.
+    pub broker: Channel,
+}
+
+/// How to audit.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How long what differs may take to agree.
+    pub settle: Duration,
+    /// Only this organisation (`organizations/{organization}`); totals that services keep over all of them are not compared then.
+    pub organization: Option<String>,
+}
+
+/// Why an audit has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// A service refused or did not answer.
+    #[error("{service}: {status}")]
+    Rpc {
+        /// Which.
+        service: &'static str,
+        /// Its answer.
+        status: Box<tonic::Status>,
+    },
+    /// A service did not answer in time.
+    #[error("{service} did not answer within {} s", ANSWER_WITHIN.as_secs())]
+    Late {
+        /// Which.
+        service: &'static str,
+    },
+    /// A service sent a record that breaks its contract.
+    #[error("{service} sent a malformed record: {what}")]
+    Malformed {
+        /// Which.
+        service: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// Reads everything, as often as it takes, and compares it.
+///
+/// # Errors
+/// When a service does not answer: then nothing is proven either way.
+pub async fn audit(services: &Services, options: &Options) -> Result<Report, AuditError> {
+    let until = Instant::now() + options.settle;
+    let lasting = LASTING.min(options.settle / 2);
+    let mut first_seen: HashMap<(Check, String), Instant> = HashMap::new();
+    let mut pause = FIRST_PAUSE;
+    let mut rounds = 0;
+    loop {
+        let begun = Instant::now();
+        let (mut books, status) = round(services, options).await?;
+        rounds += 1;
+        first_seen = books
+            .findings
+            .iter()
+            .map(Finding::key)
+            .map(|(check, subject)| (check, subject.to_owned()))
+            .map(|key| {
+                let seen = first_seen.get(&key).copied().unwrap_or(begun);
+                (key, seen)
+            })
+            .collect();
+        let quiet = status.held == 0 && status.in_flight == 0 && status.unsettled == 0 && status.rating_lag == 0;
+        let settled = quiet && books.findings.is_empty();
+        if settled || Instant::now() + pause > until {
+            let now = Instant::now();
+            books.findings.retain(|finding| {
+                let (check, subject) = finding.key();
+                first_seen.get(&(check, subject.to_owned())).is_none_or(|seen| now.duration_since(*seen) >= lasting)
+            });
+            return Ok(Report {
+                balanced: books.findings.is_empty(),
+                settled,
+                quota: books.quota,
+                usage: books.usage,
+                billing: books.billing,
+                organizations: books.organizations.len() as u64,
+                status,
+                rounds,
+                drift: books.findings,
+                more_drift: books.more_findings,
+            });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One pass over everything.
+async fn round(services: &Services, options: &Options) -> Result<(Books, Statuses), AuditError> {
+    let mut books = Books::default();
+    let before = billing_status(services).await?;
+    let (settlements, events, rated) =
+        tokio::try_join!(settlements(services, options), events(services, options), rated(services, options))?;
+    merge(settlements, events, rated, &mut books).await?;
+    summaries::compare(services, &mut books).await?;
+    let after = billing_status(services).await?;
+    let quota =
+        answered("quota", QuotaServiceClient::new(services.quota.clone()).get_status(quota::GetStatusRequest {}))
+            .await?;
+    let broker = answered(
+        "ai-broker",
+        BrokerServiceClient::new(services.broker.clone()).get_status(broker::GetStatusRequest {}),
+    )
+    .await?;
+    let whole = options.organization.is_none() && before.rated_position == after.rated_position;
+    judge_billing(&after, whole, &mut books);
+    for drift in &quota.drifts {
+        let subject = format!("{} {} {}", drift.organization, drift.limit, drift.subject);
+        books.find(Finding::new(
+            Check::Counter,
+            subject,
+            format!("counter {}, expected {}", drift.counter, drift.expected),
+        ));
+    }
+    if quota.expired > 0 {
+        books.find(Finding::new(Check::Expired, "quota", quota.expired.to_string()));
+    }
+    let status = Statuses {
+        held: quota.held,
+        expired: quota.expired,
+        counters: quota.counters,
+        in_flight: broker.in_flight,
+        unsettled: broker.unsettled,
+        rating_lag: after.feed_head - after.rated_position,
+        ledger_sum_nano_usd: after.ledger_sum_nano_usd,
+    };
+    Ok((books, status))
+}
+
+/// What billing says about itself. `whole`: the records that were read are all that this status counts.
+fn judge_billing(status: &billing::GetStatusResponse, whole: bool, books: &mut Books) {
+    let mut find = |check, subject: String, detail: String| books.findings.push(Finding::new(check, subject, detail));
+    let subject = || "billing".to_owned();
+    if status.ledger_sum_nano_usd != 0 {
+        find(Check::LedgerSum, subject(), status.ledger_sum_nano_usd.to_string());
+    }
+    if status.receivable_nano_usd != status.rated_nano_usd {
+        let detail = format!("receivable {}, rated {}", status.receivable_nano_usd, status.rated_nano_usd);
+        find(Check::Receivable, subject(), detail);
+    }
+    if status.price_mismatches != 0 {
+        find(Check::Price, subject(), format!("{} events", status.price_mismatches));
+    }
+    if status.unrated_events != 0 {
+        find(Check::Unrated, subject(), format!("{} events", status.unrated_events));
+    }
+    if status.feed_head > status.rated_position {
+        // Named by the position: rating that moves on is never the same finding twice.
+        let detail = format!("{} changes", status.feed_head - status.rated_position);
+        find(Check::RatingLag, format!("position {}", status.rated_position), detail);
+    }
+    let sum = books.billing.cost_nano_usd;
+    if whole && status.rated_nano_usd != sum {
+        let detail = format!("total {}, events {sum}", status.rated_nano_usd);
+        books.findings.push(Finding::new(Check::RatedTotal, subject(), detail));
+    }
+}
+
+async fn billing_status(services: &Services) -> Result<billing::GetStatusResponse, AuditError> {
+    let mut client = BillingServiceClient::new(services.billing.clone());
+    answered("billing", client.get_status(billing::GetStatusRequest {})).await
+}
+
+async fn settlements(
+    services: &Services,
+    options: &Options,
+) -> Result<impl Stream<Item = Result<Settlement, AuditError>> + Unpin, AuditError> {
+    let request =
+        ListSettlementsRequest { organization: options.organization.clone().unwrap_or_default(), after: String::new() };
+    let batches = answered("quota", QuotaServiceClient::new(services.quota.clone()).list_settlements(request)).await?;
+    Ok(records("quota", batches, |batch| batch.settlements))
+}
+
+async fn events(
+    services: &Services,
+    options: &Options,
+) -> Result<impl Stream<Item = Result<Event, AuditError>> + Unpin, AuditError> {
+    let request =
+        ScanEventsRequest { organization: options.organization.clone().unwrap_or_default(), after: String::new() };
+    let batches = answered("usage", UsageServiceClient::new(services.usage.clone()).scan_events(request)).await?;
+    Ok(records("usage", batches, |batch| batch.events))
+}
+
+async fn rated(
+    services: &Services,
+    options: &Options,
+) -> Result<impl Stream<Item = Result<Rated, AuditError>> + Unpin, AuditError> {
+    let request =
+        ScanRatedEventsRequest { organization: options.organization.clone().unwrap_or_default(), after: String::new() };
+    let batches =
+        answered("billing", BillingServiceClient::new(services.billing.clone()).scan_rated_events(request)).await?;
+    Ok(records("billing", batches, |batch| batch.events))
+}
+
+/// The records of a stream of batches, each batch awaited for a bounded time.
+fn records<B, W, R>(
+    service: &'static str,
+    batches: tonic::Streaming<B>,
+    content: impl Fn(B) -> Vec<W> + Send + 'static,
+) -> impl Stream<Item = Result<R, AuditError>> + Unpin
+where
+    B: Send + 'static,
+    R: TryFrom<W, Error = AuditError>,
+{
+    let batches = stream::try_unfold(batches, move |mut batches| async move {
+        let next =
+            tokio::time::timeout(ANSWER_WITHIN, batches.next()).await.map_err(|_| AuditError::Late { service })?;
+        match next.transpose() {
+            Ok(batch) => Ok(batch.map(|batch| (batch, batches))),
+            Err(status) => Err(AuditError::Rpc { service, status: Box::new(status) }),
+        }
+    });
+    Box::pin(batches.map_ok(move |batch| stream::iter(content(batch).into_iter().map(R::try_from))).try_flatten())
+}
+
+/// The answer to a call, within its time.
+pub(crate) async fn answered<T>(
+    service: &'static str,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, AuditError> {
+    match tokio::time::timeout(ANSWER_WITHIN, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(AuditError::Rpc { service, status: Box::new(status) }),
+        Err(_) => Err(AuditError::Late { service }),
+    }
+}
