@@ -1,1 +1,67 @@
-//! Placeholder.
+//! The ai-broker: which provider answers. It reserves before every provider request, keeps streams
+//! flowing, and accounts for each call exactly once.
+
+mod access;
+mod app;
+mod config;
+mod domain;
+mod error;
+mod grpc;
+mod provider;
+
+use std::sync::Arc;
+
+use weir_host::{Context, Service, StartError};
+use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
+use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
+use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
+use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
+
+pub use access::ACCESS;
+pub use config::{Config, DEFAULTS, OPEN_TABLES, ProviderConfig, RouteConfig};
+
+use app::{Broker, Entitlements, Metrics, Reservations, ReserveOptions, SettleOptions, SettlerTask};
+
+/// The service's name in discovery, tokens and configuration.
+pub const NAME: &str = "ai-broker";
+
+/// Starts the broker: its tasks run until the context's shutdown, then settle what has ended.
+///
+/// # Errors
+/// A provider that can't be called as it is configured.
+pub async fn start(config: Config, context: &Context) -> Result<Service, StartError> {
+    let providers = provider::providers(&config).map_err(StartError::new)?;
+    let billing = BillingServiceClient::new(context.channels.to("billing"));
+    let quota = QuotaServiceClient::new(context.channels.to("quota"));
+    let usage = UsageServiceClient::new(context.channels.to("usage"));
+    let metrics = Arc::new(Metrics::new());
+    let reserve = ReserveOptions {
+        lease: config.lease,
+        deadline: config.reserve_deadline,
+        max_unsettled: config.max_unsettled as usize,
+    };
+    let reservations = Arc::new(Reservations::new(quota, reserve));
+    let settle = SettleOptions { linger: config.settle_linger, batch: config.settle_batch };
+    let (settler, settler_task) = SettlerTask::new(Arc::clone(&reservations), usage, settle, Arc::clone(&metrics));
+    let entitlements = Entitlements::new(billing.clone());
+    let broker = Arc::new(Broker {
+        providers,
+        catalogue: arc_swap::ArcSwapOption::empty(),
+        entitlements: entitlements.clone(),
+        reservations: Arc::clone(&reservations),
+        settler: settler.clone(),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&context.clock),
+        tasks: context.tasks.clone(),
+        max_attempts: config.max_attempts as usize,
+        drain: config.drain,
+    });
+    app::run_tasks(&broker, &config, billing, settler_task, context);
+    let ready = Arc::clone(&broker);
+    Ok(Service::new(NAME, ACCESS)
+        .grpc(BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))))
+        .probe("price-book", move || {
+            let read = ready.catalogue.load().is_some();
+            async move { if read { Ok(()) } else { Err("the price book has not been read yet".into()) } }
+        }))
+}

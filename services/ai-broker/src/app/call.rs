@@ -1,0 +1,138 @@
+//! One call to a model: who asks, for what, on which route, and what it can cost at most.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use weir_proto::common::v1::{Amount, ErrorReason};
+use weir_proto::quota::v1::Subject;
+use weir_proto::usage::v1::{Outcome, UsageEvent};
+use weir_rpc::Error;
+use weir_types::price::Tokens;
+use weir_types::{NanoUsd, OrganizationId, ReservationId};
+
+use super::Broker;
+use crate::domain::amounts::{self, WorstCase};
+use crate::domain::catalogue::{self, NoRoute, Route};
+use crate::domain::request::ModelRequest;
+use crate::error::invalid_request;
+use crate::provider::{Endpoint, Provider};
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) organization: OrganizationId,
+    pub(crate) subject: Subject,
+}
+
+/// A request as it came.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) caller: Caller,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) body: Bytes,
+    pub(crate) request_id: String,
+    pub(crate) stream: bool,
+    pub(crate) received: Instant,
+}
+
+/// A call that may be made as soon as its worst case is reserved.
+pub(crate) struct ModelCall {
+    pub(crate) caller: Caller,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) request: ModelRequest,
+    pub(crate) route: Arc<Route>,
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) worst: WorstCase,
+    /// For the provider.
+    pub(crate) body: Bytes,
+    pub(crate) request_id: String,
+    pub(crate) received: Instant,
+}
+
+impl Broker {
+    /// Reads the request and finds its route: everything that can be refused before a reservation.
+    pub(crate) async fn prepare(&self, incoming: Incoming) -> Result<ModelCall, Error> {
+        let request = match incoming.endpoint {
+            Endpoint::Chat => ModelRequest::chat(&incoming.body),
+            Endpoint::Embeddings => ModelRequest::embeddings(&incoming.body),
+        }
+        .map_err(invalid_request)?;
+        if request.stream != incoming.stream {
+            return Err(Error::invalid("stream", "`stream` must be true for StreamInvoke and only for it"));
+        }
+        let route = self.route(&request.model)?;
+        self.check_plan(&incoming.caller, &route).await?;
+        let provider = self.providers.get(&route.provider).map(Arc::clone);
+        let provider = provider.ok_or_else(|| Error::defect(format!("route `{}` names no provider", route.id)))?;
+        let worst = amounts::worst_case(&request, &route).map_err(invalid_request)?;
+        let bound = worst.set_max_output.map(|max| (provider.max_tokens_field.as_str(), max));
+        let body = request.upstream_body(&incoming.body, &route.model, bound);
+        let Incoming { caller, endpoint, request_id, received, .. } = incoming;
+        Ok(ModelCall { caller, endpoint, request, route, provider, worst, body, request_id, received })
+    }
+
+    fn route(&self, model: &str) -> Result<Arc<Route>, Error> {
+        let catalogue = self.catalogue.load();
+        let catalogue = catalogue.as_ref().ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
+        catalogue.route(model).map(Arc::clone).map_err(|no_route| match no_route {
+            NoRoute::Unknown => Error::new(
+                ErrorReason::ModelNotFound,
+                format!("The model `{model}` does not exist here. GET /v1/models lists those that do."),
+            ),
+            NoRoute::NotPriced => Error::new(
+                ErrorReason::ModelNotPriced,
+                format!("The model `{model}` has no price, so it can't be used: add it to the price book."),
+            ),
+        })
+    }
+
+    async fn check_plan(&self, caller: &Caller, route: &Route) -> Result<(), Error> {
+        let plan = self.entitlements.of(caller.organization).await?;
+        if catalogue::is_allowed(&plan.models, &route.id) {
+            return Ok(());
+        }
+        let message = format!("The model `{}` is not part of the plan `{}`.", route.id, plan.plan);
+        Err(Error::new(ErrorReason::ModelNotAllowed, message).metadata("plan", plan.plan.clone()))
+    }
+}
+
+impl ModelCall {
+    /// What is reserved before each attempt.
+    pub(crate) fn amounts(&self) -> Vec<Amount> {
+        amounts::reserved(&self.worst)
+    }
+
+    /// What is recorded if nobody sees how the attempt ends: the worst case, marked as estimated.
+    pub(crate) fn draft(&self, id: ReservationId, now: chrono::DateTime<chrono::Utc>) -> UsageEvent {
+        let Subject { organization, user, api_key, .. } = self.caller.subject.clone();
+        UsageEvent {
+            event_id: id.to_string(),
+            source: "ai-broker".into(),
+            organization,
+            user,
+            api_key,
+            provider: self.route.provider.clone(),
+            model: self.route.model.clone(),
+            operation: self.endpoint.operation().into(),
+            event_time: Some(prost_types::Timestamp {
+                seconds: now.timestamp(),
+                nanos: i32::try_from(now.timestamp_subsec_nanos()).unwrap_or(0),
+            }),
+            input_tokens: self.worst.tokens.input,
+            cached_input_tokens: 0,
+            output_tokens: self.worst.tokens.output,
+            cost_nano_usd: self.worst.cost.0,
+            price_version: self.route.price_version.to_string(),
+            estimated: true,
+            outcome: Outcome::Unknown.into(),
+            request_id: self.request_id.clone(),
+            ..UsageEvent::default()
+        }
+    }
+
+    /// What `tokens` cost. What does not fit into a sum can't have been used: then the worst case counts.
+    pub(crate) fn cost(&self, tokens: &Tokens) -> NanoUsd {
+        self.route.price.cost(tokens).unwrap_or(self.worst.cost)
+    }
+}

@@ -1,0 +1,187 @@
+//! Reservations: made before every provider request, known here until they are settled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use weir_proto::broker::v1::RateLimit;
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
+use weir_proto::quota::v1::{LimitState, ReserveRequest, ReserveResponse};
+use weir_proto::usage::v1::UsageEvent;
+use weir_rpc::{Channel, Error, Failure};
+use weir_types::{OrganizationId, ReservationId, unit};
+
+use super::Broker;
+use super::call::ModelCall;
+
+/// How reservations are made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReserveOptions {
+    pub(crate) lease: Duration,
+    pub(crate) deadline: Duration,
+    pub(crate) max_unsettled: usize,
+}
+
+/// Makes reservations, and knows those of this broker that are not settled.
+#[derive(Debug)]
+pub(crate) struct Reservations {
+    pub(crate) quota: QuotaServiceClient<Channel>,
+    pub(crate) options: ReserveOptions,
+    live: Mutex<HashMap<ReservationId, Lease>>,
+    room: Arc<Semaphore>,
+    /// Of quota's fast store; another number means that it has lost data.
+    epoch: AtomicU64,
+}
+
+/// What keeps a reservation alive, and announces it again if the store loses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) handle: Bytes,
+    pub(crate) context: Bytes,
+    pub(crate) renewed: Instant,
+}
+
+/// A reservation that is held for a call. It ends by being given to the settler.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) id: ReservationId,
+    pub(crate) organization: OrganizationId,
+    pub(crate) handle: Bytes,
+    /// What is recorded if nothing better is known.
+    pub(crate) draft: UsageEvent,
+    limits: Vec<LimitState>,
+    pub(crate) live: Live,
+}
+
+/// Keeps a reservation known, its lease renewed and its room taken until it is settled. One that is
+/// dropped without that (a call that was cut off) is left to expire and be taken over.
+#[derive(Debug)]
+pub(crate) struct Live {
+    id: ReservationId,
+    reservations: Arc<Reservations>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.reservations.live.lock().remove(&self.id);
+    }
+}
+
+impl Reservations {
+    pub(crate) fn new(quota: QuotaServiceClient<Channel>, options: ReserveOptions) -> Self {
+        let room = Arc::new(Semaphore::new(options.max_unsettled));
+        Self { quota, options, live: Mutex::default(), room, epoch: AtomicU64::new(0) }
+    }
+
+    /// Calls that are under way or not settled yet.
+    pub(crate) fn live(&self) -> usize {
+        self.live.lock().len()
+    }
+
+    /// Leases that were last renewed before `before`.
+    pub(crate) fn renewed_before(&self, before: Instant) -> Vec<(ReservationId, Lease)> {
+        let live = self.live.lock();
+        live.iter().filter(|(_, lease)| lease.renewed < before).map(|(id, lease)| (*id, lease.clone())).collect()
+    }
+
+    /// The lease was renewed now.
+    pub(crate) fn renewed(&self, id: &ReservationId) {
+        if let Some(lease) = self.live.lock().get_mut(id) {
+            lease.renewed = Instant::now();
+        }
+    }
+
+    /// Takes note of the store's epoch; answers whether it is another than before.
+    pub(crate) fn note_epoch(&self, epoch: u64) -> bool {
+        let before = self.epoch.swap(epoch, Ordering::Relaxed);
+        before != 0 && before != epoch
+    }
+
+    /// Room for one more unsettled call.
+    pub(crate) fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
+            Error::new(ErrorReason::Overloaded, "too many calls wait to be settled").retry_after(Duration::from_secs(1))
+        })
+    }
+}
+
+impl Broker {
+    /// Reserves the call's worst case under `id`.
+    pub(crate) async fn reserve(&self, call: &ModelCall, id: ReservationId) -> Result<Held, Error> {
+        let room = self.reservations.room()?;
+        let draft = call.draft(id, self.clock.now());
+        let context = Bytes::from(draft.encode_to_vec());
+        let response = self.ask_quota(call, id, &context).await?;
+        if self.reservations.note_epoch(response.epoch) {
+            tracing::warn!("quota's fast store has lost data: live reservations are announced again");
+        }
+        let lease = Lease { handle: response.handle.clone(), context, renewed: Instant::now() };
+        self.reservations.live.lock().insert(id, lease);
+        let live = Live { id, reservations: Arc::clone(&self.reservations), _room: room };
+        let ReserveResponse { handle, limits, .. } = response;
+        Ok(Held { id, organization: call.caller.organization, handle, draft, limits, live })
+    }
+
+    /// Asks; and asks once more where the answer may be better or was lost. The id makes that safe.
+    async fn ask_quota(&self, call: &ModelCall, id: ReservationId, context: &Bytes) -> Result<ReserveResponse, Error> {
+        let request = ReserveRequest {
+            reservation_id: id.to_string(),
+            subject: Some(call.caller.subject.clone()),
+            amounts: call.amounts(),
+            lease: prost_types::Duration::try_from(self.reservations.options.lease).ok(),
+            context: context.clone(),
+        };
+        let failure = match self.ask_once(request.clone()).await {
+            Ok(response) => return Ok(response),
+            Err(failure) => failure,
+        };
+        let again = match failure.reason() {
+            // What this organisation's ended calls did not use comes back as soon as they are settled.
+            ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted => self.settler.settle_now(call.caller.organization).await,
+            ErrorReason::DeadlineExceeded => true,
+            _ => false,
+        };
+        if !again {
+            return Err(Error::from(failure));
+        }
+        self.ask_once(request).await.map_err(|failure| {
+            if failure.reason() == ErrorReason::DeadlineExceeded {
+                self.settler.release_unanswered(call.caller.organization, id);
+            }
+            Error::from(failure)
+        })
+    }
+
+    async fn ask_once(&self, request: ReserveRequest) -> Result<ReserveResponse, Failure> {
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(self.reservations.options.deadline);
+        let answer = self.reservations.quota.clone().reserve(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| Failure::from(&status))
+    }
+}
+
+impl Held {
+    /// The request and token limits that are closest to refusing.
+    pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
+        [("requests", unit::REQUEST), ("tokens", unit::TOKEN)]
+            .into_iter()
+            .filter_map(|(kind, unit)| {
+                let of_unit = self.limits.iter().filter(|limit| limit.unit == unit);
+                let closest = of_unit.min_by_key(|limit| limit.cap.saturating_sub(limit.used))?;
+                Some(RateLimit {
+                    kind: kind.to_owned(),
+                    limit: closest.cap,
+                    remaining: closest.cap.saturating_sub(closest.used).max(0),
+                    reset_after: closest.reset_after,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,332 @@
+//! Settlement: ended calls are told to usage, then to quota, in batches, until both have them.
+//!
+//! The order is what keeps the books balanced: a reservation is committed only after usage has the
+//! event, with the amounts that usage says. Whatever fails or dies before that leaves a reservation
+//! that expires and is taken over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use weir_proto::quota::v1::{BatchSettleRequest, CommitRequest, ReleaseRequest, Settle, settle, settle_outcome};
+use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
+use weir_proto::usage::v1::{Disposition, Outcome, RecordEventsRequest, RecordOutcome, UsageEvent};
+use weir_rpc::{Channel, Failure};
+use weir_types::price::Tokens;
+use weir_types::{NanoUsd, OrganizationId, ReservationId, names};
+
+use super::Metrics;
+use super::reservations::{Held, Live, Reservations};
+use crate::domain::amounts;
+
+/// How calls are settled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SettleOptions {
+    pub(crate) linger: Duration,
+    pub(crate) batch: usize,
+}
+
+/// One call to usage or quota.
+const DEADLINE: Duration = Duration::from_secs(10);
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long a refused client waits for the settlement that may let it in.
+const SETTLE_NOW: Duration = Duration::from_millis(500);
+
+/// What a call used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) tokens: Tokens,
+    pub(crate) cost: NanoUsd,
+    pub(crate) estimated: bool,
+    outcome: Outcome,
+    latency: Duration,
+    first_byte: Duration,
+}
+
+impl Used {
+    pub(crate) fn new(tokens: Tokens, cost: NanoUsd, estimated: bool, outcome: Outcome) -> Self {
+        Self { tokens, cost, estimated, outcome, latency: Duration::ZERO, first_byte: Duration::ZERO }
+    }
+
+    /// With how long the provider took.
+    pub(crate) fn timed(self, latency: Duration, first_byte: Duration) -> Self {
+        Self { latency, first_byte, ..self }
+    }
+}
+
+/// A reservation on its way to its end.
+struct Ending {
+    id: ReservationId,
+    organization: OrganizationId,
+    handle: Bytes,
+    how: How,
+    /// Absent for what this broker did not reserve.
+    _live: Option<Live>,
+}
+
+enum How {
+    Commit(Box<UsageEvent>),
+    Release(String),
+}
+
+enum Message {
+    End(Ending),
+    /// Everything before this is settled when it is answered.
+    Settled(oneshot::Sender<()>),
+}
+
+/// Takes ended calls. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Settler {
+    /// Bounded all the same: each reservation takes room before it is made, and what is taken over comes in batches.
+    queue: mpsc::UnboundedSender<Message>,
+    waiting: Arc<Mutex<HashMap<OrganizationId, usize>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Settler {
+    /// Commits what a call used.
+    pub(crate) fn commit(&self, held: Held, used: Used) {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        self.metrics.ended(used.outcome, used.latency, used.first_byte);
+        let Held { id, organization, handle, draft, live, .. } = held;
+        let event = UsageEvent {
+            input_tokens: used.tokens.input,
+            cached_input_tokens: used.tokens.cached_input,
+            output_tokens: used.tokens.output,
+            cost_nano_usd: used.cost.0,
+            estimated: used.estimated,
+            outcome: used.outcome.into(),
+            latency_ms: millis(used.latency),
+            first_byte_ms: millis(used.first_byte),
+            ..draft
+        };
+        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(event)), _live: Some(live) });
+    }
+
+    /// Commits what was reserved, because nobody knows what was used.
+    pub(crate) fn commit_draft(&self, held: Held) {
+        let Held { id, organization, handle, draft, live, .. } = held;
+        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _live: Some(live) });
+    }
+
+    /// Gives a reservation back: nothing was used.
+    pub(crate) fn release(&self, held: Held, reason: String) {
+        let Held { id, organization, handle, live, .. } = held;
+        self.end(Ending { id, organization, handle, how: How::Release(reason), _live: Some(live) });
+    }
+
+    /// Gives back a reservation that quota may have made without our hearing of it.
+    pub(crate) fn release_unanswered(&self, organization: OrganizationId, id: ReservationId) {
+        let how = How::Release("the answer to the reservation was lost".into());
+        self.end(Ending { id, organization, handle: Bytes::new(), how, _live: None });
+    }
+
+    /// Settles a reservation of a broker that died.
+    pub(crate) fn take_over(&self, id: ReservationId, organization: OrganizationId, handle: Bytes, draft: UsageEvent) {
+        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _live: None });
+    }
+
+    /// Waits, within a bound, until the organisation's ended calls are settled; answers whether there were any.
+    pub(crate) async fn settle_now(&self, organization: OrganizationId) -> bool {
+        if !self.waiting.lock().contains_key(&organization) {
+            return false;
+        }
+        let (sender, settled) = oneshot::channel();
+        let sent = self.queue.send(Message::Settled(sender)).is_ok();
+        sent && matches!(tokio::time::timeout(SETTLE_NOW, settled).await, Ok(Ok(())))
+    }
+
+    /// Calls that are not settled yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().values().sum()
+    }
+
+    fn end(&self, ending: Ending) {
+        *self.waiting.lock().entry(ending.organization).or_default() += 1;
+        // The task ends only after everybody who could send has ended.
+        drop(self.queue.send(Message::End(ending)));
+    }
+}
+
+/// The task that settles.
+pub(crate) struct SettlerTask {
+    queue: mpsc::UnboundedReceiver<Message>,
+    waiting: Arc<Mutex<HashMap<OrganizationId, usize>>>,
+    reservations: Arc<Reservations>,
+    usage: UsageServiceClient<Channel>,
+    options: SettleOptions,
+    metrics: Arc<Metrics>,
+}
+
+impl SettlerTask {
+    pub(crate) fn new(
+        reservations: Arc<Reservations>,
+        usage: UsageServiceClient<Channel>,
+        options: SettleOptions,
+        metrics: Arc<Metrics>,
+    ) -> (Settler, Self) {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Mutex::new(HashMap::new()));
+        let settler = Settler { queue: sender, waiting: Arc::clone(&waiting), metrics: Arc::clone(&metrics) };
+        (settler, Self { queue, waiting, reservations, usage, options, metrics })
+    }
+
+    /// Settles until `stop`, and then what is still queued.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                message = self.queue.recv() => message,
+                () = stop.cancelled() => self.queue.try_recv().ok(),
+            };
+            let Some(first) = first else { return };
+            let (endings, settled) = self.gather(first).await;
+            if !endings.is_empty() {
+                self.settle(endings, &stop).await;
+            }
+            for waiter in settled {
+                drop(waiter.send(()));
+            }
+        }
+    }
+
+    /// Gathers a batch: what is queued, and what comes while it lingers.
+    async fn gather(&mut self, first: Message) -> (Vec<Ending>, Vec<oneshot::Sender<()>>) {
+        let (mut endings, mut settled) = (Vec::new(), Vec::new());
+        let linger = tokio::time::sleep(self.options.linger);
+        tokio::pin!(linger);
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::End(ending) => endings.push(ending),
+                Message::Settled(waiter) => settled.push(waiter),
+            }
+            next = if endings.len() >= self.options.batch {
+                None
+            } else if settled.is_empty() {
+                tokio::select! {
+                    biased;
+                    message = self.queue.recv() => message,
+                    () = &mut linger => None,
+                }
+            } else {
+                self.queue.try_recv().ok()
+            };
+        }
+        (endings, settled)
+    }
+
+    /// Settles one batch: again and again until usage and quota have it.
+    async fn settle(&mut self, endings: Vec<Ending>, stop: &CancellationToken) {
+        let mut pause = PAUSES.0;
+        loop {
+            let failure = match self.try_settle(&endings).await {
+                Ok(()) => break,
+                Err(failure) => failure,
+            };
+            self.metrics.settle_failures.increment(1);
+            if !failure.is_transient() {
+                tracing::error!(error = %failure, calls = endings.len(), "calls can't be settled: they are left to expire and be taken over");
+                break;
+            }
+            tracing::warn!(error = %failure, calls = endings.len(), "calls could not be settled yet");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+                () = stop.cancelled(), if pause >= PAUSES.1 => break,
+            }
+        }
+        let mut waiting = self.waiting.lock();
+        for ending in &endings {
+            if let Some(count) = waiting.get_mut(&ending.organization) {
+                *count -= 1;
+                if *count == 0 {
+                    waiting.remove(&ending.organization);
+                }
+            }
+        }
+    }
+
+    async fn try_settle(&mut self, endings: &[Ending]) -> Result<(), Failure> {
+        let events: Vec<UsageEvent> = endings.iter().filter_map(Ending::event).cloned().collect();
+        let mut recorded = self.record(events).await?.into_iter();
+        let settles: Vec<Settle> = endings
+            .iter()
+            .filter_map(|ending| match &ending.how {
+                How::Release(reason) => Some(ending.release(reason)),
+                How::Commit(event) => ending.commit(event, recorded.next()),
+            })
+            .collect();
+        if settles.is_empty() {
+            return Ok(());
+        }
+        let mut request = tonic::Request::new(BatchSettleRequest { settles });
+        request.set_timeout(DEADLINE);
+        let answer = self.reservations.quota.clone().batch_settle(request).await.map_err(|status| Failure::from(&status))?;
+        self.metrics.settle_batches.increment(1);
+        for outcome in answer.into_inner().outcomes {
+            if let Some(settle_outcome::Outcome::Error(error)) = outcome.outcome {
+                tracing::error!(reason = error.reason().as_str_name(), error.message, "quota refused a settlement");
+                self.metrics.settle_refusals.increment(1);
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, events: Vec<UsageEvent>) -> Result<Vec<RecordOutcome>, Failure> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut request = tonic::Request::new(RecordEventsRequest { events });
+        request.set_timeout(DEADLINE);
+        let answer = self.usage.record_events(request).await.map_err(|status| Failure::from(&status))?;
+        Ok(answer.into_inner().outcomes)
+    }
+}
+
+impl Ending {
+    fn event(&self) -> Option<&UsageEvent> {
+        match &self.how {
+            How::Commit(event) => Some(event),
+            How::Release(_) => None,
+        }
+    }
+
+    fn release(&self, reason: &str) -> Settle {
+        let request = ReleaseRequest {
+            reservation_id: self.id.to_string(),
+            organization: names::organization(&self.organization),
+            handle: self.handle.clone(),
+            reason: reason.to_owned(),
+        };
+        Settle { action: Some(settle::Action::Release(request)) }
+    }
+
+    /// Commits what usage has recorded: this event, or the one that was there before it.
+    fn commit(&self, event: &UsageEvent, recorded: Option<RecordOutcome>) -> Option<Settle> {
+        let recorded = recorded?;
+        if recorded.disposition() == Disposition::Rejected {
+            let error = recorded.error.unwrap_or_default();
+            tracing::error!(event = %self.id, reason = error.reason().as_str_name(), error.message, "usage refused an event");
+            return None;
+        }
+        let event = recorded.recorded.as_ref().unwrap_or(event);
+        let tokens = Tokens {
+            input: event.input_tokens,
+            cached_input: event.cached_input_tokens,
+            output: event.output_tokens,
+        };
+        let request = CommitRequest {
+            reservation_id: self.id.to_string(),
+            organization: names::organization(&self.organization),
+            handle: self.handle.clone(),
+            actuals: amounts::used(&tokens, NanoUsd(event.cost_nano_usd)),
+            estimated: event.estimated,
+        };
+        Some(Settle { action: Some(settle::Action::Commit(request)) })
+    }
+}

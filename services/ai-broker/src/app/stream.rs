@@ -1,0 +1,283 @@
+//! A streamed call: passed on as it comes, and billed whoever ends it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming as ProviderBody;
+use tokio::time::Sleep;
+use weir_proto::broker::v1::stream_invoke_response::Part;
+use weir_proto::broker::v1::{Accounting, StreamInvokeResponse, StreamStart};
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::usage::v1::Outcome;
+use weir_rpc::Error;
+
+use super::Broker;
+use super::attempts::{KeyUse, Opened};
+use super::background::Finishing;
+use super::call::{Incoming, ModelCall};
+use super::invoke::estimate;
+use super::reservations::Held;
+use super::settle::Used;
+use crate::domain::key_pool::KeyOutcome;
+use crate::domain::sse::Scanner;
+
+/// What is ready at once is passed on together, up to here.
+const TOGETHER: usize = 16 << 10;
+
+impl Broker {
+    /// Calls the model and passes its answer on.
+    pub(crate) async fn stream(self: &Arc<Self>, incoming: Incoming) -> Result<StreamAnswer, Error> {
+        let call = self.prepare(incoming).await?;
+        let broker = Arc::clone(self);
+        let opening = Finishing::new(&self.tasks, self.drain, |client| async move {
+            let opened = broker.open(&call, &client).await?;
+            Ok(StreamAnswer::new(broker, call, opened))
+        });
+        opening.await
+    }
+}
+
+/// A stream under way. Dropped before its end (the client left), it is drained in the background
+/// within a bound, so that the provider's own count is billed; else it is cut and billed as counted.
+pub(crate) struct StreamAnswer {
+    /// Absent once it is over.
+    running: Option<Box<Running>>,
+    next: Next,
+}
+
+enum Next {
+    Start(StreamStart),
+    Chunks,
+    Accounting(Accounting),
+    Failed(Error),
+    Over,
+}
+
+struct Running {
+    broker: Arc<Broker>,
+    call: ModelCall,
+    body: ProviderBody,
+    scanner: Scanner,
+    held: Held,
+    key: KeyUse,
+    attempts: i32,
+    sent: Instant,
+    began: Instant,
+    heard: Instant,
+    idle: Pin<Box<Sleep>>,
+}
+
+/// How a stream stopped.
+enum Stopped {
+    /// The provider ended it.
+    Ended,
+    /// The connection broke, an event made no sense, or nothing came for too long.
+    Broke(String),
+    /// The client left, and so do we.
+    Left,
+}
+
+impl StreamAnswer {
+    fn new(broker: Arc<Broker>, call: ModelCall, opened: Opened) -> Self {
+        let Opened { response, held, key, attempts, sent, began } = opened;
+        let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let content_type = content_type.unwrap_or("text/event-stream").to_owned();
+        let idle = Box::pin(tokio::time::sleep(call.provider.idle_timeout));
+        let scanner = Scanner::new(call.request.include_usage);
+        let body = response.into_body();
+        let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
+        let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
+        Self { running: Some(Box::new(running)), next: Next::Start(start) }
+    }
+
+    /// Ends the stream: settles it, and decides what the client gets last.
+    fn end(&mut self, stopped: Stopped) {
+        let Some(running) = self.running.take() else { return };
+        self.next = match running.settle(stopped) {
+            Ok(accounting) => Next::Accounting(accounting),
+            Err(error) => Next::Failed(error),
+        };
+    }
+}
+
+impl Stream for StreamAnswer {
+    type Item = Result<StreamInvokeResponse, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let part = |part| Poll::Ready(Some(Ok(StreamInvokeResponse { part: Some(part) })));
+        if let (Next::Chunks, Some(running)) = (&self.next, &mut self.running) {
+            match std::task::ready!(running.poll_chunk(context)) {
+                (chunk, None) => return part(Part::Chunk(chunk)),
+                (chunk, Some(stopped)) => {
+                    self.end(stopped);
+                    if !chunk.is_empty() {
+                        return part(Part::Chunk(chunk));
+                    }
+                }
+            }
+        }
+        match std::mem::replace(&mut self.next, Next::Over) {
+            Next::Start(start) => {
+                self.next = Next::Chunks;
+                part(Part::Start(start))
+            }
+            Next::Accounting(accounting) => part(Part::Accounting(accounting)),
+            Next::Failed(error) => Poll::Ready(Some(Err(error))),
+            Next::Chunks | Next::Over => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for StreamAnswer {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let tasks = running.broker.tasks.clone();
+            tasks.spawn(async move {
+                let bound = running.broker.drain;
+                let stopped = tokio::time::timeout(bound, running.drain()).await.unwrap_or(Stopped::Left);
+                drop(running.settle(stopped));
+            });
+        }
+    }
+}
+
+impl Running {
+    /// The next bytes for the client, with all that is ready at once; and whether the stream stopped behind them.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<(Bytes, Option<Stopped>)> {
+        let mut gathered = Gathered::default();
+        loop {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
+                    match frame.into_data().map(|data| self.scanner.push(data)) {
+                        Ok(Ok(passed)) => gathered.add(passed),
+                        Ok(Err(error)) => return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string())))),
+                        Err(_trailers) => {}
+                    }
+                    if gathered.len() >= TOGETHER {
+                        return Poll::Ready((gathered.bytes(), None));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string()))));
+                }
+                Poll::Ready(None) => return Poll::Ready((gathered.bytes(), Some(Stopped::Ended))),
+                Poll::Pending if gathered.len() > 0 => return Poll::Ready((gathered.bytes(), None)),
+                Poll::Pending => {
+                    std::task::ready!(self.poll_idle(context));
+                    let silence = format!("nothing came for {:?}", self.call.provider.idle_timeout);
+                    return Poll::Ready((Bytes::new(), Some(Stopped::Broke(silence))));
+                }
+            }
+        }
+    }
+
+    /// Ready when nothing has been heard for too long. The timer is set again only when it fires.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            std::task::ready!(self.idle.as_mut().poll(context));
+            let patience = self.call.provider.idle_timeout;
+            let silent = self.heard.elapsed();
+            if silent >= patience {
+                return Poll::Ready(());
+            }
+            self.idle.as_mut().reset(tokio::time::Instant::now() + (patience - silent));
+        }
+    }
+
+    /// Reads on without a client.
+    async fn drain(&mut self) -> Stopped {
+        loop {
+            match self.body.frame().await {
+                None => return Stopped::Ended,
+                Some(Err(error)) => return Stopped::Broke(error.to_string()),
+                Some(Ok(frame)) => {
+                    if let Ok(Err(error)) = frame.into_data().map(|data| self.scanner.push(data)) {
+                        return Stopped::Broke(error.to_string());
+                    }
+                }
+            }
+            if self.scanner.done {
+                return Stopped::Ended;
+            }
+        }
+    }
+
+    fn accounting(&self, used: Option<&Used>) -> Accounting {
+        Accounting {
+            reservation_id: self.held.id.to_string(),
+            provider: self.call.route.provider.clone(),
+            model: self.call.route.model.clone(),
+            attempts: self.attempts,
+            input_tokens: used.map_or(0, |used| used.tokens.input),
+            output_tokens: used.map_or(0, |used| used.tokens.output),
+            cost_nano_usd: used.map_or(0, |used| used.cost.0),
+            estimated: used.is_some_and(|used| used.estimated),
+            overhead: prost_types::Duration::try_from(self.sent - self.call.received).ok(),
+            rate_limits: self.held.rate_limits(),
+        }
+    }
+
+    /// Bills the stream: by the provider's count if it came, else as counted here.
+    fn settle(mut self: Box<Self>, stopped: Stopped) -> Result<Accounting, Error> {
+        let scanner = &self.scanner;
+        let whole = matches!(stopped, Stopped::Ended) && !scanner.failed && (scanner.done || scanner.tokens.is_some());
+        let outcome = match stopped {
+            Stopped::Left => Outcome::Cancelled,
+            _ if whole => Outcome::Complete,
+            _ => Outcome::Broken,
+        };
+        let used = match scanner.tokens {
+            Some(tokens) => self.call.used(tokens, false, outcome),
+            None => self.call.used(estimate(&self.call, scanner.content_events), true, outcome),
+        };
+        self.key.report(if outcome == Outcome::Broken { KeyOutcome::Failed } else { KeyOutcome::Fine });
+        let accounting = self.accounting(Some(&used));
+        let used = used.timed(self.sent.elapsed(), self.began - self.sent);
+        let Self { broker, held, call, .. } = *self;
+        broker.settler.commit(held, used);
+        if whole {
+            return Ok(accounting);
+        }
+        let provider = &call.provider.name;
+        if let Stopped::Broke(reason) = &stopped {
+            tracing::warn!(provider, reason, "a stream broke off");
+        }
+        Err(Error::new(ErrorReason::ProviderFailed, format!("{provider} broke off the answer")))
+    }
+}
+
+/// Chunks that are passed on together: the first as it is, a copy only from the second on.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Gathered {
+    fn add(&mut self, bytes: Bytes) {
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = bytes;
+        } else {
+            if self.more.is_empty() {
+                self.more.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.more.extend_from_slice(&bytes);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    fn bytes(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
+}
+

@@ -1,0 +1,11 @@
+//! What the broker decides, without I/O: what a request asks for, what it can cost at most, which
+//! key serves it, and what its answer used.
+
+pub(crate) mod amounts;
+pub(crate) mod catalogue;
+pub(crate) mod key_pool;
+pub(crate) mod media;
+pub(crate) mod request;
+pub(crate) mod retry_after;
+pub(crate) mod sse;
+pub(crate) mod usage;

@@ -1,0 +1,91 @@
+//! The gRPC surface: messages to use cases and back.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::Stream;
+use tonic::{Request, Response, Status};
+use weir_proto::broker::v1::broker_service_server::BrokerService;
+use weir_proto::broker::v1::{
+    GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse, Operation,
+    StreamInvokeRequest, StreamInvokeResponse,
+};
+use weir_proto::quota::v1::Subject;
+use weir_rpc::{Error, Principal};
+use weir_types::{ReservationId, names};
+
+use crate::app::{Broker, Caller, Incoming, StreamAnswer};
+use crate::provider::Endpoint;
+
+/// Serves [`BrokerService`].
+pub(crate) struct Grpc(pub(crate) Arc<Broker>);
+
+#[tonic::async_trait]
+impl BrokerService for Grpc {
+    async fn invoke(&self, request: Request<InvokeRequest>) -> Result<Response<InvokeResponse>, Status> {
+        let incoming = incoming(&request, request.get_ref().clone(), false)?;
+        Ok(Response::new(self.0.invoke(incoming).await?))
+    }
+
+    type StreamInvokeStream = Answer;
+
+    async fn stream_invoke(&self, request: Request<StreamInvokeRequest>) -> Result<Response<Answer>, Status> {
+        let asked = request.get_ref().request.clone().unwrap_or_default();
+        let incoming = incoming(&request, asked, true)?;
+        Ok(Response::new(Answer(self.0.stream(incoming).await?)))
+    }
+
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let organization = weir_rpc::caller(&request).principal()?.organization;
+        let models = self.0.models(organization).await?;
+        Ok(Response::new(ListModelsResponse { models }))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        Ok(Response::new(self.0.status()))
+    }
+}
+
+/// A stream of parts whose errors are statuses.
+pub(crate) struct Answer(StreamAnswer);
+
+impl Stream for Answer {
+    type Item = Result<StreamInvokeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(context).map(|part| part.map(|part| part.map_err(Status::from)))
+    }
+}
+
+fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Result<Incoming, Error> {
+    let endpoint = match asked.operation() {
+        Operation::ChatCompletions => Endpoint::Chat,
+        Operation::Embeddings if !stream => Endpoint::Embeddings,
+        Operation::Embeddings => return Err(Error::invalid("operation", "embeddings can't be streamed")),
+        Operation::Unspecified => return Err(Error::invalid("operation", "`operation` is required")),
+    };
+    let principal = weir_rpc::caller(request).principal()?;
+    let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
+    Ok(Incoming {
+        caller: caller(principal, asked.client_ip),
+        endpoint,
+        body: asked.body,
+        request_id,
+        stream,
+        received: Instant::now(),
+    })
+}
+
+fn caller(principal: &Principal, ip: String) -> Caller {
+    let organization = principal.organization;
+    let subject = Subject {
+        organization: names::organization(&organization),
+        user: principal.user.map(|user| names::user(&organization, &user)).unwrap_or_default(),
+        api_key: principal.api_key.map(|key| names::api_key(&organization, &key)).unwrap_or_default(),
+        ip,
+        ..Subject::default()
+    };
+    Caller { organization, subject }
+}
