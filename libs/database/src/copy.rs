@@ -1,13 +1,13 @@
 //! A pool of `tokio-postgres` connections, for what sqlx has not: binary `COPY` and pipelined statements.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use deadpool_postgres;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
 pub use tokio_postgres;
 use tokio_postgres::config::SslMode;
 
-use crate::{Config, Error, tls};
+use crate::{Config, Error, local_settings, tls};
 
 /// Opens a pool with the same configuration as the service's other pool. It connects when it is used, and waits no longer than
 /// `acquire_timeout` for a connection.
@@ -28,10 +28,10 @@ pub fn deadpool(config: &Config, service: &str) -> Result<Pool, Error> {
         .map_err(|error| Error::internal(error.to_string()))
 }
 
-/// Begins a transaction whose statements the server ends after `statement_timeout`.
-pub async fn begin(connection: &mut Object, statement_timeout: Duration) -> Result<Transaction<'_>, Error> {
+/// Begins a transaction with the same settings as the service's other transactions.
+pub async fn begin<'a>(connection: &'a mut Object, config: &Config) -> Result<Transaction<'a>, Error> {
     let transaction = connection.transaction().await?;
-    transaction.batch_execute(&format!("SET LOCAL statement_timeout = {}", statement_timeout.as_millis())).await?;
+    transaction.batch_execute(&local_settings(config)).await?;
     Ok(transaction)
 }
 

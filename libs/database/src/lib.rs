@@ -1,7 +1,8 @@
 //! Postgres for Weir's services: pools, transactions with row-level security, migrations, and errors a caller can act on.
 //!
-//! Everything that serves requests works behind PgBouncer in transaction mode: state is set by `SET LOCAL` only, and with
-//! `statement_cache_capacity = 0` no prepared statement outlives its transaction. Only [`migrate`] needs a session.
+//! Every transaction works behind PgBouncer in transaction mode: state is set by `SET LOCAL` only, and with
+//! `statement_cache_capacity = 0` no transaction counts on a prepared statement of an earlier one. Only [`migrate`] needs a
+//! session of its own.
 
 mod config;
 pub mod copy;
@@ -17,8 +18,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::Instant;
-use tracing::log::LevelFilter;
+use tracing::{debug, log::LevelFilter};
 use weir_types::OrganizationId;
 
 pub use crate::{
@@ -78,7 +78,7 @@ impl Database {
             .connect_lazy_with(options);
         let database = Self {
             pool,
-            begin: format!("BEGIN; SET LOCAL statement_timeout = {}", config.statement_timeout.as_millis()).into(),
+            begin: format!("BEGIN; {}", local_settings(config)).into(),
             become_tenant: format!("SET LOCAL ROLE {}; SET LOCAL weir.organization = ", tenant_role(service)).into(),
             acquire_timeout: config.acquire_timeout,
         };
@@ -90,17 +90,21 @@ impl Database {
 
     /// Begins a transaction as the service's own role, which sees all tenants: for workers and audits.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        let deadline = Instant::now() + self.acquire_timeout;
-        loop {
-            match self.pool.begin_with(AssertSqlSafe(self.begin.to_string())).await {
-                // Nothing has happened on it yet, so a connection that died unnoticed costs only the next one's use. After a
-                // restart of the server that can be each of the pool.
-                Err(sqlx::Error::Io(error)) if Instant::now() < deadline => {
-                    tracing::debug!(%error, "a pooled connection was dead");
+        self.within(async {
+            let mut left = self.pool.options().get_max_connections();
+            loop {
+                match self.pool.begin_with(AssertSqlSafe(self.begin.to_string())).await {
+                    // Nothing has happened on it yet, so a connection that died unnoticed costs only the next one's use. After
+                    // a restart of the server that can be each of the pool.
+                    Err(error) if left > 0 && is_dead(&error) => {
+                        debug!(%error, "a pooled connection was dead");
+                        left -= 1;
+                    }
+                    result => return Ok(result?),
                 }
-                result => return Ok(result?),
             }
-        }
+        })
+        .await
     }
 
     /// Begins a transaction in which only the organisation's rows exist, whatever the queries ask for.
@@ -113,8 +117,8 @@ impl Database {
         Ok(transaction)
     }
 
-    /// The pool, for single statements. They are bounded by the role's own statement timeout; behind PgBouncer without prepared
-    /// statements use a transaction instead.
+    /// The pool, for single statements. They are bounded by the role's own statement timeout, and need a PgBouncer that tracks
+    /// prepared statements (1.21 or newer) if there is one; in a transaction neither matters.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -140,6 +144,26 @@ impl Database {
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").field("size", &self.pool.size()).field("idle", &self.pool.num_idle()).finish()
+    }
+}
+
+/// What every transaction begins with.
+pub(crate) fn local_settings(config: &Config) -> String {
+    let mut settings = format!("SET LOCAL statement_timeout = {}", config.statement_timeout.as_millis());
+    if config.statement_cache_capacity == 0 {
+        // The drivers give names even to statements that they don't keep. A pooler hands the server's connection on to clients
+        // that give the same names; here, nobody counts on any.
+        settings.push_str("; DEALLOCATE ALL");
+    }
+    settings
+}
+
+/// Whether the server has ended the connection: without a word, or with a last one (class 57P: shut down, crashed, idle).
+fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
     }
 }
 
