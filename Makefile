@@ -1,0 +1,47 @@
+# The commands of daily work. What they do is in scripts/, so that they can be called without make.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint format bench replay chaos audit clean-dev
+
+TRACE ?=
+SPEED ?= max
+TENANTS ?= 4
+PEERS ?=
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Install what is missing, build, start everything, say where it is; Ctrl-C stops it
+	@scripts/install-missing build servers
+	@cargo build --quiet --bin weir
+	@exec target/debug/weir dev
+
+build: ## Build everything
+	@scripts/install-missing build
+	@cargo build --workspace --bins
+
+test: ## Run every test on a throw-away Postgres and Redis
+	@scripts/install-missing build servers python
+	@scripts/test
+
+lint: ## Formatting, clippy, dependencies, protocol
+	@scripts/install-missing build buf deny
+	@cargo fmt --all --check
+	@target/buf/node_modules/.bin/buf lint proto
+	@cargo deny --workspace check --hide-inclusion-graph bans licenses sources
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+format: ## Format the code
+	@cargo fmt --all
+
+bench: ## Measure Weir beside the bare minimum (PEERS=1: beside others); writes target/bench/report.json
+	@scripts/install-missing build servers
+	@scripts/bench
+
+replay: ## Send a trace through the public API and add up the books: TRACE=file.csv SPEED=1|10|max TENANTS=n
+	@test -n "$(TRACE)" || { echo "Which trace? make replay TRACE=integration-tests/data/azure_llm_2023_conversation_300.csv"; exit 64; }
+	@scripts/install-missing build servers
+	@scripts/replay "$(TRACE)" "$(SPEED)" "$(TENANTS)"
+
+clean-dev: ## Forget the data and the keys of `make run`
+	@rm -rf .weir && echo "Removed .weir"
