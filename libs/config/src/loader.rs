@@ -15,6 +15,7 @@ pub struct Loader {
     prefix: String,
     aliases: Vec<(String, String)>,
     variables: Vec<(String, String)>,
+    settings: Vec<(String, String)>,
 }
 
 impl Loader {
@@ -70,6 +71,14 @@ impl Loader {
         self
     }
 
+    /// Lays TOML text on top of everything, the environment included: what the program knows better than its configuration,
+    /// such as the address of a server that it has just started. `reason` stands for the source in messages.
+    #[must_use]
+    pub fn set(mut self, reason: &str, toml: String) -> Self {
+        self.settings.push((reason.to_owned(), toml));
+        self
+    }
+
     /// Merges, compares, deserializes and validates.
     ///
     /// # Errors
@@ -93,6 +102,9 @@ impl Loader {
             }
         }
         merged.problems.append(&mut problems);
+        for (reason, text) in self.settings {
+            overlay_text(&mut merged, &text, Source::Program(reason));
+        }
         let value = deserialize::<T>(&mut merged, &defaults);
         if let Some(value) = value {
             let mut semantic = Vec::new();
@@ -140,6 +152,10 @@ fn overlay_file(merged: &mut Merged, path: &std::path::Path) {
             return;
         }
     };
+    overlay_text(merged, &text, source);
+}
+
+fn overlay_text(merged: &mut Merged, text: &str, source: Source) {
     match text.parse::<Table>() {
         Ok(table) => merged.overlay(table, &source),
         Err(error) => {

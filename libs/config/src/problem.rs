@@ -8,13 +8,15 @@ pub enum Source {
     File(PathBuf),
     /// An environment variable, by name.
     Environment(String),
+    /// The program itself ([`crate::Loader::set`]), by the reason it gave.
+    Program(String),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Environment(name) => f.write_str(name),
+            Self::Environment(name) | Self::Program(name) => f.write_str(name),
         }
     }
 }

@@ -180,6 +180,18 @@ fn variables_of_others_are_left_alone_and_empty_ones_count_as_unset() {
 }
 
 #[test]
+fn what_the_program_sets_is_on_top() {
+    let config: Config = Loader::new()
+        .section(DATABASE)
+        .section(QUOTA)
+        .variables("WEIR_", [("WEIR_DATABASE_URL".to_owned(), "postgres://theirs".to_owned())])
+        .set("weir dev", "[database]\nurl = \"postgres://ours\"".to_owned())
+        .load()
+        .unwrap();
+    assert_eq!(config.database.url.expose(), "postgres://ours");
+}
+
+#[test]
 fn a_broken_file_is_named_without_quoting_it() {
     let found = problem("[database]\nurl = \"hunter2", &[]);
     assert!(found.message.contains("line 2"), "{found}");
