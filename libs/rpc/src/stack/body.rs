@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use weir_proto::common::v1::ErrorReason;
@@ -21,11 +22,32 @@ use crate::{Call, Error};
 pub(super) struct StreamBody {
     inner: Body,
     ended: bool,
-    deadline: Option<Pin<Box<Sleep>>>,
+    limit: Limit,
     call: Call,
     span: tracing::Span,
     measured: MeasuredStream,
     _working: Working,
+}
+
+/// What ends a stream that does not end by itself.
+enum Limit {
+    /// The caller's deadline.
+    Deadline(Pin<Box<Sleep>>),
+    /// A watch goes on until the process stops.
+    Stop(Pin<Box<WaitForCancellationFutureOwned>>),
+}
+
+impl Limit {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        match self {
+            Self::Deadline(sleep) => {
+                sleep.as_mut().poll(cx).map(|()| Error::new(ErrorReason::DeadlineExceeded, "the deadline passed"))
+            }
+            Self::Stop(stop) => {
+                stop.as_mut().poll(cx).map(|()| Error::new(ErrorReason::Unavailable, "this instance is stopping"))
+            }
+        }
+    }
 }
 
 impl StreamBody {
@@ -35,9 +57,13 @@ impl StreamBody {
         measured: MeasuredStream,
         call: Call,
         span: tracing::Span,
+        stopping: &CancellationToken,
     ) -> Self {
-        let deadline = call.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { inner, ended: false, deadline, call, span, measured, _working: working }
+        let limit = match call.deadline() {
+            Some(at) => Limit::Deadline(Box::pin(tokio::time::sleep_until(at))),
+            None => Limit::Stop(Box::pin(stopping.clone().cancelled_owned())),
+        };
+        Self { inner, ended: false, limit, call, span, measured, _working: working }
     }
 
     /// Ends the stream with an error.
@@ -68,13 +94,8 @@ impl StreamBody {
                 return Poll::Ready(None);
             }
             Ok(Poll::Pending) => {
-                if let Some(deadline) = &mut self.deadline
-                    && deadline.as_mut().poll(cx).is_ready()
-                {
-                    let error = Error::new(ErrorReason::DeadlineExceeded, "the deadline passed");
-                    return Poll::Ready(Some(Ok(self.end(error))));
-                }
-                return Poll::Pending;
+                let error = ready!(self.limit.poll(cx));
+                return Poll::Ready(Some(Ok(self.end(error))));
             }
             Err(panic) => {
                 let error = super::panicked("a stream", &*panic);

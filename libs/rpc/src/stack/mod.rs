@@ -17,6 +17,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tracing::Instrument as _;
@@ -53,6 +54,8 @@ struct Inner {
     load: Load,
     max_deadline: Duration,
     health: Health,
+    /// Cancelled when the process is about to stop: streams that watch, and would never end, end.
+    stopping: CancellationToken,
 }
 
 /// All that is known about a method, found once per call.
@@ -108,6 +111,7 @@ impl Stack {
             load: Load::new(self.service, config.server.max_in_flight),
             max_deadline: config.server.max_deadline,
             health,
+            stopping: CancellationToken::new(),
         })))
     }
 }
@@ -123,6 +127,12 @@ impl Stacked {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    /// The process is about to stop: streams without a deadline, which watch and would never end, end with
+    /// `UNAVAILABLE`, so that their clients turn to another instance.
+    pub fn end_watches(&self) {
+        self.0.stopping.cancel();
     }
 
     /// Serves one call. All outcomes are responses.
@@ -163,7 +173,7 @@ impl Inner {
         let answer = call.clone().scope(answer).instrument(span.clone()).await;
         let answer = answer.unwrap_or_else(|panic| Err(call.sync_scope(|| panicked(method.path, &*panic))));
         match answer {
-            Ok((response, working)) => finish(method, response, working, measured, call, span),
+            Ok((response, working)) => self.finish(method, response, working, measured, call, span),
             Err(error) => {
                 let status = call.sync_scope(|| span.in_scope(|| Status::from(error)));
                 measured.end(status.code());
@@ -215,6 +225,33 @@ impl Inner {
         Ok((response, working))
     }
 
+    /// The way back: an error gets its details, a stream goes on being measured and bounded while it flows.
+    fn finish(
+        &self,
+        method: &Entry,
+        response: Response<Body>,
+        working: Working,
+        measured: Measured<'_>,
+        call: Call,
+        span: tracing::Span,
+    ) -> Response<Body> {
+        if response.headers().contains_key(Status::GRPC_STATUS) {
+            let status = response.extensions().get::<Status>().cloned();
+            let status = status.or_else(|| Status::from_header_map(response.headers()));
+            let Some(status) = status else { return response };
+            measured.end(status.code());
+            let completed = call.sync_scope(|| span.in_scope(|| complete(&status)));
+            return completed.map_or(response, |status| status.into_http());
+        }
+        if method.streams {
+            let (head, body) = response.into_parts();
+            let body = StreamBody::new(body, working, measured.stream(), call, span, &self.stopping);
+            return Response::from_parts(head, Body::new(body));
+        }
+        measured.end(tonic::Code::Ok);
+        response
+    }
+
     /// Until when the caller waits, capped. A stream without a deadline has none: it watches.
     fn deadline(&self, method: &Entry, request: &Request<Body>, now: Instant) -> Option<Instant> {
         let timeout = request.headers().get(GRPC_TIMEOUT).and_then(call::parse_timeout);
@@ -224,32 +261,6 @@ impl Inner {
             None => Some(now + self.max_deadline),
         }
     }
-}
-
-/// The way back: an error gets its details, a stream goes on being measured and bounded while it flows.
-fn finish(
-    method: &Entry,
-    response: Response<Body>,
-    working: Working,
-    measured: Measured<'_>,
-    call: Call,
-    span: tracing::Span,
-) -> Response<Body> {
-    if response.headers().contains_key(Status::GRPC_STATUS) {
-        let status = response.extensions().get::<Status>().cloned();
-        let status = status.or_else(|| Status::from_header_map(response.headers()));
-        let Some(status) = status else { return response };
-        measured.end(status.code());
-        let completed = call.sync_scope(|| span.in_scope(|| complete(&status)));
-        return completed.map_or(response, |status| status.into_http());
-    }
-    if method.streams {
-        let (head, body) = response.into_parts();
-        let body = StreamBody::new(body, working, measured.stream(), call, span);
-        return Response::from_parts(head, Body::new(body));
-    }
-    measured.end(tonic::Code::Ok);
-    response
 }
 
 fn refuse(error: Error) -> Response<Body> {
