@@ -62,6 +62,7 @@ mod methods;
 mod routes;
 mod stack;
 #[cfg(feature = "testing")]
+#[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "tests")]
 pub mod testing;
 mod token;
 mod verifier;
