@@ -2,9 +2,11 @@
 
 mod configuration;
 mod copying;
+mod encryption;
 mod errors;
 mod migrating;
 mod outages;
+mod pooler;
 mod tenants;
 
 use std::time::Duration;

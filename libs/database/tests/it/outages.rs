@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use sqlx::Connection as _;
 use tokio::net::TcpListener;
 use weir_database::{Database, Error, copy};
 
@@ -43,6 +44,25 @@ async fn a_refused_login_stops_the_start() -> anyhow::Result<()> {
     url.set_username("nobody_of_this_name").expect("a URL with a host");
     let refused = Database::connect(&config(String::from(url).into()), "alpha").await;
     assert!(matches!(refused, Err(Error::Internal(_))), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_the_server_ended_are_passed_over() -> anyhow::Result<()> {
+    let database = crate::migrated().await?;
+    let alpha = crate::alpha(&database).await?;
+    let held = futures::future::try_join_all((0..4).map(|_| alpha.begin())).await?;
+    for transaction in held {
+        transaction.commit().await?;
+    }
+    let mut admin = sqlx::PgConnection::connect(&database.url).await?;
+    let ended: Vec<bool> =
+        sqlx::query_scalar("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = $1")
+            .bind("weir-alpha")
+            .fetch_all(&mut admin)
+            .await?;
+    assert!(ended.len() >= 4 && ended.iter().all(|ended| *ended), "{ended:?}");
+    alpha.begin().await?.commit().await?;
     Ok(())
 }
 
