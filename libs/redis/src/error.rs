@@ -1,4 +1,4 @@
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerError};
 
 /// Why a call failed. Where Redis may have executed a call (`Timeout`, and `Unavailable` when the connection broke in the
 /// middle), the caller can't know: calls must be idempotent.
@@ -18,8 +18,22 @@ pub enum Error {
     Internal(String),
 }
 
-/// Codes by which a server says "not me, not now", beyond those that the driver knows by kind.
-const NOT_NOW: &[&str] = &["OOM", "MISCONF", "BUSY", "NOREPLICAS", "NOAUTH", "WRONGPASS", "UNBLOCKED", "CLUSTERDOWN"];
+/// Codes by which a server says "not me, not now": loading, fail-over, out of memory, can't persist, busy with a script.
+const NOT_NOW: &[&str] = &[
+    "LOADING",
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "READONLY",
+    "NOREPLICAS",
+    "OOM",
+    "MISCONF",
+    "BUSY",
+    "NOAUTH",
+    "WRONGPASS",
+];
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
@@ -28,17 +42,17 @@ impl From<RedisError> for Error {
         }
         match error.kind() {
             ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => Self::Unavailable,
-            ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly,
-            ) => Self::Unavailable,
-            ErrorKind::Extension if error.code().is_some_and(|code| NOT_NOW.contains(&code)) => Self::Unavailable,
-            ErrorKind::Server(_) | ErrorKind::Extension => Self::Script(error.to_string()),
+            ErrorKind::Server(_) | ErrorKind::Extension => {
+                let text = error.to_string();
+                // Several, if it was a pipeline.
+                let errors = error.into_server_errors();
+                let not_now = |(_, error): &(usize, ServerError)| NOT_NOW.contains(&error.code());
+                if errors.is_some_and(|errors| errors.iter().any(not_now)) {
+                    Self::Unavailable
+                } else {
+                    Self::Script(text)
+                }
+            }
             _ => Self::Internal(error.to_string()),
         }
     }

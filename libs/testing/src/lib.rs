@@ -15,5 +15,5 @@ mod redis;
 pub use crate::{
     database::{TestDatabase, database},
     postgres::{POSTGRES_URL, Postgres, PostgresServer, postgres},
-    redis::{REDIS_URL, RedisServer, redis},
+    redis::{REDIS_URL, RedisServer, private_redis, redis},
 };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::{sync::Mutex, time::timeout};
 use weir_launcher::RedisOptions;
 
@@ -9,9 +9,10 @@ use crate::{
     docker::{self, RedisContainer},
 };
 
-/// The environment variable that names a Redis for tests. Tests then share it, one database each; tests that kill the server fail.
+/// The environment variable that names a Redis for tests. They share it, each with a database of its own.
 pub const REDIS_URL: &str = "WEIR_TEST_REDIS_URL";
 
+const SHARED: &str = "others use this server too: take `private_redis()` to kill or pause it";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A test that was killed keeps its database of a shared server for so long.
 const CLAIM_SECONDS: u64 = 600;
@@ -31,11 +32,16 @@ enum Server {
     Shared,
 }
 
-/// Starts a Redis for the caller alone.
+/// An empty key space for the caller alone: a server of its own, or a database of the one that [`REDIS_URL`] names.
 pub async fn redis() -> anyhow::Result<RedisServer> {
-    if let Some(url) = from_environment(REDIS_URL) {
-        return claim(&url).await;
+    match from_environment(REDIS_URL) {
+        Some(url) => claim(&url).await,
+        None => private_redis().await,
     }
+}
+
+/// A server for the caller alone, whatever the environment says: to be killed, paused or configured.
+pub async fn private_redis() -> anyhow::Result<RedisServer> {
     if weir_launcher::Redis::is_installed() {
         let server = weir_launcher::Redis::start(RedisOptions::default()).await?;
         return Ok(RedisServer {
@@ -65,7 +71,7 @@ impl RedisServer {
                 Ok(())
             }
             Server::Docker(container) => container.kill().await,
-            Server::Shared => bail!("this test kills Redis: unset {REDIS_URL} so that it gets one of its own"),
+            Server::Shared => bail!("{SHARED}"),
         }
     }
 
@@ -74,7 +80,7 @@ impl RedisServer {
         match &mut *self.server.lock().await {
             Server::Local(server) => Ok(server.restart().await?),
             Server::Docker(container) => container.restart().await,
-            Server::Shared => bail!("this test restarts Redis: unset {REDIS_URL} so that it gets one of its own"),
+            Server::Shared => bail!("{SHARED}"),
         }
     }
 
@@ -85,6 +91,7 @@ impl RedisServer {
 
     /// Lets the server answer nobody for a while.
     pub async fn pause(&self, pause: Duration) -> anyhow::Result<()> {
+        ensure!(!matches!(*self.server.lock().await, Server::Shared), SHARED);
         self.send(&["CLIENT", "PAUSE", &pause.as_millis().to_string(), "ALL"]).await
     }
 

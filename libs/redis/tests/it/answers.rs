@@ -5,7 +5,7 @@ use crate::{connect, get};
 
 #[tokio::test]
 async fn a_script_is_loaded_when_the_server_does_not_know_it() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let script = Script::new("return {KEYS[1], ARGV[1], tonumber(ARGV[2]) + 1}");
     for _ in 0..2 {
@@ -18,7 +18,7 @@ async fn a_script_is_loaded_when_the_server_does_not_know_it() -> anyhow::Result
 
 #[tokio::test]
 async fn integers_go_to_a_script_and_back_unchanged() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let script = Script::new("redis.call('SET', KEYS[1], ARGV[1]); return redis.call('INCRBY', KEYS[1], ARGV[2])");
     let largest = 9_007_199_254_740_991_i64;
@@ -29,7 +29,7 @@ async fn integers_go_to_a_script_and_back_unchanged() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn what_a_script_raises_and_what_it_returns_as_an_error_are_errors() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let none: [&str; 0] = [];
     for code in
@@ -46,7 +46,7 @@ async fn what_a_script_raises_and_what_it_returns_as_an_error_are_errors() -> an
 
 #[tokio::test]
 async fn a_full_server_counts_as_unavailable() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     redis.command::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1")).await?;
     let mut set = redis::cmd("SET");
@@ -56,12 +56,16 @@ async fn a_full_server_counts_as_unavailable() -> anyhow::Result<()> {
     let none: [&str; 0] = [];
     let answer: Result<(), _> = redis.run(&script, &["key"], &none).await;
     assert_eq!(answer, Err(Error::Unavailable));
+    let mut pipeline = redis::pipe();
+    pipeline.get("key").set("key", "value");
+    assert_eq!(redis.pipeline(&pipeline).await, Err(Error::Unavailable));
+    assert_eq!(redis.pipeline(pipeline.atomic()).await, Err(Error::Unavailable));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_pipeline_answers_in_order() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let mut pipeline = redis::pipe();
     pipeline.set("key", 5).ignore().incr("key", 2).get("other");
@@ -80,7 +84,7 @@ async fn a_pipeline_answers_in_order() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_calls_each_get_their_own_answer() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let mut config = crate::config(server.url());
     // Thousands at once on a busy machine: this is about answers, not about time.
     config.deadline = std::time::Duration::from_secs(5);

@@ -22,7 +22,7 @@ async fn until_it_answers(redis: &Redis) -> anyhow::Result<Duration> {
 
 #[tokio::test]
 async fn calls_fail_in_time_while_the_server_is_dead_and_work_when_it_is_back() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let script = Script::new("return redis.call('INCR', KEYS[1])");
     let none: [&str; 0] = [];
@@ -49,7 +49,7 @@ async fn calls_fail_in_time_while_the_server_is_dead_and_work_when_it_is_back() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_under_load_makes_no_call_late() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let limit = config("").deadline + SLACK;
     let callers: Vec<_> = (0..16)
@@ -89,7 +89,7 @@ async fn a_server_killed_under_load_makes_no_call_late() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_server_that_stalls_makes_calls_time_out() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     server.pause(Duration::from_millis(1500)).await?;
     let started = Instant::now();
@@ -111,7 +111,7 @@ async fn a_server_that_stalls_makes_calls_time_out() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_short_stall_costs_timeouts_but_not_the_connection() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let redis = connect(server.url()).await?;
     let id: i64 = redis.command(redis::cmd("CLIENT").arg("ID")).await?;
     redis.ping().await?;
@@ -129,7 +129,7 @@ async fn a_short_stall_costs_timeouts_but_not_the_connection() -> anyhow::Result
 
 #[tokio::test]
 async fn a_missing_server_does_not_hold_up_the_start() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     server.kill().await?;
     let started = Instant::now();
     let redis = connect(server.url()).await?;
@@ -165,7 +165,7 @@ async fn a_server_that_accepts_and_never_answers_is_down() -> anyhow::Result<()>
 
 #[tokio::test]
 async fn nothing_is_left_running_when_the_last_handle_is_dropped() -> anyhow::Result<()> {
-    let server = Arc::new(weir_testing::redis().await?);
+    let server = Arc::new(weir_testing::private_redis().await?);
     let observer = connect(server.url()).await?;
     let redis = connect(server.url()).await?;
     let count = async || -> anyhow::Result<usize> {

@@ -21,7 +21,7 @@ async fn callers_do_not_see_each_others_keys() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_killed_redis_is_gone_until_it_is_started_again() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     connect(server.url()).await?.set("key", "value").await?;
     server.kill().await?;
     assert!(connect(server.url()).await.is_err());
@@ -32,7 +32,7 @@ async fn a_killed_redis_is_gone_until_it_is_started_again() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_paused_redis_answers_nobody_for_a_while() -> anyhow::Result<()> {
-    let server = weir_testing::redis().await?;
+    let server = weir_testing::private_redis().await?;
     let mut connection = connect(server.url()).await?;
     server.pause(Duration::from_millis(300)).await?;
     let started = Instant::now();
