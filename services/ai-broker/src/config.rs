@@ -18,8 +18,6 @@ pub const OPEN_TABLES: &[&str] = &["broker.providers", "broker.routes"];
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the gRPC API listens; empty for no socket.
-    pub listen: String,
     #[serde(with = "weir_config::duration")]
     pub(crate) lease: Duration,
     #[serde(with = "weir_config::duration")]
@@ -149,16 +147,33 @@ impl Validate for Config {
         check((1..=1000).contains(&self.settle_batch), "settle_batch", "must be from 1 to 1000");
         for (name, provider) in &self.providers {
             let uri = provider.base_url.parse::<http::Uri>();
-            let is_http = uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+            let is_http =
+                uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
             check(is_http, &format!("providers.{name}.base_url"), "must be a URL that begins with http:// or https://");
             check(!provider.keys.is_empty(), &format!("providers.{name}.keys"), "must have at least one key");
-            check(provider.input_bytes_per_token > 0, &format!("providers.{name}.input_bytes_per_token"), "must be at least 1");
-            check(provider.media_part_tokens >= 0, &format!("providers.{name}.media_part_tokens"), "must not be negative");
+            check(
+                provider.input_bytes_per_token > 0,
+                &format!("providers.{name}.input_bytes_per_token"),
+                "must be at least 1",
+            );
+            check(
+                provider.media_part_tokens >= 0,
+                &format!("providers.{name}.media_part_tokens"),
+                "must not be negative",
+            );
             for (key, secret) in &provider.keys {
                 let at = format!("providers.{name}.keys.{key}");
                 match resolve(secret) {
-                    Ok(text) => check(http::HeaderValue::from_str(&text).is_ok() && !text.is_empty(), &at, "is not usable as a key: empty, or with characters that a header can't carry"),
-                    Err(variable) => check(false, &at, &format!("the environment variable {variable} is not set: set it, or remove the key")),
+                    Ok(text) => check(
+                        http::HeaderValue::from_str(&text).is_ok() && !text.is_empty(),
+                        &at,
+                        "is not usable as a key: empty, or with characters that a header can't carry",
+                    ),
+                    Err(variable) => check(
+                        false,
+                        &at,
+                        &format!("the environment variable {variable} is not set: set it, or remove the key"),
+                    ),
                 }
             }
         }
@@ -166,8 +181,16 @@ impl Validate for Config {
             let known = self.providers.contains_key(&route.provider);
             check(known, &format!("routes.{name}.provider"), "names no provider: add it under [broker.providers]");
             let positive = |value: Option<i64>| value.is_none_or(|value| value > 0);
-            check(positive(route.default_output_tokens), &format!("routes.{name}.default_output_tokens"), "must be at least 1");
-            check(positive(route.input_bytes_per_token), &format!("routes.{name}.input_bytes_per_token"), "must be at least 1");
+            check(
+                positive(route.default_output_tokens),
+                &format!("routes.{name}.default_output_tokens"),
+                "must be at least 1",
+            );
+            check(
+                positive(route.input_bytes_per_token),
+                &format!("routes.{name}.input_bytes_per_token"),
+                "must be at least 1",
+            );
         }
     }
 }

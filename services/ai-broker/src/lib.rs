@@ -11,11 +11,12 @@ mod provider;
 
 use std::sync::Arc;
 
-use weir_host::{Context, Service, StartError};
+use weir_host::{Context, Probe, Service, StartError};
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
+use weir_rpc::Routes;
 
 pub use access::ACCESS;
 pub use config::{Config, DEFAULTS, OPEN_TABLES, ProviderConfig, RouteConfig};
@@ -30,10 +31,11 @@ pub const NAME: &str = "ai-broker";
 /// # Errors
 /// A provider that can't be called as it is configured.
 pub async fn start(config: Config, context: &Context) -> Result<Service, StartError> {
-    let providers = provider::providers(&config).map_err(StartError::new)?;
-    let billing = BillingServiceClient::new(context.channels.to("billing"));
-    let quota = QuotaServiceClient::new(context.channels.to("quota"));
-    let usage = UsageServiceClient::new(context.channels.to("usage"));
+    let providers = provider::providers(&config).map_err(|error| StartError::new("setting up the providers", error))?;
+    let size = context.max_message_bytes;
+    let billing = BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size);
+    let quota = QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size);
+    let usage = UsageServiceClient::new(context.channels.to("usage")).max_decoding_message_size(size);
     let metrics = Arc::new(Metrics::new());
     let reserve = ReserveOptions {
         lease: config.lease,
@@ -43,25 +45,27 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
     let reservations = Arc::new(Reservations::new(quota, reserve));
     let settle = SettleOptions { linger: config.settle_linger, batch: config.settle_batch };
     let (settler, settler_task) = SettlerTask::new(Arc::clone(&reservations), usage, settle, Arc::clone(&metrics));
-    let entitlements = Entitlements::new(billing.clone());
     let broker = Arc::new(Broker {
         providers,
         catalogue: arc_swap::ArcSwapOption::empty(),
-        entitlements: entitlements.clone(),
-        reservations: Arc::clone(&reservations),
-        settler: settler.clone(),
-        metrics: Arc::clone(&metrics),
+        entitlements: Entitlements::new(billing.clone()),
+        reservations,
+        settler,
+        metrics,
         clock: Arc::clone(&context.clock),
         tasks: context.tasks.clone(),
         max_attempts: config.max_attempts as usize,
         drain: config.drain,
     });
     app::run_tasks(&broker, &config, billing, settler_task, context);
-    let ready = Arc::clone(&broker);
-    Ok(Service::new(NAME, ACCESS)
-        .grpc(BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))))
-        .probe("price-book", move || {
-            let read = ready.catalogue.load().is_some();
-            async move { if read { Ok(()) } else { Err("the price book has not been read yet".into()) } }
-        }))
+    let server = BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))).max_decoding_message_size(size);
+    Ok(Service::new(NAME).grpc(Routes::new(server), ACCESS).probe(prices_are_read(broker)))
+}
+
+/// Without prices every call would be refused.
+fn prices_are_read(broker: Arc<Broker>) -> Probe {
+    Probe::new("price-book", move || {
+        let read = broker.catalogue.load().is_some();
+        async move { if read { Ok(()) } else { Err("the price book has not been read yet") } }
+    })
 }

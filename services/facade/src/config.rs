@@ -14,8 +14,6 @@ pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the public API listens.
-    pub listen: String,
     pub(crate) max_body_bytes: usize,
     #[serde(with = "weir_config::duration")]
     pub(crate) deadline: Duration,
@@ -42,7 +40,11 @@ impl Validate for Config {
         check(!self.api_deadline.is_zero(), "api_deadline", "must not be zero");
         check(self.max_in_flight > 0, "max_in_flight", "must be at least 1");
         for origin in &self.cors_origins {
-            check(is_origin(origin), "cors_origins", "must be origins such as https://app.example.com: scheme and host, no path, no wildcard");
+            check(
+                is_origin(origin),
+                "cors_origins",
+                "must be origins such as https://app.example.com: scheme and host, no path, no wildcard",
+            );
         }
     }
 }

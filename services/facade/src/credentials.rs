@@ -8,12 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
+use serde::Deserialize;
 use tokio::sync::Mutex;
 use weir_proto::auth::v1::ExchangeApiKeyRequest;
 use weir_proto::auth::v1::auth_service_client::AuthServiceClient;
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::{Bearer, Channel, Error, Failure};
+use weir_types::{ApiKeyId, OrganizationId, UserId, names};
 
 /// A token is exchanged anew when it has less than this left.
 const AHEAD: Duration = Duration::from_secs(30);
@@ -27,8 +31,9 @@ type Hash = [u8; 32];
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) bearer: Bearer,
-    /// `organizations/{organization}`; empty for a token that the caller brought along.
-    pub(crate) organization: String,
+    pub(crate) organization: OrganizationId,
+    pub(crate) user: Option<UserId>,
+    pub(crate) api_key: Option<ApiKeyId>,
     credential: Hash,
     ends: SystemTime,
 }
@@ -87,9 +92,13 @@ impl Credentials {
             Ok(token) => {
                 let token = token.into_inner();
                 let ends = token.expire_time.and_then(|time| SystemTime::try_from(time).ok());
-                let bearer = Bearer::new(&token.token).ok_or_else(|| Error::defect("auth answered a token that is no header"))?;
+                let bearer = Bearer::new(&token.token)
+                    .ok_or_else(|| Error::defect("auth answered a token that is no header"))?;
                 let ends = ends.ok_or_else(|| Error::defect("auth answered a token without an end"))?;
-                let caller = Arc::new(Caller { bearer, organization: token.organization, credential: hash, ends });
+                let organization = names::parse_organization(&token.organization).map_err(Error::defect)?;
+                let user = names::parse_user(&token.user).ok().map(|(_, user)| user);
+                let api_key = names::parse_api_key(&token.api_key).ok().map(|(_, key)| key);
+                let caller = Arc::new(Caller { bearer, organization, user, api_key, credential: hash, ends });
                 self.known.insert(hash, Known::Accepted(Arc::clone(&caller)));
                 Ok(caller)
             }
@@ -104,10 +113,21 @@ impl Credentials {
 }
 
 impl Caller {
-    /// A principal token that the caller brought along: the services verify it.
+    /// A principal token that the caller brought along. The services verify it; what is read here
+    /// without verifying only completes resource names.
     fn with_token(token: &str, credential: Hash) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Claims {
+            org: OrganizationId,
+            user: Option<UserId>,
+            key: Option<ApiKeyId>,
+        }
+        let payload =
+            token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok()).ok_or_else(malformed)?;
+        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| malformed())?;
         let bearer = Bearer::new(token).ok_or_else(malformed)?;
-        Ok(Self { bearer, organization: String::new(), credential, ends: SystemTime::UNIX_EPOCH })
+        let Claims { org, user, key } = claims;
+        Ok(Self { bearer, organization: org, user, api_key: key, credential, ends: SystemTime::UNIX_EPOCH })
     }
 }
 
@@ -117,7 +137,11 @@ fn credential(headers: &HeaderMap) -> Result<&str, Error> {
         let text = value.to_str().map_err(|_| malformed())?;
         let (scheme, credential) = text.split_once(' ').ok_or_else(malformed)?;
         let credential = credential.trim();
-        return if scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() { Ok(credential) } else { Err(malformed()) };
+        return if scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() {
+            Ok(credential)
+        } else {
+            Err(malformed())
+        };
     }
     match headers.get("x-api-key").map(|value| value.to_str()) {
         Some(Ok(key)) if !key.is_empty() => Ok(key),
@@ -130,7 +154,10 @@ fn credential(headers: &HeaderMap) -> Result<&str, Error> {
 }
 
 fn malformed() -> Error {
-    Error::new(ErrorReason::Unauthenticated, "The credential is malformed. Send a header `Authorization: Bearer weir_…`.")
+    Error::new(
+        ErrorReason::Unauthenticated,
+        "The credential is malformed. Send a header `Authorization: Bearer weir_…`.",
+    )
 }
 
 /// Whether a credential is a token (a compact JWT) rather than an API key.
@@ -162,7 +189,12 @@ mod tests {
 
     #[test]
     fn anything_else_is_unauthenticated() {
-        for (name, value) in [("authorization", "Basic abc"), ("authorization", "weir_1"), ("authorization", "Bearer "), ("cookie", "a=b")] {
+        for (name, value) in [
+            ("authorization", "Basic abc"),
+            ("authorization", "weir_1"),
+            ("authorization", "Bearer "),
+            ("cookie", "a=b"),
+        ] {
             assert_eq!(sent(name, value), Err(ErrorReason::Unauthenticated), "{name}: {value}");
         }
     }

@@ -6,7 +6,9 @@ use weir_proto::common::v1::ErrorReason;
 /// The status that says `reason` over HTTP.
 pub(crate) const fn of(reason: ErrorReason) -> StatusCode {
     match reason {
-        ErrorReason::InvalidArgument | ErrorReason::InvalidPageToken | ErrorReason::ModelNotPriced => StatusCode::BAD_REQUEST,
+        ErrorReason::InvalidArgument | ErrorReason::InvalidPageToken | ErrorReason::ModelNotPriced => {
+            StatusCode::BAD_REQUEST
+        }
         ErrorReason::Unauthenticated | ErrorReason::CredentialRevoked => StatusCode::UNAUTHORIZED,
         ErrorReason::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
         ErrorReason::PermissionDenied | ErrorReason::ModelNotAllowed => StatusCode::FORBIDDEN,

@@ -58,7 +58,9 @@ impl Broker {
             match self.attempt(call, key, attempts).await {
                 Ok(opened) => return Ok(opened),
                 Err(Setback::Final(error)) => return Err(error),
-                Err(Setback::Retry { error, .. }) if tried.len() >= self.max_attempts || client.is_gone() => return Err(error),
+                Err(Setback::Retry { error, .. }) if tried.len() >= self.max_attempts || client.is_gone() => {
+                    return Err(error);
+                }
                 Err(Setback::Retry { error, pause }) => {
                     self.metrics.retries.increment(1);
                     if pause {
@@ -112,12 +114,8 @@ impl Broker {
             _ => KeyOutcome::Fine,
         };
         key.report(outcome);
-        let answer = ProviderError {
-            http_status: status.as_u16().into(),
-            body,
-            content_type,
-            provider: provider.clone(),
-        };
+        let answer =
+            ProviderError { http_status: status.as_u16().into(), body, content_type, provider: provider.clone() };
         let rejected = |message: String| Error::new(ErrorReason::ProviderRejected, message).provider(answer);
         match outcome {
             KeyOutcome::Refused => {
@@ -127,10 +125,17 @@ impl Broker {
             }
             KeyOutcome::RateLimited(wait) => {
                 let wait = wait.unwrap_or(Duration::from_secs(1));
-                Setback::Retry { error: no_key(&call.provider, Exhausted { retry_after: wait, rate_limited: true }), pause: false }
+                Setback::Retry {
+                    error: no_key(&call.provider, Exhausted { retry_after: wait, rate_limited: true }),
+                    pause: false,
+                }
             }
-            KeyOutcome::Failed => Setback::Retry { error: rejected(format!("{provider} answered {status}")), pause: true },
-            KeyOutcome::Fine if status.is_client_error() => Setback::Final(rejected(format!("{provider} refused the request"))),
+            KeyOutcome::Failed => {
+                Setback::Retry { error: rejected(format!("{provider} answered {status}")), pause: true }
+            }
+            KeyOutcome::Fine if status.is_client_error() => {
+                Setback::Final(rejected(format!("{provider} refused the request")))
+            }
             KeyOutcome::Fine => {
                 Setback::Final(Error::new(ErrorReason::ProviderFailed, format!("{provider} answered {status}")))
             }

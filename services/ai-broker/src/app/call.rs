@@ -74,7 +74,8 @@ impl Broker {
 
     fn route(&self, model: &str) -> Result<Arc<Route>, Error> {
         let catalogue = self.catalogue.load();
-        let catalogue = catalogue.as_ref().ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
+        let catalogue =
+            catalogue.as_ref().ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
         catalogue.route(model).map(Arc::clone).map_err(|no_route| match no_route {
             NoRoute::Unknown => Error::new(
                 ErrorReason::ModelNotFound,

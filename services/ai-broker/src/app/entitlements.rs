@@ -54,7 +54,8 @@ impl Entitlements {
     }
 
     async fn ask(&self, organization: OrganizationId) -> Result<Arc<Plan>, Failure> {
-        let mut request = tonic::Request::new(GetEntitlementsRequest { organization: names::organization(&organization) });
+        let mut request =
+            tonic::Request::new(GetEntitlementsRequest { organization: names::organization(&organization) });
         request.set_timeout(DEADLINE);
         let answer = self.billing.clone().get_entitlements(request).await.map_err(|status| Failure::from(&status))?;
         let answer = answer.into_inner();
@@ -75,7 +76,8 @@ impl Entitlements {
 
     async fn follow(&self) -> Result<(), Failure> {
         let failed = |status: tonic::Status| Failure::from(&status);
-        let mut changes = self.billing.clone().watch_entitlements(WatchEntitlementsRequest {}).await.map_err(failed)?.into_inner();
+        let mut changes =
+            self.billing.clone().watch_entitlements(WatchEntitlementsRequest {}).await.map_err(failed)?.into_inner();
         while let Some(change) = changes.next().await {
             let change = change.map_err(failed)?;
             if change.all {

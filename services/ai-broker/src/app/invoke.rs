@@ -78,11 +78,7 @@ fn judge(call: &ModelCall, client: &Presence, answer: Result<Bytes, CallFailure>
 /// The best count without the provider's: the input by its length, the output as counted; never more than was reserved.
 pub(crate) fn estimate(call: &ModelCall, output: i64) -> Tokens {
     let input = estimated_tokens(i64::try_from(call.body.len()).unwrap_or(i64::MAX));
-    Tokens {
-        input: input.min(call.worst.tokens.input),
-        cached_input: 0,
-        output: output.min(call.worst.tokens.output),
-    }
+    Tokens { input: input.min(call.worst.tokens.input), cached_input: 0, output: output.min(call.worst.tokens.output) }
 }
 
 impl ModelCall {

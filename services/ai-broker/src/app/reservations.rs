@@ -144,7 +144,9 @@ impl Broker {
         };
         let again = match failure.reason() {
             // What this organisation's ended calls did not use comes back as soon as they are settled.
-            ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted => self.settler.settle_now(call.caller.organization).await,
+            ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted => {
+                self.settler.settle_now(call.caller.organization).await
+            }
             ErrorReason::DeadlineExceeded => true,
             _ => false,
         };

@@ -33,6 +33,10 @@ pub(crate) struct SettleOptions {
 /// One call to usage or quota.
 const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Places in the queue beside the reserved ones: for what is taken over, and for waiters.
+const BESIDE: usize = 1000;
+/// At the end: how long nothing must have come.
+const LAST: Duration = Duration::from_millis(100);
 /// How long a refused client waits for the settlement that may let it in.
 const SETTLE_NOW: Duration = Duration::from_millis(500);
 
@@ -82,8 +86,7 @@ enum Message {
 /// Takes ended calls. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Settler {
-    /// Bounded all the same: each reservation takes room before it is made, and what is taken over comes in batches.
-    queue: mpsc::UnboundedSender<Message>,
+    queue: mpsc::Sender<Message>,
     waiting: Arc<Mutex<HashMap<OrganizationId, usize>>>,
     metrics: Arc<Metrics>,
 }
@@ -137,7 +140,7 @@ impl Settler {
             return false;
         }
         let (sender, settled) = oneshot::channel();
-        let sent = self.queue.send(Message::Settled(sender)).is_ok();
+        let sent = self.queue.try_send(Message::Settled(sender)).is_ok();
         sent && matches!(tokio::time::timeout(SETTLE_NOW, settled).await, Ok(Ok(())))
     }
 
@@ -146,16 +149,20 @@ impl Settler {
         self.waiting.lock().values().sum()
     }
 
+    /// Each reservation took its room in the queue before it was made. What comes beside those and finds
+    /// no place is left to expire again.
     fn end(&self, ending: Ending) {
-        *self.waiting.lock().entry(ending.organization).or_default() += 1;
-        // The task ends only after everybody who could send has ended.
-        drop(self.queue.send(Message::End(ending)));
+        let organization = ending.organization;
+        *self.waiting.lock().entry(organization).or_default() += 1;
+        if self.queue.try_send(Message::End(ending)).is_err() {
+            settled(&self.waiting, organization);
+        }
     }
 }
 
 /// The task that settles.
 pub(crate) struct SettlerTask {
-    queue: mpsc::UnboundedReceiver<Message>,
+    queue: mpsc::Receiver<Message>,
     waiting: Arc<Mutex<HashMap<OrganizationId, usize>>>,
     reservations: Arc<Reservations>,
     usage: UsageServiceClient<Channel>,
@@ -170,19 +177,23 @@ impl SettlerTask {
         options: SettleOptions,
         metrics: Arc<Metrics>,
     ) -> (Settler, Self) {
-        let (sender, queue) = mpsc::unbounded_channel();
+        let (sender, queue) = mpsc::channel(reservations.options.max_unsettled + BESIDE);
         let waiting = Arc::new(Mutex::new(HashMap::new()));
         let settler = Settler { queue: sender, waiting: Arc::clone(&waiting), metrics: Arc::clone(&metrics) };
         (settler, Self { queue, waiting, reservations, usage, options, metrics })
     }
 
-    /// Settles until `stop`, and then what is still queued.
+    /// Settles until `stop`, and then until the calls under way have ended and are settled too.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let first = tokio::select! {
                 biased;
                 message = self.queue.recv() => message,
-                () = stop.cancelled() => self.queue.try_recv().ok(),
+                () = stop.cancelled() => match tokio::time::timeout(LAST, self.queue.recv()).await {
+                    Ok(message) => message,
+                    Err(_) if self.reservations.live() > 0 => continue,
+                    Err(_) => None,
+                },
             };
             let Some(first) = first else { return };
             let (endings, settled) = self.gather(first).await;
@@ -190,7 +201,7 @@ impl SettlerTask {
                 self.settle(endings, &stop).await;
             }
             for waiter in settled {
-                drop(waiter.send(()));
+                let _ = waiter.send(());
             }
         }
     }
@@ -240,14 +251,8 @@ impl SettlerTask {
                 () = stop.cancelled(), if pause >= PAUSES.1 => break,
             }
         }
-        let mut waiting = self.waiting.lock();
         for ending in &endings {
-            if let Some(count) = waiting.get_mut(&ending.organization) {
-                *count -= 1;
-                if *count == 0 {
-                    waiting.remove(&ending.organization);
-                }
-            }
+            settled(&self.waiting, ending.organization);
         }
     }
 
@@ -266,7 +271,8 @@ impl SettlerTask {
         }
         let mut request = tonic::Request::new(BatchSettleRequest { settles });
         request.set_timeout(DEADLINE);
-        let answer = self.reservations.quota.clone().batch_settle(request).await.map_err(|status| Failure::from(&status))?;
+        let answer =
+            self.reservations.quota.clone().batch_settle(request).await.map_err(|status| Failure::from(&status))?;
         self.metrics.settle_batches.increment(1);
         for outcome in answer.into_inner().outcomes {
             if let Some(settle_outcome::Outcome::Error(error)) = outcome.outcome {
@@ -285,6 +291,17 @@ impl SettlerTask {
         request.set_timeout(DEADLINE);
         let answer = self.usage.record_events(request).await.map_err(|status| Failure::from(&status))?;
         Ok(answer.into_inner().outcomes)
+    }
+}
+
+/// One call less of the organisation waits.
+fn settled(waiting: &Mutex<HashMap<OrganizationId, usize>>, organization: OrganizationId) {
+    let mut waiting = waiting.lock();
+    if let Some(count) = waiting.get_mut(&organization) {
+        *count -= 1;
+        if *count == 0 {
+            waiting.remove(&organization);
+        }
     }
 }
 
@@ -315,11 +332,8 @@ impl Ending {
             return None;
         }
         let event = recorded.recorded.as_ref().unwrap_or(event);
-        let tokens = Tokens {
-            input: event.input_tokens,
-            cached_input: event.cached_input_tokens,
-            output: event.output_tokens,
-        };
+        let tokens =
+            Tokens { input: event.input_tokens, cached_input: event.cached_input_tokens, output: event.output_tokens };
         let request = CommitRequest {
             reservation_id: self.id.to_string(),
             organization: names::organization(&self.organization),

@@ -111,20 +111,21 @@ impl Stream for StreamAnswer {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let part = |part| Poll::Ready(Some(Ok(StreamInvokeResponse { part: Some(part) })));
-        if let (Next::Chunks, Some(running)) = (&self.next, &mut self.running) {
+        let this = &mut *self;
+        if let (Next::Chunks, Some(running)) = (&this.next, &mut this.running) {
             match std::task::ready!(running.poll_chunk(context)) {
                 (chunk, None) => return part(Part::Chunk(chunk)),
                 (chunk, Some(stopped)) => {
-                    self.end(stopped);
+                    this.end(stopped);
                     if !chunk.is_empty() {
                         return part(Part::Chunk(chunk));
                     }
                 }
             }
         }
-        match std::mem::replace(&mut self.next, Next::Over) {
+        match std::mem::replace(&mut this.next, Next::Over) {
             Next::Start(start) => {
-                self.next = Next::Chunks;
+                this.next = Next::Chunks;
                 part(Part::Start(start))
             }
             Next::Accounting(accounting) => part(Part::Accounting(accounting)),
@@ -157,7 +158,9 @@ impl Running {
                     self.heard = Instant::now();
                     match frame.into_data().map(|data| self.scanner.push(data)) {
                         Ok(Ok(passed)) => gathered.add(passed),
-                        Ok(Err(error)) => return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string())))),
+                        Ok(Err(error)) => {
+                            return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string()))));
+                        }
                         Err(_trailers) => {}
                     }
                     if gathered.len() >= TOGETHER {
@@ -280,4 +283,3 @@ impl Gathered {
         if self.more.is_empty() { self.first } else { self.more.freeze() }
     }
 }
-

@@ -38,8 +38,10 @@ pub(crate) fn worst_case(request: &ModelRequest, route: &Route) -> Result<WorstC
 }
 
 fn too_many(asked: i64, route: &Route) -> InvalidRequest {
-    let message =
-        format!("`max_tokens` is too large: {asked}. `{}` answers at most {} tokens.", route.id, route.max_output_tokens);
+    let message = format!(
+        "`max_tokens` is too large: {asked}. `{}` answers at most {} tokens.",
+        route.id, route.max_output_tokens
+    );
     InvalidRequest { param: "max_tokens", message }
 }
 

@@ -74,8 +74,13 @@ impl Catalogue {
         let priced: BTreeMap<(&str, &str), &PricedModel> =
             models.iter().map(|m| ((m.list.as_str(), m.model.as_str()), m)).collect();
         let mut catalogue = Self::default();
-        for (offer, priced) in offers.iter().flat_map(|o| models.iter().filter(|m| m.list == o.price_list).map(move |m| (o, m))) {
-            catalogue.routes.entry(priced.model.clone()).or_insert_with(|| Arc::new(Route::to(&priced.model, offer, priced, &version)));
+        for (offer, priced) in
+            offers.iter().flat_map(|o| models.iter().filter(|m| m.list == o.price_list).map(move |m| (o, m)))
+        {
+            catalogue
+                .routes
+                .entry(priced.model.clone())
+                .or_insert_with(|| Arc::new(Route::to(&priced.model, offer, priced, &version)));
         }
         for alias in aliases {
             let offer = offers.iter().find(|offer| offer.provider == alias.provider);
@@ -98,9 +103,9 @@ impl Catalogue {
 
     /// Where `model` leads.
     pub(crate) fn route(&self, model: &str) -> Result<&Arc<Route>, NoRoute> {
-        self.routes.get(model).ok_or_else(|| {
-            if self.not_priced.contains(model) { NoRoute::NotPriced } else { NoRoute::Unknown }
-        })
+        self.routes
+            .get(model)
+            .ok_or_else(|| if self.not_priced.contains(model) { NoRoute::NotPriced } else { NoRoute::Unknown })
     }
 
     /// All routes by name.
@@ -197,7 +202,10 @@ pub(crate) mod tests {
     fn an_alias_leads_to_its_model_with_its_own_bounds() {
         let catalogue = catalogue();
         let fast = catalogue.route("fast").expect("offered");
-        assert_eq!((fast.model.as_str(), fast.default_output_tokens, fast.input_bytes_per_token), ("gpt-4o", Some(7), 3));
+        assert_eq!(
+            (fast.model.as_str(), fast.default_output_tokens, fast.input_bytes_per_token),
+            ("gpt-4o", Some(7), 3)
+        );
     }
 
     #[test]

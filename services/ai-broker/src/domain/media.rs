@@ -31,9 +31,8 @@ struct Part<'a> {
 
 /// Finds the media in `messages`. Bodies that can't have any are not read a second time.
 pub(crate) fn measure(body: &[u8], messages: Option<&RawValue>) -> Media {
-    let may_have_media = [&b"image_url"[..], b"input_audio", b"\"file\""]
-        .iter()
-        .any(|name| memmem::find(body, name).is_some());
+    let may_have_media =
+        [&b"image_url"[..], b"input_audio", b"\"file\""].iter().any(|name| memmem::find(body, name).is_some());
     let messages: Option<Vec<Message<'_>>> = match messages {
         Some(raw) if may_have_media => serde_json::from_str(raw.get()).ok(),
         _ => None,

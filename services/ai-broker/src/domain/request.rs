@@ -113,8 +113,8 @@ impl ModelRequest {
 
     fn of_model(fields: &Fields<'_>, body: &[u8]) -> Result<Self, InvalidRequest> {
         let raw = fields.model.ok_or_else(|| InvalidRequest::new("model", "`model` is required"))?;
-        let model: Cow<'_, str> = serde_json::from_str(raw.get())
-            .map_err(|_| InvalidRequest::new("model", "`model` must be a string"))?;
+        let model: Cow<'_, str> =
+            serde_json::from_str(raw.get()).map_err(|_| InvalidRequest::new("model", "`model` must be a string"))?;
         if model.is_empty() || model.len() > 200 {
             return Err(InvalidRequest::new("model", "`model` must have 1 to 200 characters"));
         }
@@ -192,7 +192,10 @@ impl StreamOptions {
             Some(serde_json::Value::Bool(true)) => return Ok(Self { include_usage: true, replacement: None }),
             None | Some(serde_json::Value::Bool(false) | serde_json::Value::Null) => {}
             Some(_) => {
-                return Err(InvalidRequest::new("stream_options", "`stream_options.include_usage` must be true or false"));
+                return Err(InvalidRequest::new(
+                    "stream_options",
+                    "`stream_options.include_usage` must be true or false",
+                ));
             }
         }
         options.insert("include_usage".into(), true.into());
@@ -208,7 +211,10 @@ fn integer(raw: Option<&RawValue>, param: &'static str, min: i64, max: i64) -> R
             Ok(value) if (min..=max).contains(&value) => Ok(Some(value)),
             _ => Err(InvalidRequest::new(
                 param,
-                format!("`{param}` must be an integer from {min} to {max}, not {}", text.chars().take(40).collect::<String>()),
+                format!(
+                    "`{param}` must be an integer from {min} to {max}, not {}",
+                    text.chars().take(40).collect::<String>()
+                ),
             )),
         },
     }
@@ -266,8 +272,9 @@ mod tests {
 
     #[test]
     fn other_stream_options_survive() {
-        let body =
-            Bytes::from_static(br#"{"model":"m","messages":[{}],"stream":true,"stream_options":{"a":1,"include_usage":false}}"#);
+        let body = Bytes::from_static(
+            br#"{"model":"m","messages":[{}],"stream":true,"stream_options":{"a":1,"include_usage":false}}"#,
+        );
         let request = ModelRequest::chat(&body).expect("valid");
         assert!(!request.include_usage);
         let passed = request.upstream_body(&body, "m", None);

@@ -176,10 +176,8 @@ mod tests {
 
     fn scan(pass_usage: bool, parts: &[&[u8]]) -> (Vec<u8>, Scanner) {
         let mut scanner = Scanner::new(pass_usage);
-        let passed = parts
-            .iter()
-            .flat_map(|part| scanner.push(Bytes::copy_from_slice(part)).expect("short events"))
-            .collect();
+        let passed =
+            parts.iter().flat_map(|part| scanner.push(Bytes::copy_from_slice(part)).expect("short events")).collect();
         (passed, scanner)
     }
 
@@ -210,7 +208,8 @@ mod tests {
     #[test]
     fn an_event_without_end_is_refused() {
         let mut scanner = Scanner::new(false);
-        let result = (0..=MAX_EVENT / 65_536).map(|_| scanner.push(Bytes::from(vec![b'x'; 65_536]))).find(Result::is_err);
+        let result =
+            (0..=MAX_EVENT / 65_536).map(|_| scanner.push(Bytes::from(vec![b'x'; 65_536]))).find(Result::is_err);
         assert_eq!(result, Some(Err(EventTooLong)));
     }
 

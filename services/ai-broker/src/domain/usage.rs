@@ -54,7 +54,9 @@ pub(crate) enum Reported {
 pub(crate) fn of_answer(body: &[u8]) -> Reported {
     match serde_json::from_slice::<Answer>(body) {
         Ok(answer) => answer.usage.as_ref().and_then(Usage::tokens).map_or(Reported::Missing, Reported::Tokens),
-        Err(_) if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok() => Reported::Missing,
+        Err(_) if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok() => {
+            Reported::Missing
+        }
         Err(_) => Reported::Unreadable,
     }
 }

@@ -9,8 +9,8 @@ use futures::Stream;
 use tonic::{Request, Response, Status};
 use weir_proto::broker::v1::broker_service_server::BrokerService;
 use weir_proto::broker::v1::{
-    GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse, Operation,
-    StreamInvokeRequest, StreamInvokeResponse,
+    GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse,
+    Operation, StreamInvokeRequest, StreamInvokeResponse,
 };
 use weir_proto::quota::v1::Subject;
 use weir_rpc::{Error, Principal};

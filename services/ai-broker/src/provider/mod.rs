@@ -69,7 +69,8 @@ impl Provider {
             .values()
             .map(|secret| {
                 let key = resolve(secret).map_err(|_| bad("a key's environment variable is not set"))?;
-                let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| bad("a key is not a header"))?;
+                let mut value =
+                    HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| bad("a key is not a header"))?;
                 value.set_sensitive(true);
                 Ok(value)
             })

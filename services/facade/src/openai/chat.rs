@@ -23,9 +23,14 @@ pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) 
     let id = headers::request_id(request.headers());
     let answer = async {
         let incoming = facade.receive(request).await?;
-        if asks_for_stream(&incoming.body) { stream(&facade, incoming, &id).await } else { plain(&facade, incoming, &id).await }
+        if asks_for_stream(&incoming.body) {
+            stream(&facade, incoming, &id).await
+        } else {
+            plain(&facade, incoming, &id).await
+        }
     };
-    let answer = answer.await.unwrap_or_else(|error| OpenAiError::from(error).response());
+    let answer =
+        facade.serve(&id, facade.deadline, answer).await.unwrap_or_else(|error| OpenAiError::from(error).response());
     headers::identified(answer, id)
 }
 
@@ -37,7 +42,8 @@ pub(crate) async fn invoke(
     id: &HeaderValue,
 ) -> Result<Response<Body>, Error> {
     let request = invocation(&incoming, operation, id);
-    let answer = facade.as_caller(&incoming.caller, facade.deadline, request, async |request| facade.broker.clone().invoke(request).await);
+    let answer =
+        facade.as_caller(&incoming.caller, request, async |request| facade.broker.clone().invoke(request).await);
     let answer = answer.await?;
     let accounting = answer.accounting.unwrap_or_default();
     Ok(respond(&answer.content_type, &accounting, Body::from(answer.body)))
@@ -51,7 +57,7 @@ async fn plain(facade: &Facade, incoming: Incoming, id: &HeaderValue) -> Result<
 async fn stream(facade: &Facade, incoming: Incoming, id: &HeaderValue) -> Result<Response<Body>, Error> {
     let request = StreamInvokeRequest { request: Some(invocation(&incoming, Operation::ChatCompletions, id)) };
     let answer =
-        facade.as_caller(&incoming.caller, facade.deadline, request, async |request| facade.broker.clone().stream_invoke(request).await);
+        facade.as_caller(&incoming.caller, request, async |request| facade.broker.clone().stream_invoke(request).await);
     let mut parts = answer.await?;
     let first = parts.message().await.map_err(|status| Failure::from(&status))?;
     let Some(Part::Start(start)) = first.and_then(|first| first.part) else {

@@ -15,6 +15,7 @@ use crate::facade::Facade;
 pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Response<Body> {
     let id = headers::request_id(request.headers());
     let answer = async { chat::invoke(&facade, facade.receive(request).await?, Operation::Embeddings, &id).await };
-    let answer = answer.await.unwrap_or_else(|error| OpenAiError::from(error).response());
+    let answer =
+        facade.serve(&id, facade.deadline, answer).await.unwrap_or_else(|error| OpenAiError::from(error).response());
     headers::identified(answer, id)
 }

@@ -7,8 +7,8 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode, Uri};
 use bytes::Bytes;
 use serde::Serialize;
-use weir_proto::common::v1::{ErrorReason, ProviderError};
 use tonic::Status;
+use weir_proto::common::v1::{ErrorReason, ProviderError};
 use weir_rpc::{Error, Failure};
 
 use crate::status;
@@ -51,7 +51,12 @@ impl OpenAiError {
         let message = error.fields().first().map_or_else(|| error.message(), |field| field.description.as_str());
         let envelope = Envelope { error: Detail { message, kind, param, code } };
         let body = serde_json::to_vec(&envelope).unwrap_or_default().into();
-        Self { status, body, content_type: HeaderValue::from_static("application/json"), retry_after: error.retry_after() }
+        Self {
+            status,
+            body,
+            content_type: HeaderValue::from_static("application/json"),
+            retry_after: error.retry_after(),
+        }
     }
 
     /// As an answer.
@@ -80,7 +85,8 @@ impl OpenAiError {
 /// A provider's own refusal, passed on as it came; what is not JSON is replaced.
 fn passed_on(answer: &ProviderError) -> Option<OpenAiError> {
     let status = u16::try_from(answer.http_status).ok().and_then(|status| StatusCode::from_u16(status).ok())?;
-    let is_error = (status.is_client_error() || status.is_server_error()) && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
+    let is_error = (status.is_client_error() || status.is_server_error())
+        && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
     is_error.then(|| OpenAiError {
         status,
         body: answer.body.clone(),
@@ -94,9 +100,13 @@ fn naming(reason: ErrorReason) -> (&'static str, Option<String>) {
     let own = || Some(reason.as_str_name().trim_start_matches("ERROR_REASON_").to_ascii_lowercase());
     match reason {
         ErrorReason::InvalidArgument => ("invalid_request_error", None),
-        ErrorReason::Unauthenticated | ErrorReason::CredentialRevoked => ("invalid_request_error", Some("invalid_api_key".into())),
+        ErrorReason::Unauthenticated | ErrorReason::CredentialRevoked => {
+            ("invalid_request_error", Some("invalid_api_key".into()))
+        }
         ErrorReason::PermissionDenied => ("invalid_request_error", Some("insufficient_permissions".into())),
-        ErrorReason::QuotaExceeded | ErrorReason::ProviderExhausted => ("rate_limit_error", Some("rate_limit_exceeded".into())),
+        ErrorReason::QuotaExceeded | ErrorReason::ProviderExhausted => {
+            ("rate_limit_error", Some("rate_limit_exceeded".into()))
+        }
         ErrorReason::BudgetExhausted => ("insufficient_quota", Some("insufficient_quota".into())),
         ErrorReason::ModelNotFound
         | ErrorReason::ModelNotAllowed

@@ -1,6 +1,7 @@
 //! The OpenAI routes: `/v1/chat/completions`, `/v1/embeddings`, `/v1/models`, in OpenAI's own shapes.
 
 mod chat;
+mod document;
 mod embeddings;
 mod errors;
 mod headers;
@@ -13,6 +14,8 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::facade::Facade;
+
+pub(crate) use document::document;
 
 /// The routes under `/v1`.
 pub(crate) fn routes() -> Router<Arc<Facade>> {

@@ -30,7 +30,10 @@ impl http_body::Body for Events {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         while !self.over {
             match std::task::ready!(Pin::new(&mut self.parts).poll_next(context)) {
                 Some(Ok(StreamInvokeResponse { part: Some(Part::Chunk(chunk)) })) => {
