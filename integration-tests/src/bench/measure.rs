@@ -1,0 +1,109 @@
+//! One measurement of one target.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::target::Target;
+use crate::chat::Chat;
+use crate::client::{Ending, Request};
+use crate::latency::Quantiles;
+use crate::load::{self, Outcome, Plan};
+
+/// Of the plain requests: about a kilobyte in, a paragraph out.
+const INPUT: u64 = 256;
+const OUTPUT: u64 = 64;
+/// Of the streams, as in the table of rivals.
+const CHUNKS: u64 = 50;
+/// After a round, so long for what goes on behind the answers: batches, ratings. Its CPU time counts.
+const AFTERMATH: Duration = Duration::from_millis(700);
+
+/// A kind of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// Plain chat requests.
+    Plain,
+    /// Streams of 50 chunks.
+    Streamed,
+}
+
+/// What a round measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Measured {
+    /// Answers per second.
+    pub per_second: f64,
+    /// CPU seconds of the target's own processes per 1,000 requests.
+    pub own_cpu: f64,
+    /// CPU seconds of everything that the target runs per 1,000 requests.
+    pub all_cpu: f64,
+    /// Whole answers.
+    pub total: Quantiles,
+    /// First bytes.
+    pub first_byte: Quantiles,
+}
+
+/// How a load is offered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    /// What.
+    pub load: Load,
+    /// How many connections.
+    pub connections: usize,
+    /// How many requests.
+    pub requests: usize,
+    /// So many a second, or as many as are answered.
+    pub rate: Option<f64>,
+    /// The model asked for.
+    pub model: &'static str,
+}
+
+/// Sends a load to a target. Any answer that is not complete ends the bench: there is nothing to compare then.
+///
+/// # Errors
+/// A request failed.
+pub(super) async fn measure(target: &Target, offer: Offer) -> anyhow::Result<Measured> {
+    let before = target.cpu();
+    let outcome = send(target, offer).await?;
+    if !target.own.is_empty() {
+        tokio::time::sleep(AFTERMATH).await;
+    }
+    let cpu = target.cpu().per_thousand(before, offer.requests);
+    Ok(Measured {
+        per_second: offer.requests as f64 / outcome.took.as_secs_f64(),
+        own_cpu: cpu.own,
+        all_cpu: cpu.all,
+        total: Quantiles::of(outcome.answers.iter().map(|(.., observed)| observed.total)),
+        first_byte: Quantiles::of(outcome.answers.iter().map(|(.., observed)| observed.first_byte)),
+    })
+}
+
+/// Sends a load without looking at the CPU.
+///
+/// # Errors
+/// A request failed.
+pub(super) async fn send(target: &Target, offer: Offer) -> anyhow::Result<Outcome> {
+    let streamed = offer.load == Load::Streamed;
+    let output = if streamed { CHUNKS } else { OUTPUT };
+    let body = Chat { model: offer.model, input: INPUT, output, streamed, simulate: "" }.body();
+    let authorization = target.authorization.clone();
+    let request = Request { path: "/v1/chat/completions", authorization, body, streamed };
+    let due = |number: usize| offer.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(number as f64 / rate));
+    let plan = Plan {
+        address: target.address,
+        connections: offer.connections,
+        requests: offer.requests,
+        patience: Duration::ZERO,
+    };
+    let outcome = load::send(plan, |_| request.clone(), due, |_| ()).await;
+    if let Some((.., failed)) = outcome.answers.iter().find(|(.., observed)| observed.ending != Ending::Complete) {
+        let failures = outcome.answers.iter().filter(|(.., observed)| observed.ending != Ending::Complete).count();
+        bail!(
+            "{}: {failures} requests failed, the first with status {}: {:?}",
+            target.name,
+            failed.status,
+            failed.ending
+        );
+    }
+    Ok(outcome)
+}

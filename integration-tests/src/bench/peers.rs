@@ -1,0 +1,110 @@
+//! Others that do parts of the same work: LiteLLM from PyPI and Portkey from npm, in front of the same provider.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use http::HeaderValue;
+
+use super::target::Target;
+use crate::process::{Process, Program, free_port};
+use crate::report::say;
+
+const INSTALLED_WITHIN: Duration = Duration::from_secs(900);
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Where they are installed, once.
+const FOLDER: &str = "target/peers";
+
+/// A running peer.
+pub(super) struct Peer {
+    name: &'static str,
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Peer {
+    pub(super) fn target(&self, authorization: &HeaderValue) -> Target {
+        Target {
+            name: self.name.to_owned(),
+            address: self.address,
+            authorization: authorization.clone(),
+            own: self.process.pid().into_iter().collect(),
+            stores: Vec::new(),
+        }
+    }
+}
+
+/// Installs and starts both.
+pub(super) async fn start(provider: SocketAddr, dir: &Path) -> anyhow::Result<Vec<Peer>> {
+    let folder = std::env::current_dir()?.join(FOLDER);
+    std::fs::create_dir_all(&folder)?;
+    let peers = vec![litellm(&folder, provider, dir).await?, portkey(&folder, provider, dir).await?];
+    for peer in &peers {
+        answers(peer).await?;
+    }
+    Ok(peers)
+}
+
+async fn litellm(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Result<Peer> {
+    let venv = folder.join("litellm");
+    let program = venv.join("bin/litellm");
+    if !program.exists() {
+        say("installing LiteLLM from PyPI")?;
+        shell(dir, "python3 -m venv \"$0\" && \"$0/bin/pip\" install --quiet 'litellm[proxy]'", &[&venv]).await?;
+    }
+    let config = dir.join("litellm.yaml");
+    let text = format!(
+        "model_list:\n  - model_name: gpt-4o-mini\n    litellm_params:\n      model: openai/gpt-4o-mini\n      \
+         api_base: http://{provider}/v1\n      api_key: sk-simulated\nlitellm_settings:\n  telemetry: false\n"
+    );
+    std::fs::write(&config, text)?;
+    let port = free_port()?;
+    let args = ["--config", &config.display().to_string(), "--host", "127.0.0.1", "--port", &port.to_string()]
+        .map(str::to_owned);
+    let program = Program {
+        name: "LiteLLM".into(),
+        path: program,
+        args: args.to_vec(),
+        env: vec![],
+        log: dir.join("litellm.log"),
+    };
+    Ok(Peer { name: "LiteLLM", process: program.start()?, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+}
+
+async fn portkey(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Result<Peer> {
+    let root = folder.join("portkey");
+    let script = root.join("node_modules/@portkey-ai/gateway/build/start-server.js");
+    if !script.exists() {
+        say("installing Portkey from npm")?;
+        std::fs::create_dir_all(&root)?;
+        // Newer versions of these two answer streams with 500 on Node 20.
+        let package = r#"{"private":true,"dependencies":{"@portkey-ai/gateway":"*"},"overrides":{"hono":"4.9.7","@hono/node-server":"1.13.8"}}"#;
+        std::fs::write(root.join("package.json"), package)?;
+        shell(dir, "cd \"$0\" && npm install --silent --no-audit --no-fund --ignore-scripts", &[&root]).await?;
+    }
+    let port = free_port()?;
+    let node = PathBuf::from("/usr/bin/env");
+    let args = ["node", &script.display().to_string(), &format!("--port={port}"), "--headless"].map(str::to_owned);
+    let program =
+        Program { name: "Portkey".into(), path: node, args: args.to_vec(), env: vec![], log: dir.join("portkey.log") };
+    let _ = provider;
+    Ok(Peer { name: "Portkey", process: program.start()?, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+}
+
+async fn shell(dir: &Path, script: &str, args: &[&Path]) -> anyhow::Result<()> {
+    let args = ["-c", script].into_iter().map(str::to_owned).chain(args.iter().map(|arg| arg.display().to_string()));
+    let (path, log) = (PathBuf::from("/bin/sh"), dir.join("install.log"));
+    let program = Program { name: "the installation".into(), path, args: args.collect(), env: vec![], log };
+    program.start()?.succeed(INSTALLED_WITHIN).await
+}
+
+async fn answers(peer: &Peer) -> anyhow::Result<()> {
+    let connected = async {
+        while tokio::net::TcpStream::connect(peer.address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let words = || format!("{} does not come up:\n{}", peer.name, peer.process.program().last_words());
+    tokio::time::timeout(READY_WITHIN, connected).await.with_context(words)
+}

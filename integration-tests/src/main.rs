@@ -1,0 +1,49 @@
+//! `replay`, `bench` and `chaos`: what `make` calls, each with a report and an exit code that says whether it is good.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weir_integration_tests::{bench, chaos, floor, replay};
+
+/// Weir as a whole, from outside.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send a recorded hour through the public API, and hold everybody's books against the file.
+    Replay(replay::Args),
+    /// Measure what Weir costs, beside a bare reverse proxy and others.
+    Bench(bench::Args),
+    /// Kill one thing after another in the middle of a replay, and hold the books against what the provider served.
+    Chaos(chaos::Args),
+    /// The bare reverse proxy of the bench.
+    #[command(hide = true)]
+    Floor(floor::Args),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let good = runtime.block_on(async {
+        tokio::select! {
+            good = run(&cli.command) => good,
+            // What was started ends with this program.
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    })?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run(command: &Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Replay(args) => replay::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
+        Command::Chaos(args) => chaos::run(args).await,
+        Command::Floor(args) => floor::run(args).await.map(|()| true),
+    }
+}

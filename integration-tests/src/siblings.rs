@@ -1,0 +1,92 @@
+//! Clients of all services, signed in as the operator.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use weir_config::{Loader, MasterKey, Problem, Validate};
+use weir_discovery::{Directory, Endpoint, Static};
+use weir_proto::auth::v1::auth_service_client::AuthServiceClient;
+use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
+use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
+use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
+use weir_rpc::{Channel, ServiceIdentity};
+
+/// Who the harness is to the services.
+const OPERATOR: &str = "operator";
+
+/// A channel to each service.
+#[derive(Clone)]
+pub struct Siblings {
+    channels: HashMap<&'static str, Channel>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rpc: weir_rpc::Config,
+}
+
+impl Validate for Config {
+    fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
+        self.rpc.validate(&format!("{at}rpc"), problems);
+    }
+}
+
+impl Siblings {
+    /// To the services at these addresses, in the deployment of this key.
+    ///
+    /// # Errors
+    /// The built-in configuration of calls cannot be read.
+    pub fn new(addresses: &HashMap<&'static str, SocketAddr>, master: &MasterKey) -> anyhow::Result<Self> {
+        let config: Config = Loader::new().section(weir_rpc::DEFAULTS).load()?;
+        let directory = addresses
+            .iter()
+            .fold(Static::default(), |directory, (name, address)| directory.with(name, [Endpoint::from(*address)]));
+        let directory: Arc<dyn Directory> = Arc::new(directory);
+        let channel = |name| Channel::remote(&directory, name, ServiceIdentity::new(OPERATOR, master), &config.rpc);
+        Ok(Self { channels: addresses.keys().map(|&name| (name, channel(name))).collect() })
+    }
+
+    fn to(&self, name: &'static str) -> Channel {
+        self.channels[name].clone()
+    }
+
+    /// The services whose books are audited.
+    #[must_use]
+    pub fn audited(&self) -> weir_audit::Services {
+        let [quota, usage, billing, broker] = ["quota", "usage", "billing", "ai-broker"].map(|name| self.to(name));
+        weir_audit::Services { quota, usage, billing, broker }
+    }
+
+    /// A client of auth.
+    #[must_use]
+    pub fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.to("auth"))
+    }
+
+    /// A client of quota.
+    #[must_use]
+    pub fn quota(&self) -> QuotaServiceClient<Channel> {
+        QuotaServiceClient::new(self.to("quota")).max_decoding_message_size(32 << 20)
+    }
+
+    /// A client of the broker.
+    #[must_use]
+    pub fn broker(&self) -> BrokerServiceClient<Channel> {
+        BrokerServiceClient::new(self.to("ai-broker"))
+    }
+
+    /// A client of usage.
+    #[must_use]
+    pub fn usage(&self) -> UsageServiceClient<Channel> {
+        UsageServiceClient::new(self.to("usage")).max_decoding_message_size(32 << 20)
+    }
+
+    /// A client of billing.
+    #[must_use]
+    pub fn billing(&self) -> BillingServiceClient<Channel> {
+        BillingServiceClient::new(self.to("billing")).max_decoding_message_size(32 << 20)
+    }
+}
