@@ -1,0 +1,27 @@
+//! Lists API keys.
+
+use weir_types::{InvalidPageToken, OrganizationId, names};
+
+use super::{Auth, Page, PageRequest};
+use crate::domain::ApiKey;
+use crate::error::Result;
+use crate::storage::api_keys;
+
+impl Auth {
+    /// The keys of a tenant, revoked ones included, oldest first.
+    ///
+    /// # Errors
+    /// When there is no such tenant, or the page token is not from this list.
+    pub(crate) async fn list_api_keys(
+        &self,
+        organization: OrganizationId,
+        request: &PageRequest,
+    ) -> Result<Page<ApiKey>> {
+        let list = format!("{}/apiKeys", names::organization(&organization));
+        let after = request.after(&list)?.map(|cursor| cursor.parse().map_err(|_| InvalidPageToken)).transpose()?;
+        let mut tx = self.database.begin_tenant(organization).await?;
+        Self::organization_must_exist(&mut tx, organization).await?;
+        let items = api_keys::list(&mut tx, organization, after, request.limit()).await?;
+        Ok(request.page(&list, items, |last| last.id.to_string()))
+    }
+}
