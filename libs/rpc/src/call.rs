@@ -141,7 +141,7 @@ mod tests {
         for left in [0, 1, 999, 50_000, 99_999_999, 100_000_000, 123_456_789_012] {
             let left = Duration::from_micros(left);
             let back = parse_timeout(&format_timeout(left)).expect("reads back");
-            assert!(back <= left && left - back < Duration::from_millis(1), "{left:?} {back:?}");
+            assert!(back <= left && left - back <= left / 100_000, "{left:?} {back:?}");
         }
         assert_eq!(format_timeout(Duration::from_micros(1500)), "1500u");
     }

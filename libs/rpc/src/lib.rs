@@ -6,30 +6,29 @@
 //!
 //! ```
 //! use tonic::{Request, Response, Status};
-//! use weir_proto::quota::v1::{GetBalanceRequest, GetBalanceResponse};
+//! use weir_proto::auth::v1::{ListUsersRequest, ListUsersResponse};
 //! use weir_rpc::{Access, Error, caller};
 //! use weir_types::Scope;
 //!
 //! // access.rs
 //! pub const ACCESS: &[(&str, Access)] = &[
-//!     ("/weir.quota.v1.QuotaService/Reserve", Access::Services(&["ai-broker"])),
-//!     ("/weir.quota.v1.QuotaService/GetBalance", Access::ScopeOrServices(Scope::QuotaRead, &["facade", "operator"])),
+//!     ("/weir.auth.v1.AuthService/GetSigningKeys", Access::AnyService),
+//!     ("/weir.auth.v1.AuthService/ListUsers", Access::ScopeOrServices(Scope::UsersManage, &["facade", "operator"])),
 //! ];
 //!
-//! // grpc/mod.rs, in `impl QuotaService for ...`
-//! async fn get_balance(request: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
-//!     let organization = caller(&request).organization(&request.get_ref().organization)?;
-//!     let balance = app_get_balance(organization).await?;
-//!     Ok(Response::new(balance))
+//! // grpc/mod.rs, in `impl AuthService for ...`
+//! async fn list_users(request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
+//!     let organization = caller(&request).organization(&request.get_ref().parent)?;
+//!     Ok(Response::new(app_list_users(organization).await?))
 //! }
-//! # async fn app_get_balance(_: weir_types::OrganizationId) -> Result<GetBalanceResponse, Error> { Ok(Default::default()) }
+//! # async fn app_list_users(_: weir_types::OrganizationId) -> Result<ListUsersResponse, Error> { Ok(Default::default()) }
 //! ```
 //!
 //! The test of the table, in every service:
 //!
 //! ```no_run
 //! # const ACCESS: &[(&str, weir_rpc::Access)] = &[];
-//! assert_eq!(weir_rpc::uncovered("weir.quota.v1.QuotaService", ACCESS), Vec::<String>::new());
+//! assert_eq!(weir_rpc::uncovered("weir.auth.v1.AuthService", ACCESS), Vec::<String>::new());
 //! ```
 //!
 //! # A client

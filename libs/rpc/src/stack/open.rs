@@ -41,15 +41,16 @@ impl std::fmt::Debug for Health {
 pub(super) async fn services(routes: &Routes) -> Result<(Health, Routes), tonic_reflection::server::Error> {
     let health = Health { reporter: HealthReporter::new(), services: routes.names().collect() };
     health.set_serving(false).await;
-    let builder = || {
+    let builder = |own: &str| {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(weir_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("grpc.health.v1.Health");
+            .with_service_name("grpc.health.v1.Health")
+            .with_service_name(own);
         routes.names().fold(builder, |builder, name| builder.with_service_name(name))
     };
     let open = Routes::new(HealthServer::new(HealthService::from_health_reporter(health.reporter.clone())))
-        .add_service(builder().build_v1()?)
-        .add_service(builder().build_v1alpha()?);
+        .add_service(builder("grpc.reflection.v1.ServerReflection").build_v1()?)
+        .add_service(builder("grpc.reflection.v1alpha.ServerReflection").build_v1alpha()?);
     Ok((health, open))
 }
