@@ -1,12 +1,12 @@
 # The commands of daily work. What they do is in scripts/, so that they can be called without make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format bench replay chaos audit clean-dev
+.PHONY: help run build test lint format bench replay chaos clean-dev release
 
 TRACE ?=
 SPEED ?= max
 TENANTS ?= 4
-PEERS ?=
+PEERS ?= 0
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,14 +34,18 @@ lint: ## Formatting, clippy, dependencies, protocol
 format: ## Format the code
 	@cargo fmt --all
 
-bench: ## Measure Weir beside the bare minimum (PEERS=1: beside others); writes target/bench/report.json
+release:
 	@scripts/install-missing build servers
-	@scripts/bench
+	@cargo build --quiet --release --bin weir --bin weir-integration-tests
 
-replay: ## Send a trace through the public API and add up the books: TRACE=file.csv SPEED=1|10|max TENANTS=n
-	@test -n "$(TRACE)" || { echo "Which trace? make replay TRACE=integration-tests/data/azure_llm_2023_conversation_300.csv"; exit 64; }
-	@scripts/install-missing build servers
-	@scripts/replay "$(TRACE)" "$(SPEED)" "$(TENANTS)"
+bench: release ## Measure Weir beside the bare minimum (PEERS=1: beside others); writes target/bench/report.json
+	@PEERS=$(PEERS) target/release/weir-integration-tests bench
+
+replay: release ## Send a trace through the public API and add up the books: TRACE=file.csv SPEED=1|10|max TENANTS=n
+	@target/release/weir-integration-tests replay $(if $(TRACE),--trace "$(TRACE)") --speed $(SPEED) --tenants $(TENANTS)
+
+chaos: release ## Kill one thing after another in the middle of a replay, then add up the books
+	@target/release/weir-integration-tests chaos $(if $(TRACE),--trace "$(TRACE)")
 
 clean-dev: ## Forget the data and the keys of `make run`
 	@rm -rf .weir && echo "Removed .weir"

@@ -30,11 +30,11 @@ impl Workspace {
         if let Some(account) = account.as_ref().filter(|account| !account.can_reach(&dir)) {
             return Err(Error::Unreachable { dir, account: account.name().to_owned() });
         }
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .attempt(|| format!("creating {}", dir.display()))?;
+        if let Some(parent) = dir.parent() {
+            // The account has to pass through; what is private lies in the server's own directory.
+            make(parent, 0o711)?;
+        }
+        make(&dir, 0o700)?;
         if let Some(account) = &account {
             account.own(&dir)?;
         }
@@ -84,6 +84,10 @@ impl Drop for Workspace {
 pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n")
+}
+
+fn make(dir: &Path, mode: u32) -> Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir).attempt(|| format!("creating {}", dir.display()))
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
