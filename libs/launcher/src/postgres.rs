@@ -209,7 +209,8 @@ impl Postgres {
             ("max_connections", connections.as_str()),
             ("shared_buffers", "128MB"),
             ("fsync", durable),
-            ("synchronous_commit", durable),
+            // Off, it would lose acknowledged commits to a `kill -9` of the server alone.
+            ("synchronous_commit", "on"),
             ("full_page_writes", durable),
             ("max_wal_size", "1GB"),
             ("timezone", "UTC"),
