@@ -76,30 +76,28 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with the files.
-    pub fn catalogue(&self) -> Result<Catalogue, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut plans = Vec::new();
-        let mut read = |origin: &str, text: &str, problems: &mut Vec<Problem>| {
-            let mut faults = Faults::default();
-            plans.extend(plan_file::read(text, &mut faults));
-            report("plans", origin, faults, problems);
-        };
+    pub(crate) fn catalogue(&self) -> Result<Catalogue, Vec<Problem>> {
+        let (mut plans, mut mistakes) = (Vec::new(), Vec::new());
+        let mut texts = texts(&self.plans, &mut mistakes);
         if self.plans.is_empty() {
-            read("built-in plans", BUILT_IN_PLANS, &mut problems);
+            texts.push(("built-in plans".to_owned(), BUILT_IN_PLANS.to_owned()));
         }
-        for (path, text) in texts("plans", &self.plans, &mut problems) {
-            read(&path, &text, &mut problems);
+        for (origin, text) in texts {
+            let mut faults = Faults::default();
+            plans.extend(plan_file::read(&text, &mut faults));
+            mistakes.extend(faults.0.iter().map(|fault| format!("{origin}: {fault}")));
         }
         for (index, plan) in plans.iter().enumerate() {
             if plans[..index].iter().any(|other| other.name == plan.name) {
-                problems.push(Problem::new("", "plans", format!("the plan `{}` is there twice", plan.name)));
+                mistakes.push(format!("the plan `{}` is there twice", plan.name));
             }
         }
         let names = plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>().join(", ");
         let catalogue = Catalogue::new(plans, &self.default_plan);
+        let mut problems = problems("plans", mistakes);
         if catalogue.is_none() {
             let message = format!("there is no plan `{}`", self.default_plan);
-            problems.push(Problem::new("", "default_plan", message).hint(format!("the plans are {names}")));
+            problems.push(Problem::new("", "default_plan", message).hint(format!("the sound plans are: {names}")));
         }
         match catalogue {
             Some(catalogue) if problems.is_empty() => Ok(catalogue),
@@ -111,26 +109,23 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with the files.
-    pub fn shelf(&self, now: DateTime<Utc>) -> Result<PriceShelf, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut files = Vec::new();
-        let mut read = |origin: &str, text: &str, problems: &mut Vec<Problem>| {
-            let mut faults = Faults::default();
-            files.extend(price_file::read(text, &mut faults));
-            report("price_books", origin, faults, problems);
-        };
+    pub(crate) fn shelf(&self, now: DateTime<Utc>) -> Result<PriceShelf, Vec<Problem>> {
+        let (mut files, mut mistakes) = (Vec::new(), Vec::new());
+        let mut texts = texts(&self.price_books, &mut mistakes);
         if self.builtin_price_books {
-            BUILT_IN_PRICES.iter().for_each(|text| read("built-in price book", text, &mut problems));
+            texts.extend(BUILT_IN_PRICES.map(|text| ("built-in price book".to_owned(), text.to_owned())));
         }
-        for (path, text) in texts("price_books", &self.price_books, &mut problems) {
-            read(&path, &text, &mut problems);
+        for (origin, text) in texts {
+            let mut faults = Faults::default();
+            files.extend(price_file::read(&text, &mut faults));
+            mistakes.extend(faults.0.iter().map(|fault| format!("{origin}: {fault}")));
         }
         let mut faults = Faults::default();
         let shelf = PriceShelf::new(files, &self.price_layers, now, &mut faults);
-        for fault in faults.0 {
-            let key = if fault.at.starts_with("price layer") { "price_layers" } else { "price_books" };
-            problems.push(Problem::new("", key, fault.to_string()));
-        }
+        let (layers, books): (Vec<_>, Vec<_>) =
+            faults.0.iter().map(ToString::to_string).partition(|fault| fault.starts_with("price layer"));
+        mistakes.extend(books);
+        let problems = [problems("price_books", mistakes), problems("price_layers", layers)].concat();
         if problems.is_empty() { Ok(shelf) } else { Err(problems) }
     }
 }
@@ -167,27 +162,30 @@ impl Validate for Config {
     }
 }
 
-fn report(key: &str, origin: &str, faults: Faults, problems: &mut Vec<Problem>) {
-    problems.extend(faults.0.into_iter().map(|fault| Problem::new("", key, format!("{origin}: {fault}"))));
+/// All mistakes in the files that `key` names, as one problem of that key.
+fn problems(key: &str, mistakes: Vec<String>) -> Vec<Problem> {
+    match mistakes.len() {
+        0 => Vec::new(),
+        1 => vec![Problem::new("", key, mistakes.concat())],
+        count => vec![Problem::new("", key, format!("there are {count} mistakes\n    {}", mistakes.join("\n    ")))],
+    }
 }
 
 /// The content of the TOML files that `paths` name.
-fn texts(key: &str, paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<(String, String)> {
+fn texts(paths: &[PathBuf], mistakes: &mut Vec<String>) -> Vec<(String, String)> {
     let mut texts = Vec::new();
     for path in paths {
         match files(path) {
-            Ok(files) if files.is_empty() => {
-                problems.push(Problem::new("", key, format!("{} has no .toml file", path.display())));
-            }
+            Ok(files) if files.is_empty() => mistakes.push(format!("{} has no .toml file", path.display())),
             Ok(files) => {
                 for file in files {
                     match std::fs::read_to_string(&file) {
                         Ok(text) => texts.push((file.display().to_string(), text)),
-                        Err(error) => problems.push(Problem::new("", key, format!("{}: {error}", file.display()))),
+                        Err(error) => mistakes.push(format!("{}: {error}", file.display())),
                     }
                 }
             }
-            Err(error) => problems.push(Problem::new("", key, format!("{}: {error}", path.display()))),
+            Err(error) => mistakes.push(format!("{}: {error}", path.display())),
         }
     }
     texts

@@ -7,11 +7,11 @@ use weir_rpc::Failure;
 use weir_types::InvalidPageToken;
 
 /// A result of billing.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What goes wrong in billing.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Fields of the request, and what is wrong with each.
     #[error("the request is not valid: {}", .0.iter().map(|(field, text)| format!("{field}: {text}")).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<(String, String)>),
@@ -23,7 +23,7 @@ pub enum Error {
     NotFound(String),
     /// Usage's feed can't be read.
     #[error("usage's feed can't be read: {0}")]
-    Feed(Failure),
+    Feed(Box<Failure>),
     /// Another replica has taken rating over.
     #[error("another replica rates")]
     Superseded,
@@ -37,7 +37,7 @@ pub enum Error {
 
 impl Error {
     /// One field is wrong.
-    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![(field.into(), description.into())])
     }
 }

@@ -23,23 +23,23 @@ const LOOK_LIMIT: usize = 20_000;
 
 /// A client of usage's feed.
 #[derive(Debug, Clone)]
-pub struct UsageFeed {
+pub(crate) struct UsageFeed {
     client: UsageServiceClient<Channel>,
 }
 
 /// Changes, in order, and how far the feed is.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// The next changes.
-    pub changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// The newest durable position.
-    pub head: i64,
+    pub(crate) head: i64,
 }
 
 impl UsageFeed {
     /// Reads by `channel`.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         let limit = channel.max_message_bytes();
         Self { client: UsageServiceClient::new(channel).max_decoding_message_size(limit) }
     }
@@ -48,7 +48,7 @@ impl UsageFeed {
     ///
     /// # Errors
     /// When usage doesn't answer.
-    pub async fn follow(&self, after: i64) -> Result<Follow> {
+    pub(crate) async fn follow(&self, after: i64) -> Result<Follow> {
         self.open(after, false).await
     }
 
@@ -56,7 +56,7 @@ impl UsageFeed {
     ///
     /// # Errors
     /// When usage doesn't answer in time.
-    pub async fn head(&self, after: i64) -> Result<i64> {
+    pub(crate) async fn head(&self, after: i64) -> Result<i64> {
         in_time(async {
             let opened = match self.open(after, true).await {
                 // The feed is shorter than what was rated: usage has lost something, and an audit has to see by how much.
@@ -73,7 +73,7 @@ impl UsageFeed {
     ///
     /// # Errors
     /// When usage doesn't answer in time.
-    pub async fn backlog(&self, after: i64, organization: OrganizationId, period: Period) -> Result<i64> {
+    pub(crate) async fn backlog(&self, after: i64, organization: OrganizationId, period: Period) -> Result<i64> {
         in_time(async {
             let mut feed = self.open(after, true).await?;
             let (mut count, mut looked_at, mut last, mut head) = (0, 0, after, after);
@@ -105,21 +105,21 @@ impl UsageFeed {
 
 /// An open feed.
 #[derive(Debug)]
-pub struct Follow(Streaming<WatchChangesResponse>);
+pub(crate) struct Follow(Streaming<WatchChangesResponse>);
 
 impl Follow {
     /// The next changes; nothing when the feed ends. What was read is not lost when this is dropped.
     ///
     /// # Errors
     /// When the feed breaks off.
-    pub async fn next(&mut self) -> Result<Option<Batch>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Batch>> {
         let Some(message) = self.0.message().await.map_err(failed)? else { return Ok(None) };
         Ok(Some(Batch { changes: message.changes.into_iter().map(change).collect(), head: message.head }))
     }
 }
 
 fn failed(status: tonic::Status) -> Error {
-    Error::Feed(Failure::from(&status))
+    Error::Feed(Box::new(Failure::from(&status)))
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

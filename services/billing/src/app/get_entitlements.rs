@@ -12,7 +12,7 @@ impl Billing {
     ///
     /// # Errors
     /// When the database doesn't answer.
-    pub async fn subscription(&self, organization: OrganizationId) -> Result<Subscription> {
+    pub(crate) async fn subscription(&self, organization: OrganizationId) -> Result<Subscription> {
         let mut tx = self.database.begin_tenant(organization).await?;
         let known = subscriptions::get(&mut tx, organization).await?;
         tx.rollback().await?;
@@ -23,7 +23,7 @@ impl Billing {
     ///
     /// # Errors
     /// When the database doesn't answer.
-    pub async fn entitlements(&self, organization: OrganizationId) -> Result<Entitlements> {
+    pub(crate) async fn entitlements(&self, organization: OrganizationId) -> Result<Entitlements> {
         let generation = self.publish().await?;
         let subscription = self.subscription(organization).await?;
         // A newer replica may know a plan that this one doesn't. Without its limits nothing may be allowed.

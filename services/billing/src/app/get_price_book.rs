@@ -9,7 +9,7 @@ impl Billing {
     ///
     /// # Errors
     /// When there is no such version.
-    pub fn price_book(&self, version: &str) -> Result<PriceBook> {
+    pub(crate) fn price_book(&self, version: &str) -> Result<PriceBook> {
         if version.is_empty() {
             let book = self.shelf.in_force(self.clock.now());
             return book.ok_or_else(|| Error::Bug("no price book is in effect".to_owned()));

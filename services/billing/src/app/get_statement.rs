@@ -13,7 +13,7 @@ impl Billing {
     ///
     /// # Errors
     /// When the database doesn't answer, or usage, without which it can't be told whether the statement is complete.
-    pub async fn statement(&self, organization: OrganizationId, period: Period) -> Result<Statement> {
+    pub(crate) async fn statement(&self, organization: OrganizationId, period: Period) -> Result<Statement> {
         let mut tx = self.database.begin_tenant(organization).await?;
         sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
         let books = statements::books(&mut tx, organization, period).await?;

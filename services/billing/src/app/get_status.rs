@@ -6,11 +6,11 @@ use crate::storage::status::{self, Sums};
 
 /// What an audit compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Of the books.
-    pub sums: Sums,
+    pub(crate) sums: Sums,
     /// The newest durable position of usage's feed.
-    pub feed_head: i64,
+    pub(crate) feed_head: i64,
 }
 
 impl Billing {
@@ -18,7 +18,7 @@ impl Billing {
     ///
     /// # Errors
     /// When the database or usage doesn't answer.
-    pub async fn status(&self) -> Result<Status> {
+    pub(crate) async fn status(&self) -> Result<Status> {
         let mut tx = self.database.begin().await?;
         let sums = status::sums(&mut tx).await?;
         tx.rollback().await?;

@@ -9,11 +9,11 @@ use crate::storage::ledger;
 
 /// A page of a list.
 #[derive(Debug)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// The items.
-    pub items: Vec<T>,
+    pub(crate) items: Vec<T>,
     /// The token of the next page, if there is one.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl Billing {
@@ -21,7 +21,12 @@ impl Billing {
     ///
     /// # Errors
     /// When the token is not of this list, or the database doesn't answer.
-    pub async fn ledger_entries(&self, organization: OrganizationId, size: u32, token: &str) -> Result<Page<Entry>> {
+    pub(crate) async fn ledger_entries(
+        &self,
+        organization: OrganizationId,
+        size: u32,
+        token: &str,
+    ) -> Result<Page<Entry>> {
         let list = format!("ListLedgerEntries {}", names::organization(&organization));
         let before = match token {
             "" => None,

@@ -5,7 +5,7 @@ use crate::domain::catalogue::Plan;
 
 impl Billing {
     /// The plans on offer, by name.
-    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+    pub(crate) fn plans(&self) -> impl Iterator<Item = &Plan> {
         self.catalogue.plans()
     }
 }

@@ -24,23 +24,22 @@ use crate::domain::catalogue::Catalogue;
 use crate::domain::price_shelf::PriceShelf;
 use crate::feed::UsageFeed;
 
-pub use get_status::Status;
-pub use list_ledger_entries::Page;
-pub use rate_usage::Rater;
-pub use watch_entitlements::{EntitlementsWatch, Signal};
+pub(crate) use get_status::Status;
+pub(crate) use rate_usage::Rater;
+pub(crate) use watch_entitlements::{EntitlementsWatch, Signal};
 
 /// Everything that the use cases need.
-pub struct Billing {
+pub(crate) struct Billing {
     /// Billing's schema.
-    pub database: Database,
+    pub(crate) database: Database,
     /// The time of day.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// The plans on offer.
-    pub catalogue: Catalogue,
+    pub(crate) catalogue: Catalogue,
     /// All price books.
-    pub shelf: PriceShelf,
+    pub(crate) shelf: PriceShelf,
     /// Usage's feed.
-    pub feed: UsageFeed,
+    pub(crate) feed: UsageFeed,
     /// Since which change of entitlements the catalogue is in force; known once it is published.
     generation: OnceCell<i64>,
 }
@@ -48,7 +47,7 @@ pub struct Billing {
 impl Billing {
     /// Billing with these plans and prices.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         database: Database,
         clock: Arc<dyn Clock>,
         catalogue: Catalogue,

@@ -12,7 +12,7 @@ impl Billing {
     /// # Errors
     /// When the database doesn't answer; when a published price was changed; when organisations are on a plan that the
     /// catalogue no longer has.
-    pub async fn publish(&self) -> Result<i64> {
+    pub(crate) async fn publish(&self) -> Result<i64> {
         self.generation.get_or_try_init(|| self.publish_all()).await.copied()
     }
 

@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The consumer.
 #[derive(Debug)]
-pub struct Rater {
+pub(crate) struct Rater {
     billing: Arc<Billing>,
     config: config::Rating,
     lease: Lease,
@@ -39,7 +39,7 @@ struct Meters {
 impl Rater {
     /// A consumer; `instance` is this replica's own name.
     #[must_use]
-    pub fn new(billing: Arc<Billing>, config: config::Rating, instance: String) -> Self {
+    pub(crate) fn new(billing: Arc<Billing>, config: config::Rating, instance: String) -> Self {
         let lease = Lease { holder: instance, length: config.lease };
         let meters = Meters {
             rated: counter!("weir_billing_rated_events_total"),
@@ -52,8 +52,8 @@ impl Rater {
     }
 
     /// Rates until shutdown. Nothing that is under way is waited for: an interrupted chunk did not happen.
-    pub async fn run(self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.rate()).await;
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(Box::pin(self.rate())).await;
         if let Err(error) = self.release().await {
             tracing::debug!(%error, "the lease of rating ends by itself");
         }
@@ -196,5 +196,5 @@ impl Reader {
 
 fn ended() -> Error {
     let status = tonic::Status::unavailable("usage has ended the feed");
-    Error::Feed(weir_rpc::Failure::from(&status))
+    Error::Feed(Box::new(weir_rpc::Failure::from(&status)))
 }

@@ -18,7 +18,7 @@ const CHUNK: usize = 2_000;
 impl Billing {
     /// Rated events in the order of their ids, after `after`, of one organisation if it is given. Reads when it is polled: a
     /// slow receiver costs a chunk of memory, and no connection.
-    pub fn scan(
+    pub(crate) fn scan(
         self: &Arc<Self>,
         organization: Option<OrganizationId>,
         after: Option<Uuid>,

@@ -14,7 +14,7 @@ impl Billing {
     ///
     /// # Errors
     /// When there is no such plan, an override is not sound, or the database doesn't answer.
-    pub async fn set_subscription(
+    pub(crate) async fn set_subscription(
         &self,
         organization: OrganizationId,
         plan: &str,

@@ -26,7 +26,7 @@ const RECONNECT: Duration = Duration::from_secs(5);
 
 /// What a watcher hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// The entitlements of an organisation changed.
     Changed(OrganizationId, i64),
     /// Those of anybody may have changed.
@@ -36,7 +36,7 @@ pub enum Signal {
 }
 
 /// The changes as this replica sees them.
-pub struct EntitlementsWatch {
+pub(crate) struct EntitlementsWatch {
     database: Database,
     config: config::Entitlements,
     sender: broadcast::Sender<Signal>,
@@ -47,18 +47,18 @@ pub struct EntitlementsWatch {
 impl EntitlementsWatch {
     /// A watch that sees nothing until it runs. Its streams end when `shutdown` is cancelled.
     #[must_use]
-    pub fn new(database: Database, config: config::Entitlements, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(database: Database, config: config::Entitlements, shutdown: CancellationToken) -> Self {
         Self { database, config, sender: broadcast::Sender::new(BACKLOG), wake: Notify::new(), shutdown }
     }
 
     /// Looks for changes until shutdown.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let work = async { tokio::join!(self.listen(), self.look()) };
-        self.shutdown.run_until_cancelled(work).await;
+        self.shutdown.run_until_cancelled(Box::pin(work)).await;
     }
 
     /// Every change from now on. Begins with [`Signal::All`]: what changed while the watcher was not there is not known.
-    pub fn watch(&self) -> impl Stream<Item = Signal> + Send + use<> {
+    pub(crate) fn watch(&self) -> impl Stream<Item = Signal> + Send + use<> {
         struct Watcher {
             receiver: broadcast::Receiver<Signal>,
             shutdown: CancellationToken,
@@ -79,7 +79,10 @@ impl EntitlementsWatch {
     }
 
     async fn listen(&self) {
-        while self.config.listen {
+        if !self.config.listen {
+            return;
+        }
+        loop {
             // The listener connects again by itself; what it can't heal is tried from the beginning.
             if let Ok(mut listener) = PgListener::connect_with(self.database.pool()).await
                 && listener.listen(subscriptions::CHANNEL).await.is_ok()

@@ -5,11 +5,11 @@ use weir_types::NanoUsd;
 
 /// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The place, for instance `plan "pro", limit "budget": unit`.
-    pub at: String,
+    pub(crate) at: String,
     /// What is wrong there, and what would be right.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl std::fmt::Display for Fault {
@@ -20,18 +20,18 @@ impl std::fmt::Display for Fault {
 
 /// The mistakes found so far.
 #[derive(Debug, Default)]
-pub struct Faults(pub Vec<Fault>);
+pub(crate) struct Faults(pub(crate) Vec<Fault>);
 
 impl Faults {
     /// Adds one.
-    pub fn add(&mut self, at: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, at: impl Into<String>, message: impl Into<String>) {
         self.0.push(Fault { at: at.into(), message: message.into() });
     }
 }
 
 /// One table of a file. Each key that is asked for is known; [`Reader::finish`] complains about the others.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     at: String,
     table: &'a Table,
     known: Vec<&'static str>,
@@ -39,27 +39,27 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads `table`, which stands at `at`.
-    pub fn new(at: impl Into<String>, table: &'a Table) -> Self {
+    pub(crate) fn new(at: impl Into<String>, table: &'a Table) -> Self {
         Self { at: at.into(), table, known: Vec::new() }
     }
 
     /// Where the table stands.
-    pub fn at(&self) -> &str {
+    pub(crate) fn at(&self) -> &str {
         &self.at
     }
 
     /// Names the place by what stands in it, once that is known.
-    pub fn rename(&mut self, at: String) {
+    pub(crate) fn rename(&mut self, at: String) {
         self.at = at;
     }
 
     /// The place of `key`.
-    pub fn place(&self, key: &str) -> String {
+    pub(crate) fn place(&self, key: &str) -> String {
         if self.at.is_empty() { key.to_owned() } else { format!("{}: {key}", self.at) }
     }
 
     /// Whether the table has `key`. Makes it known.
-    pub fn has(&mut self, key: &'static str) -> bool {
+    pub(crate) fn has(&mut self, key: &'static str) -> bool {
         self.value(key).is_some()
     }
 
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text that has to be there and must not be empty.
-    pub fn text(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a str> {
+    pub(crate) fn text(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a str> {
         let value = self.required(key, faults)?;
         match value.as_str() {
             Some(text) if !text.is_empty() => Some(text),
@@ -89,12 +89,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A text, if it is there.
-    pub fn optional_text(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a str> {
+    pub(crate) fn optional_text(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a str> {
         if self.has(key) { self.text(key, faults) } else { None }
     }
 
     /// An integer that has to be there.
-    pub fn integer(&mut self, key: &'static str, faults: &mut Faults) -> Option<i64> {
+    pub(crate) fn integer(&mut self, key: &'static str, faults: &mut Faults) -> Option<i64> {
         let value = self.required(key, faults)?;
         let integer = value.as_integer();
         if integer.is_none() {
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A switch, off if it is not there.
-    pub fn switch(&mut self, key: &'static str, faults: &mut Faults) -> bool {
+    pub(crate) fn switch(&mut self, key: &'static str, faults: &mut Faults) -> bool {
         match self.value(key) {
             None => false,
             Some(Value::Boolean(on)) => *on,
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A sum of US dollars, as a text, that has to be there and must not be negative.
-    pub fn dollars(&mut self, key: &'static str, faults: &mut Faults) -> Option<NanoUsd> {
+    pub(crate) fn dollars(&mut self, key: &'static str, faults: &mut Faults) -> Option<NanoUsd> {
         let value = self.required(key, faults)?;
         let Some(text) = value.as_str() else {
             faults.add(self.place(key), "must be a text with a sum in US dollars, such as \"2.50\"");
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list of texts, empty if it is not there.
-    pub fn texts(&mut self, key: &'static str, faults: &mut Faults) -> Vec<&'a str> {
+    pub(crate) fn texts(&mut self, key: &'static str, faults: &mut Faults) -> Vec<&'a str> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let texts: Option<Vec<&str>> = value
             .as_array()
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list of tables, empty if it is not there.
-    pub fn tables(&mut self, key: &'static str, faults: &mut Faults) -> Vec<&'a Table> {
+    pub(crate) fn tables(&mut self, key: &'static str, faults: &mut Faults) -> Vec<&'a Table> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let tables: Option<Vec<&Table>> = value.as_array().and_then(|list| list.iter().map(Value::as_table).collect());
         tables.unwrap_or_else(|| {
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A table that has to be there.
-    pub fn table(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a Table> {
+    pub(crate) fn table(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a Table> {
         let value = self.required(key, faults)?;
         let table = value.as_table();
         if table.is_none() {
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Complains about the keys that nobody asked for.
-    pub fn finish(self, faults: &mut Faults) {
+    pub(crate) fn finish(self, faults: &mut Faults) {
         for key in self.table.keys().filter(|key| !self.known.contains(&key.as_str())) {
             faults.add(self.place(key), format!("is not known; known are {}", self.known.join(", ")));
         }
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Parses a file's text.
-pub fn parse(text: &str, faults: &mut Faults) -> Option<Table> {
+pub(crate) fn parse(text: &str, faults: &mut Faults) -> Option<Table> {
     text.parse::<Table>().map_err(|error| faults.add("", error.to_string().trim_end().to_owned())).ok()
 }
 

@@ -8,24 +8,24 @@ use super::limit::Limit;
 
 /// An organisation's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     /// Whose.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// The plan's name.
-    pub plan: String,
+    pub(crate) plan: String,
     /// Since when; anchored windows count from here.
-    pub start: DateTime<Utc>,
+    pub(crate) start: DateTime<Utc>,
     /// Limits that replace the plan's of the same name, or stand beside them.
-    pub overrides: Vec<Limit>,
+    pub(crate) overrides: Vec<Limit>,
     /// Grows with each change, over all organisations; 0 for one that was never put on a plan.
-    pub version: i64,
+    pub(crate) version: i64,
 }
 
 impl Subscription {
     /// The subscription of an organisation that was never put on a plan: the default plan, since the organisation exists,
     /// which is what its id (a UUIDv7) says.
     #[must_use]
-    pub fn of_unknown(organization: OrganizationId, catalogue: &Catalogue) -> Self {
+    pub(crate) fn of_unknown(organization: OrganizationId, catalogue: &Catalogue) -> Self {
         let born = organization.as_uuid().get_timestamp().and_then(|born| {
             let (seconds, nanos) = born.to_unix();
             DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
@@ -42,25 +42,25 @@ impl Subscription {
 
 /// What an organisation may.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entitlements {
+pub(crate) struct Entitlements {
     /// Whose.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// The plan's name.
-    pub plan: String,
+    pub(crate) plan: String,
     /// Grows with each change.
-    pub version: i64,
+    pub(crate) version: i64,
     /// The plan's with the overrides; anchors filled in.
-    pub limits: Vec<Limit>,
+    pub(crate) limits: Vec<Limit>,
     /// Patterns of model names.
-    pub models: Vec<String>,
+    pub(crate) models: Vec<String>,
     /// Higher goes first where requests wait.
-    pub priority: i32,
+    pub(crate) priority: i32,
 }
 
 impl Entitlements {
     /// What `subscription` to `plan` gives, from a catalogue that is in force since `generation`.
     #[must_use]
-    pub fn of(subscription: &Subscription, plan: &Plan, generation: i64) -> Self {
+    pub(crate) fn of(subscription: &Subscription, plan: &Plan, generation: i64) -> Self {
         let mut limits = plan.limits.clone();
         for own in &subscription.overrides {
             match limits.iter_mut().find(|limit| limit.name == own.name) {

@@ -5,46 +5,46 @@ use uuid::Uuid;
 use weir_types::{NanoUsd, OrganizationId};
 
 /// What organisations owe.
-pub const RECEIVABLE: &str = "organization-receivable";
+pub(crate) const RECEIVABLE: &str = "organization-receivable";
 /// What was earned with usage.
-pub const REVENUE: &str = "usage-revenue";
+pub(crate) const REVENUE: &str = "usage-revenue";
 
 /// A transaction to be posted: what an organisation owes grows by `amount`, and so does the revenue from usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Posting {
+pub(crate) struct Posting {
     /// UUIDv7.
-    pub transaction_id: Uuid,
+    pub(crate) transaction_id: Uuid,
     /// Whose.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// The same operation has the same key; the database refuses it a second time.
-    pub idempotency_key: String,
+    pub(crate) idempotency_key: String,
     /// For people.
-    pub description: String,
+    pub(crate) description: String,
     /// Never zero; below zero when estimates are corrected downwards.
-    pub amount: NanoUsd,
+    pub(crate) amount: NanoUsd,
 }
 
 impl Posting {
     /// The sides: debit above zero, credit below.
     #[must_use]
-    pub fn sides(&self) -> [(&'static str, i64); 2] {
+    pub(crate) fn sides(&self) -> [(&'static str, i64); 2] {
         [(RECEIVABLE, self.amount.0), (REVENUE, -self.amount.0)]
     }
 }
 
 /// One side of a transaction, as it was posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Grows with each entry.
-    pub entry_id: i64,
+    pub(crate) entry_id: i64,
     /// The transaction.
-    pub transaction_id: Uuid,
+    pub(crate) transaction_id: Uuid,
     /// [`RECEIVABLE`] or [`REVENUE`].
-    pub account: String,
+    pub(crate) account: String,
     /// Debit above zero, credit below.
-    pub amount: NanoUsd,
+    pub(crate) amount: NanoUsd,
     /// Of the transaction.
-    pub description: String,
+    pub(crate) description: String,
     /// When it was posted.
-    pub create_time: DateTime<Utc>,
+    pub(crate) create_time: DateTime<Utc>,
 }

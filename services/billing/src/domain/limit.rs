@@ -6,29 +6,29 @@ use weir_types::{MAX_AMOUNT, unit};
 use super::window::Window;
 
 /// How many limits a plan, or an organisation of its own, may have: each call is checked against all of them.
-pub const MAX_LIMITS: usize = 32;
+pub(crate) const MAX_LIMITS: usize = 32;
 
 /// At most so much of a unit, per subject and window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Unique in its plan.
-    pub name: String,
+    pub(crate) name: String,
     /// `organization`, `user`, `api_key`, `ip`, or a label's name.
-    pub scope: String,
+    pub(crate) scope: String,
     /// What is counted.
-    pub unit: String,
+    pub(crate) unit: String,
     /// Not negative, at most 2^53 - 1.
-    pub amount: i64,
+    pub(crate) amount: i64,
     /// Over what time.
-    pub window: Window,
+    pub(crate) window: Window,
     /// What to do while the store does not answer.
-    pub on_failure: OnFailure,
+    pub(crate) on_failure: OnFailure,
 }
 
 /// What a limit does while its store does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OnFailure {
+pub(crate) enum OnFailure {
     /// Refuse.
     Closed,
     /// Admit.
@@ -36,12 +36,12 @@ pub enum OnFailure {
 }
 
 /// A fault of a limit: the field, and what is wrong with it.
-pub type LimitFault = (&'static str, String);
+pub(crate) type LimitFault = (&'static str, String);
 
 impl Limit {
     /// Everything that is wrong with the limit by itself.
     #[must_use]
-    pub fn faults(&self) -> Vec<LimitFault> {
+    pub(crate) fn faults(&self) -> Vec<LimitFault> {
         let mut faults = Vec::new();
         if !is_name(&self.name) {
             faults.push((
@@ -82,7 +82,7 @@ impl Limit {
 
 /// Everything that is wrong with `limits` as one set: the index, the field, and what is wrong.
 #[must_use]
-pub fn faults_of(limits: &[Limit]) -> Vec<(usize, LimitFault)> {
+pub(crate) fn faults_of(limits: &[Limit]) -> Vec<(usize, LimitFault)> {
     let mut faults: Vec<(usize, LimitFault)> = Vec::new();
     for (index, limit) in limits.iter().enumerate() {
         faults.extend(limit.faults().into_iter().map(|fault| (index, fault)));
@@ -95,7 +95,7 @@ pub fn faults_of(limits: &[Limit]) -> Vec<(usize, LimitFault)> {
 
 /// Whether `text` can name a plan or a limit: `[a-z][a-z0-9-]{0,62}`.
 #[must_use]
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

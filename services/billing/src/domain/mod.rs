@@ -1,15 +1,15 @@
 //! What billing knows without asking anybody: plans, limits, prices, rating, the ledger. No I/O.
 
-pub mod catalogue;
-pub mod document;
-pub mod entitlements;
-pub mod ledger;
-pub mod limit;
-pub mod plan_file;
-pub mod price_book;
-pub mod price_file;
-pub mod price_shelf;
-pub mod rating;
-pub mod statement;
-pub mod usage;
-pub mod window;
+pub(crate) mod catalogue;
+pub(crate) mod document;
+pub(crate) mod entitlements;
+pub(crate) mod ledger;
+pub(crate) mod limit;
+pub(crate) mod plan_file;
+pub(crate) mod price_book;
+pub(crate) mod price_file;
+pub(crate) mod price_shelf;
+pub(crate) mod rating;
+pub(crate) mod statement;
+pub(crate) mod usage;
+pub(crate) mod window;

@@ -11,7 +11,7 @@ use super::window::{CalendarUnit, Window, time_zone};
 
 /// The plans of a file.
 #[must_use]
-pub fn read(text: &str, faults: &mut Faults) -> Vec<Plan> {
+pub(crate) fn read(text: &str, faults: &mut Faults) -> Vec<Plan> {
     let Some(table) = parse(text, faults) else { return Vec::new() };
     let mut file = Reader::new("", &table);
     let version = file.text("version", faults).unwrap_or_default();
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn all_mistakes_of_a_file_are_reported_at_once() {
         let mut faults = Faults::default();
-        read(
+        let _ = read(
             r#"
             version = "1"
             color = "red"
@@ -229,7 +229,7 @@ mod tests {
     fn a_limit_that_is_named_twice_is_reported() {
         let limit = r#"{ name = "a", scope = "user", unit = "request", amount = 1, window = { lifetime = true }, on_failure = "open" }"#;
         let mut faults = Faults::default();
-        read(
+        let _ = read(
             &format!(
                 "version = \"1\"\n[[plan]]\nname = \"x\"\ndisplay_name = \"X\"\nprice = \"0\"\npriority = 0\nmodels = [\"*\"]\nlimits = [{limit}, {limit}]"
             ),

@@ -6,22 +6,22 @@ use weir_types::price::TokenPrice;
 
 /// List prices of one model, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelPrice {
+pub(crate) struct ModelPrice {
     /// The provider whose list it is.
-    pub provider: String,
+    pub(crate) provider: String,
     /// The model's name in the provider's API.
-    pub model: String,
+    pub(crate) model: String,
     /// Per million tokens.
-    pub price: TokenPrice,
+    pub(crate) price: TokenPrice,
     /// The most tokens it answers with.
-    pub max_output_tokens: i64,
+    pub(crate) max_output_tokens: i64,
     /// The most tokens that a call may have in all.
-    pub context_tokens: i64,
+    pub(crate) context_tokens: i64,
 }
 
 /// Prices by model, at one version.
 #[derive(Debug, Clone)]
-pub struct PriceBook {
+pub(crate) struct PriceBook {
     version: String,
     prices: Vec<ModelPrice>,
     by_model: HashMap<String, Vec<usize>>,
@@ -30,7 +30,7 @@ pub struct PriceBook {
 impl PriceBook {
     /// A book of `prices`; of two for the same model of a provider the later one counts.
     #[must_use]
-    pub fn new(version: String, prices: impl IntoIterator<Item = ModelPrice>) -> Self {
+    pub(crate) fn new(version: String, prices: impl IntoIterator<Item = ModelPrice>) -> Self {
         let mut book = Self { version, prices: Vec::new(), by_model: HashMap::new() };
         for price in prices {
             let indices = book.by_model.entry(price.model.clone()).or_default();
@@ -47,20 +47,20 @@ impl PriceBook {
 
     /// The version; of a book with layers all versions, with `+` between.
     #[must_use]
-    pub fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
     /// All prices.
     #[must_use]
-    pub fn prices(&self) -> &[ModelPrice] {
+    pub(crate) fn prices(&self) -> &[ModelPrice] {
         &self.prices
     }
 
     /// The price of a provider's model. Where the provider itself has no list with the model, it is another way to reach it
     /// (a proxy, a second account, a simulation): it has the price of the only list that has this name, and none if several do.
     #[must_use]
-    pub fn find(&self, provider: &str, model: &str) -> Option<&ModelPrice> {
+    pub(crate) fn find(&self, provider: &str, model: &str) -> Option<&ModelPrice> {
         let prices = || self.by_model.get(model).into_iter().flatten().map(|&i| &self.prices[i]);
         if let Some(own) = prices().find(|price| price.provider == provider) {
             return Some(own);

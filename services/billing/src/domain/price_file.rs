@@ -10,18 +10,18 @@ use super::price_book::ModelPrice;
 
 /// The content of a price file.
 #[derive(Debug, Clone)]
-pub struct PriceFile {
+pub(crate) struct PriceFile {
     /// What usage records name it by. Never has a `+`.
-    pub version: String,
+    pub(crate) version: String,
     /// From when it is in force; `None` of a layer, which is in force where the configuration says so.
-    pub effective: Option<DateTime<Utc>>,
+    pub(crate) effective: Option<DateTime<Utc>>,
     /// One per name of a model.
-    pub prices: Vec<ModelPrice>,
+    pub(crate) prices: Vec<ModelPrice>,
 }
 
 /// Reads a file; `None` when not even its version can be told.
 #[must_use]
-pub fn read(text: &str, faults: &mut Faults) -> Option<PriceFile> {
+pub(crate) fn read(text: &str, faults: &mut Faults) -> Option<PriceFile> {
     let table = parse(text, faults)?;
     let mut file = Reader::new("", &table);
     let version = file.text("version", faults);

@@ -13,14 +13,14 @@ const JOINT: char = '+';
 
 /// All price books that are known.
 #[derive(Debug, Clone)]
-pub struct PriceShelf {
+pub(crate) struct PriceShelf {
     files: BTreeMap<String, PriceFile>,
     layers: Vec<String>,
 }
 
 impl PriceShelf {
     /// Puts `files` on a shelf, with `layers` on top of whichever is in force.
-    pub fn new(files: Vec<PriceFile>, layers: &[String], now: DateTime<Utc>, faults: &mut Faults) -> Self {
+    pub(crate) fn new(files: Vec<PriceFile>, layers: &[String], now: DateTime<Utc>, faults: &mut Faults) -> Self {
         let mut shelf = Self { files: BTreeMap::new(), layers: layers.to_vec() };
         for file in files {
             let rival =
@@ -51,7 +51,7 @@ impl PriceShelf {
 
     /// The price book in force at `now`: the newest in effect, with the configured layers.
     #[must_use]
-    pub fn in_force(&self, now: DateTime<Utc>) -> Option<PriceBook> {
+    pub(crate) fn in_force(&self, now: DateTime<Utc>) -> Option<PriceBook> {
         let base = self.base(now)?;
         let mut version = base.version.clone();
         for layer in &self.layers {
@@ -63,14 +63,14 @@ impl PriceShelf {
 
     /// The price book of a version, layers included.
     #[must_use]
-    pub fn version(&self, version: &str) -> Option<PriceBook> {
+    pub(crate) fn version(&self, version: &str) -> Option<PriceBook> {
         let files: Option<Vec<&PriceFile>> = version.split(JOINT).map(|part| self.files.get(part)).collect();
         let prices = files?.into_iter().flat_map(|file| file.prices.iter().cloned());
         Some(PriceBook::new(version.to_owned(), prices))
     }
 
     /// Every file on the shelf.
-    pub fn files(&self) -> impl Iterator<Item = &PriceFile> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PriceFile> {
         self.files.values()
     }
 

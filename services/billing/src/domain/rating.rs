@@ -13,73 +13,73 @@ use super::usage::{Change, Usage};
 
 /// The most that one event may cost: more is a mistake that a person has to see first. It also keeps the sum of a chunk
 /// ([`MAX_CHUNK`] events) within 63 bits.
-pub const MAX_EVENT_AMOUNT: NanoUsd = NanoUsd(1_000_000 * 1_000_000_000);
+pub(crate) const MAX_EVENT_AMOUNT: NanoUsd = NanoUsd(1_000_000 * 1_000_000_000);
 /// The most events that are rated at once.
-pub const MAX_CHUNK: usize = 5_000;
+pub(crate) const MAX_CHUNK: usize = 5_000;
 
 /// A rated event, as it now stands in the books.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RatedEvent {
+pub(crate) struct RatedEvent {
     /// The event.
-    pub usage: Usage,
+    pub(crate) usage: Usage,
     /// Of the event, that was rated.
-    pub revision: i32,
+    pub(crate) revision: i32,
     /// Of that revision in the feed.
-    pub position: i64,
+    pub(crate) position: i64,
     /// By the price book.
-    pub amount: NanoUsd,
+    pub(crate) amount: NanoUsd,
 }
 
 /// What the books say about an event before a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     /// Who owes it.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// That was rated.
-    pub revision: i32,
+    pub(crate) revision: i32,
     /// What was rated.
-    pub amount: NanoUsd,
+    pub(crate) amount: NanoUsd,
 }
 
 /// A change that can't be priced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unrated {
+pub(crate) struct Unrated {
     /// As the feed spells it.
-    pub event_id: String,
+    pub(crate) event_id: String,
     /// Of the event.
-    pub revision: i32,
+    pub(crate) revision: i32,
     /// In the feed.
-    pub position: i64,
+    pub(crate) position: i64,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: String,
     /// The event, if it can be read: then it is tried again later.
-    pub usage: Option<Usage>,
+    pub(crate) usage: Option<Usage>,
 }
 
 /// What a chunk means for the books.
 #[derive(Debug, Default)]
-pub struct Rated {
+pub(crate) struct Rated {
     /// New and changed events, one row per id.
-    pub events: Vec<RatedEvent>,
+    pub(crate) events: Vec<RatedEvent>,
     /// The ids among them that were in the books already.
-    pub superseded: Vec<Uuid>,
+    pub(crate) superseded: Vec<Uuid>,
     /// What can't be priced.
-    pub unrated: Vec<Unrated>,
+    pub(crate) unrated: Vec<Unrated>,
     /// By how much more each organisation owes; never zero.
-    pub amounts: BTreeMap<OrganizationId, NanoUsd>,
+    pub(crate) amounts: BTreeMap<OrganizationId, NanoUsd>,
     /// The first and the last position of the chunk.
-    pub positions: (i64, i64),
+    pub(crate) positions: (i64, i64),
 }
 
 impl Rated {
     /// Of the events, those whose own price differs from the price book's.
-    pub fn mismatches(&self) -> impl Iterator<Item = &RatedEvent> {
+    pub(crate) fn mismatches(&self) -> impl Iterator<Item = &RatedEvent> {
         self.events.iter().filter(|event| event.usage.claimed != event.amount)
     }
 
     /// The ledger transactions, one per organisation. `occasion` tells apart what reads the same positions.
     #[must_use]
-    pub fn postings(&self, occasion: &str) -> Vec<Posting> {
+    pub(crate) fn postings(&self, occasion: &str) -> Vec<Posting> {
         let (first, last) = self.positions;
         self.amounts
             .iter()
@@ -95,14 +95,14 @@ impl Rated {
 }
 
 /// Finds price books by version, each looked up once.
-pub struct Prices<F> {
+pub(crate) struct Prices<F> {
     look_up: F,
     found: HashMap<String, Option<Arc<PriceBook>>>,
 }
 
 impl<F: Fn(&str) -> Option<PriceBook>> Prices<F> {
     /// Asks `look_up` for what it does not know yet.
-    pub fn new(look_up: F) -> Self {
+    pub(crate) fn new(look_up: F) -> Self {
         Self { look_up, found: HashMap::new() }
     }
 
@@ -133,7 +133,7 @@ impl<F: Fn(&str) -> Option<PriceBook>> Prices<F> {
 
 /// Rates `changes`, in their order, given what the books say about their events. What the books know in the same or a later
 /// revision is left as it is, so that reading a part of the feed again changes nothing.
-pub fn rate<F: Fn(&str) -> Option<PriceBook>>(
+pub(crate) fn rate<F: Fn(&str) -> Option<PriceBook>>(
     changes: Vec<Change>,
     mut known: HashMap<Uuid, Known>,
     prices: &mut Prices<F>,
@@ -196,25 +196,25 @@ fn add(amounts: &mut BTreeMap<OrganizationId, NanoUsd>, organization: Organizati
 
 /// A rated event as an audit sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditedEvent {
+pub(crate) struct AuditedEvent {
     /// The event.
-    pub event_id: Uuid,
+    pub(crate) event_id: Uuid,
     /// Who owes it.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// That was rated.
-    pub revision: i32,
+    pub(crate) revision: i32,
     /// All input.
-    pub input_tokens: i64,
+    pub(crate) input_tokens: i64,
     /// Of it, what was cached.
-    pub cached_input_tokens: i64,
+    pub(crate) cached_input_tokens: i64,
     /// All output.
-    pub output_tokens: i64,
+    pub(crate) output_tokens: i64,
     /// What it costs.
-    pub amount: NanoUsd,
+    pub(crate) amount: NanoUsd,
     /// Nobody saw the provider's own count.
-    pub estimated: bool,
+    pub(crate) estimated: bool,
     /// When the call began.
-    pub event_time: DateTime<Utc>,
+    pub(crate) event_time: DateTime<Utc>,
 }
 
 #[cfg(test)]

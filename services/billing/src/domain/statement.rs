@@ -4,15 +4,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use weir_types::{NanoUsd, OrganizationId};
 
 /// The longest period of a statement.
-pub const MAX_DAYS: i64 = 400;
+pub(crate) const MAX_DAYS: i64 = 400;
 
 /// From its start, until just before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Period {
+pub(crate) struct Period {
     /// Included.
-    pub start: DateTime<Utc>,
+    pub(crate) start: DateTime<Utc>,
     /// Not included.
-    pub end: DateTime<Utc>,
+    pub(crate) end: DateTime<Utc>,
 }
 
 impl Period {
@@ -20,7 +20,7 @@ impl Period {
     ///
     /// # Errors
     /// What is wrong with the end.
-    pub fn new(start: DateTime<Utc>, end: DateTime<Utc>) -> Result<Self, String> {
+    pub(crate) fn new(start: DateTime<Utc>, end: DateTime<Utc>) -> Result<Self, String> {
         if end <= start {
             return Err("must be after the start".to_owned());
         }
@@ -32,49 +32,49 @@ impl Period {
 
     /// Whether `time` is in it.
     #[must_use]
-    pub fn contains(&self, time: DateTime<Utc>) -> bool {
+    pub(crate) fn contains(&self, time: DateTime<Utc>) -> bool {
         self.start <= time && time < self.end
     }
 }
 
 /// Usage of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// As in the usage events.
-    pub provider: String,
+    pub(crate) provider: String,
     /// As in the usage events.
-    pub model: String,
+    pub(crate) model: String,
     /// Provider calls.
-    pub requests: i64,
+    pub(crate) requests: i64,
     /// All input.
-    pub input_tokens: i64,
+    pub(crate) input_tokens: i64,
     /// Of it, what was cached.
-    pub cached_input_tokens: i64,
+    pub(crate) cached_input_tokens: i64,
     /// All output.
-    pub output_tokens: i64,
+    pub(crate) output_tokens: i64,
     /// What they cost.
-    pub amount: NanoUsd,
+    pub(crate) amount: NanoUsd,
     /// Of the calls, those whose amounts are estimated.
-    pub estimated_requests: i64,
+    pub(crate) estimated_requests: i64,
 }
 
 /// What an organisation used and owes in a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Statement {
+pub(crate) struct Statement {
     /// Whose.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// When.
-    pub period: Period,
+    pub(crate) period: Period,
     /// By provider and model.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// Events of the period that are durable in usage and not rated yet.
-    pub unrated_events: i64,
+    pub(crate) unrated_events: i64,
 }
 
 impl Statement {
     /// What the lines sum up to.
     #[must_use]
-    pub fn total(&self) -> NanoUsd {
+    pub(crate) fn total(&self) -> NanoUsd {
         self.lines.iter().map(|line| line.amount).sum()
     }
 }

@@ -10,50 +10,50 @@ use weir_types::{NanoUsd, OrganizationId};
 
 /// One use of a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// The reservation's id.
-    pub event_id: Uuid,
+    pub(crate) event_id: Uuid,
     /// Who pays.
-    pub organization: OrganizationId,
+    pub(crate) organization: OrganizationId,
     /// The provider's name in the broker's configuration.
-    pub provider: String,
+    pub(crate) provider: String,
     /// The model that answered.
-    pub model: String,
+    pub(crate) model: String,
     /// The version of the price book that it was priced with.
-    pub price_version: String,
+    pub(crate) price_version: String,
     /// When the call began.
-    pub event_time: DateTime<Utc>,
+    pub(crate) event_time: DateTime<Utc>,
     /// All input.
-    pub input_tokens: i64,
+    pub(crate) input_tokens: i64,
     /// Of it, what was cached.
-    pub cached_input_tokens: i64,
+    pub(crate) cached_input_tokens: i64,
     /// All output.
-    pub output_tokens: i64,
+    pub(crate) output_tokens: i64,
     /// Further quantities by unit.
-    pub quantities: BTreeMap<String, i64>,
+    pub(crate) quantities: BTreeMap<String, i64>,
     /// What the broker computed.
-    pub claimed: NanoUsd,
+    pub(crate) claimed: NanoUsd,
     /// Nobody saw the provider's own count.
-    pub estimated: bool,
+    pub(crate) estimated: bool,
 }
 
 impl Usage {
     /// The tokens, as prices count them.
     #[must_use]
-    pub const fn tokens(&self) -> Tokens {
+    pub(crate) const fn tokens(&self) -> Tokens {
         Tokens { input: self.input_tokens, cached_input: self.cached_input_tokens, output: self.output_tokens }
     }
 }
 
 /// An event became durable, or was superseded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// In the feed; grows with every change.
-    pub position: i64,
+    pub(crate) position: i64,
     /// 1 for the first; each supersession adds one.
-    pub revision: i32,
+    pub(crate) revision: i32,
     /// As the feed spells it.
-    pub event_id: String,
+    pub(crate) event_id: String,
     /// The event, or why it can't be read.
-    pub usage: Result<Usage, String>,
+    pub(crate) usage: Result<Usage, String>,
 }

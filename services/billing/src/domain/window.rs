@@ -7,12 +7,12 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 /// The longest rolling window: longer ones are months.
-pub const MAX_ROLLING: Duration = Duration::from_secs(31 * 86_400);
+pub(crate) const MAX_ROLLING: Duration = Duration::from_secs(31 * 86_400);
 
 /// Over what time a limit counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Window {
+pub(crate) enum Window {
     /// Any span of this length.
     Rolling(Duration),
     /// A calendar unit in a time zone.
@@ -28,7 +28,7 @@ pub enum Window {
 /// A unit of the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CalendarUnit {
+pub(crate) enum CalendarUnit {
     /// A minute.
     Minute,
     /// An hour.
@@ -42,7 +42,7 @@ pub enum CalendarUnit {
 impl CalendarUnit {
     /// Reads `minute`, `hour`, `day`, `month`.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "minute" => Some(Self::Minute),
             "hour" => Some(Self::Hour),
@@ -57,7 +57,7 @@ impl CalendarUnit {
 ///
 /// # Errors
 /// When there is no such zone.
-pub fn time_zone(name: &str) -> Result<Tz, String> {
+pub(crate) fn time_zone(name: &str) -> Result<Tz, String> {
     if name.is_empty() {
         return Ok(Tz::UTC);
     }
@@ -66,7 +66,7 @@ pub fn time_zone(name: &str) -> Result<Tz, String> {
 
 impl Window {
     /// What is wrong with it by itself.
-    pub fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
             Self::Rolling(span) if *span < Duration::from_secs(1) => Some("a rolling window is at least a second long"),
             Self::Rolling(span) if *span > MAX_ROLLING => Some("a rolling window is at most 31 days long"),
@@ -76,7 +76,7 @@ impl Window {
 
     /// The same window, counted from the subscription's `start` if it is anchored and has no anchor of its own.
     #[must_use]
-    pub fn anchored_at(&self, start: DateTime<Utc>) -> Self {
+    pub(crate) fn anchored_at(&self, start: DateTime<Utc>) -> Self {
         match self {
             Self::Anchored(anchor, zone) => Self::Anchored(Some(anchor.unwrap_or(start)), *zone),
             other => other.clone(),

@@ -9,7 +9,7 @@ use super::Result;
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn newest(connection: &mut PgConnection) -> Result<Option<(i64, String)>> {
+pub(crate) async fn newest(connection: &mut PgConnection) -> Result<Option<(i64, String)>> {
     Ok(sqlx::query_as("select generation, content from billing.catalogues order by generation desc limit 1")
         .fetch_optional(connection)
         .await?)
@@ -19,7 +19,12 @@ pub async fn newest(connection: &mut PgConnection) -> Result<Option<(i64, String
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn insert(connection: &mut PgConnection, generation: i64, content: &str, now: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    generation: i64,
+    content: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
     sqlx::query("insert into billing.catalogues (generation, content, start_time) values ($1, $2, $3)")
         .bind(generation)
         .bind(content)
@@ -33,7 +38,7 @@ pub async fn insert(connection: &mut PgConnection, generation: i64, content: &st
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn changed(connection: &mut PgConnection, after: i64) -> Result<bool> {
+pub(crate) async fn changed(connection: &mut PgConnection, after: i64) -> Result<bool> {
     Ok(sqlx::query_scalar("select exists (select from billing.catalogues where generation > $1)")
         .bind(after)
         .fetch_one(connection)

@@ -14,7 +14,7 @@ const FEED: &str = "usage";
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn take_lease(connection: &mut PgConnection, holder: &str, lease: Duration) -> Result<Option<i64>> {
+pub(crate) async fn take_lease(connection: &mut PgConnection, holder: &str, lease: Duration) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar(
         "update billing.rating_cursor set holder = $2, lease_end = clock_timestamp() + $3
          where feed = $1 and (holder = $2 or coalesce(lease_end, '-infinity') < clock_timestamp())
@@ -31,7 +31,7 @@ pub async fn take_lease(connection: &mut PgConnection, holder: &str, lease: Dura
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn release_lease(connection: &mut PgConnection, holder: &str) -> Result<()> {
+pub(crate) async fn release_lease(connection: &mut PgConnection, holder: &str) -> Result<()> {
     sqlx::query("update billing.rating_cursor set holder = null, lease_end = null where feed = $1 and holder = $2")
         .bind(FEED)
         .bind(holder)
@@ -45,7 +45,13 @@ pub async fn release_lease(connection: &mut PgConnection, holder: &str) -> Resul
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn advance(connection: &mut PgConnection, holder: &str, from: i64, to: i64, lease: Duration) -> Result<bool> {
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    holder: &str,
+    from: i64,
+    to: i64,
+    lease: Duration,
+) -> Result<bool> {
     let moved = sqlx::query(
         "update billing.rating_cursor set position = $4, lease_end = clock_timestamp() + $5
          where feed = $1 and holder = $2 and position = $3",
@@ -64,7 +70,7 @@ pub async fn advance(connection: &mut PgConnection, holder: &str, from: i64, to:
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn position(connection: &mut PgConnection) -> Result<i64> {
+pub(crate) async fn position(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar("select position from billing.rating_cursor where feed = $1")
         .bind(FEED)
         .fetch_one(connection)

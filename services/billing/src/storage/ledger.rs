@@ -8,14 +8,11 @@ use weir_types::{NanoUsd, OrganizationId};
 use super::Result;
 use crate::domain::ledger::{Entry, Posting};
 
-/// The name of the constraint on idempotency keys.
-pub const IDEMPOTENCY_KEY: &str = "ledger_idempotency_key";
-
 /// Posts transactions. The database refuses one whose key was posted before.
 ///
 /// # Errors
 /// When the database doesn't answer, or refuses.
-pub async fn post(connection: &mut PgConnection, postings: &[Posting], now: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn post(connection: &mut PgConnection, postings: &[Posting], now: DateTime<Utc>) -> Result<()> {
     if postings.is_empty() {
         return Ok(());
     }
@@ -48,7 +45,7 @@ pub async fn post(connection: &mut PgConnection, postings: &[Posting], now: Date
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn entries(
+pub(crate) async fn entries(
     connection: &mut PgConnection,
     organization: OrganizationId,
     before: Option<i64>,

@@ -10,7 +10,10 @@ use crate::domain::price_file::PriceFile;
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn published(connection: &mut PgConnection, version: &str) -> Result<Vec<(String, String, TokenPrice)>> {
+pub(crate) async fn published(
+    connection: &mut PgConnection,
+    version: &str,
+) -> Result<Vec<(String, String, TokenPrice)>> {
     let rows = sqlx::query(
         "select provider, model, input_per_million, cached_input_per_million, output_per_million
          from billing.published_prices where version = $1",
@@ -34,7 +37,7 @@ pub async fn published(connection: &mut PgConnection, version: &str) -> Result<V
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn publish(connection: &mut PgConnection, file: &PriceFile) -> Result<()> {
+pub(crate) async fn publish(connection: &mut PgConnection, file: &PriceFile) -> Result<()> {
     let of = |part: fn(&TokenPrice) -> i64| file.prices.iter().map(|price| part(&price.price)).collect::<Vec<i64>>();
     sqlx::query(
         "insert into billing.published_prices

@@ -14,7 +14,7 @@ use crate::domain::rating::{AuditedEvent, Known, RatedEvent};
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn known(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Known>> {
+pub(crate) async fn known(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Known>> {
     let rows: Vec<(Uuid, Uuid, i32, i64)> = sqlx::query_as(
         "select event_id, organization_id, revision, amount_nano_usd from billing.rated_events where event_id = any($1)",
     )
@@ -33,7 +33,7 @@ pub async fn known(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashMa
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn put(connection: &mut PgConnection, events: &[RatedEvent]) -> Result<()> {
+pub(crate) async fn put(connection: &mut PgConnection, events: &[RatedEvent]) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
@@ -74,7 +74,7 @@ pub async fn put(connection: &mut PgConnection, events: &[RatedEvent]) -> Result
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn put_mismatches<'a>(
+pub(crate) async fn put_mismatches<'a>(
     connection: &mut PgConnection,
     superseded: &[Uuid],
     mismatches: impl Iterator<Item = &'a RatedEvent>,
@@ -106,7 +106,7 @@ pub async fn put_mismatches<'a>(
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn scan(
+pub(crate) async fn scan(
     connection: &mut PgConnection,
     organization: Option<OrganizationId>,
     after: Option<Uuid>,

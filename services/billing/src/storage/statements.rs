@@ -9,20 +9,24 @@ use crate::domain::statement::{Line, Period};
 /// Of one instant: an organisation's rated usage of a period by provider and model, how many of its events can't be priced, and
 /// up to where the feed is rated.
 #[derive(Debug)]
-pub struct Books {
+pub(crate) struct Books {
     /// By provider and model.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// Events of the period that can't be priced.
-    pub unpriced: i64,
+    pub(crate) unpriced: i64,
     /// The feed's position up to which everything was read.
-    pub position: i64,
+    pub(crate) position: i64,
 }
 
 /// Reads the books. The transaction has to be a repeatable read, so that all parts are of one instant.
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn books(connection: &mut PgConnection, organization: OrganizationId, period: Period) -> Result<Books> {
+pub(crate) async fn books(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    period: Period,
+) -> Result<Books> {
     let rows = sqlx::query(
         "select provider, model, count(*) as requests, sum(input_tokens)::bigint as input_tokens,
              sum(cached_input_tokens)::bigint as cached_input_tokens, sum(output_tokens)::bigint as output_tokens,

@@ -8,26 +8,26 @@ use crate::domain::ledger::RECEIVABLE;
 
 /// What the books sum up to, all of one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
+pub(crate) struct Sums {
     /// The feed's position up to which everything was read.
-    pub rated_position: i64,
+    pub(crate) rated_position: i64,
     /// Over all ledger entries; has to be 0.
-    pub ledger: NanoUsd,
+    pub(crate) ledger: NanoUsd,
     /// Over the receivable accounts.
-    pub receivable: NanoUsd,
+    pub(crate) receivable: NanoUsd,
     /// Over the rated events.
-    pub rated: NanoUsd,
+    pub(crate) rated: NanoUsd,
     /// Events whose own price differs from the price book's.
-    pub price_mismatches: i64,
+    pub(crate) price_mismatches: i64,
     /// Events that can't be priced.
-    pub unrated_events: i64,
+    pub(crate) unrated_events: i64,
 }
 
 /// Adds the books up.
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn sums(connection: &mut PgConnection) -> Result<Sums> {
+pub(crate) async fn sums(connection: &mut PgConnection) -> Result<Sums> {
     let row = sqlx::query(
         "select (select position from billing.rating_cursor where feed = 'usage') as rated_position,
              (select coalesce(sum(amount_nano_usd), 0)::bigint from billing.ledger_entries) as ledger,

@@ -11,13 +11,13 @@ use crate::domain::entitlements::Subscription;
 use crate::domain::limit::Limit;
 
 /// The channel on which replicas tell each other that entitlements changed.
-pub const CHANNEL: &str = "weir_billing_entitlements";
+pub(crate) const CHANNEL: &str = "weir_billing_entitlements";
 
 /// The subscription of an organisation that was put on a plan.
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn get(connection: &mut PgConnection, organization: OrganizationId) -> Result<Option<Subscription>> {
+pub(crate) async fn get(connection: &mut PgConnection, organization: OrganizationId) -> Result<Option<Subscription>> {
     let row = sqlx::query(
         "select plan, start_time, overrides, version from billing.subscriptions where organization_id = $1",
     )
@@ -39,7 +39,7 @@ pub async fn get(connection: &mut PgConnection, organization: OrganizationId) ->
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn put(connection: &mut PgConnection, subscription: &Subscription, now: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn put(connection: &mut PgConnection, subscription: &Subscription, now: DateTime<Utc>) -> Result<()> {
     sqlx::query(
         "insert into billing.subscriptions (organization_id, plan, start_time, overrides, version, update_time)
          values ($1, $2, $3, $4, $5, $6)
@@ -61,7 +61,7 @@ pub async fn put(connection: &mut PgConnection, subscription: &Subscription, now
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn lock_clock(connection: &mut PgConnection) -> Result<i64> {
+pub(crate) async fn lock_clock(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar("select version from billing.entitlement_clock for update").fetch_one(connection).await?)
 }
 
@@ -69,7 +69,7 @@ pub async fn lock_clock(connection: &mut PgConnection) -> Result<i64> {
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn tick(connection: &mut PgConnection) -> Result<i64> {
+pub(crate) async fn tick(connection: &mut PgConnection) -> Result<i64> {
     sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&mut *connection).await?;
     Ok(sqlx::query_scalar("update billing.entitlement_clock set version = version + 1 returning version")
         .fetch_one(connection)
@@ -80,7 +80,7 @@ pub async fn tick(connection: &mut PgConnection) -> Result<i64> {
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn clock(connection: &mut PgConnection) -> Result<i64> {
+pub(crate) async fn clock(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar("select version from billing.entitlement_clock").fetch_one(connection).await?)
 }
 
@@ -88,7 +88,11 @@ pub async fn clock(connection: &mut PgConnection) -> Result<i64> {
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn changed(connection: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<(OrganizationId, i64)>> {
+pub(crate) async fn changed(
+    connection: &mut PgConnection,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(OrganizationId, i64)>> {
     let rows: Vec<(Uuid, i64)> = sqlx::query_as(
         "select organization_id, version from billing.subscriptions where version > $1 order by version limit $2",
     )
@@ -103,7 +107,7 @@ pub async fn changed(connection: &mut PgConnection, after: i64, limit: i64) -> R
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn plans_in_use(connection: &mut PgConnection) -> Result<Vec<(String, i64)>> {
+pub(crate) async fn plans_in_use(connection: &mut PgConnection) -> Result<Vec<(String, i64)>> {
     Ok(sqlx::query_as("select plan, count(*) from billing.subscriptions group by plan order by plan")
         .fetch_all(connection)
         .await?)

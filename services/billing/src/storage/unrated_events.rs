@@ -13,7 +13,7 @@ use crate::domain::usage::{Change, Usage};
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn put(connection: &mut PgConnection, unrated: &[Unrated], now: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn put(connection: &mut PgConnection, unrated: &[Unrated], now: DateTime<Utc>) -> Result<()> {
     for change in unrated {
         sqlx::query(
             "insert into billing.unrated_events
@@ -42,7 +42,7 @@ pub async fn put(connection: &mut PgConnection, unrated: &[Unrated], now: DateTi
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn settle(connection: &mut PgConnection, rated: &[RatedEvent]) -> Result<()> {
+pub(crate) async fn settle(connection: &mut PgConnection, rated: &[RatedEvent]) -> Result<()> {
     sqlx::query(
         "delete from billing.unrated_events u using unnest($1::text[], $2::integer[]) r (event_id, revision)
          where u.event_id = r.event_id and u.revision <= r.revision",
@@ -58,7 +58,7 @@ pub async fn settle(connection: &mut PgConnection, rated: &[RatedEvent]) -> Resu
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn drop_outdated(connection: &mut PgConnection) -> Result<()> {
+pub(crate) async fn drop_outdated(connection: &mut PgConnection) -> Result<()> {
     sqlx::query(
         "delete from billing.unrated_events u using billing.rated_events r
          where r.event_id = (u.usage ->> 'event_id')::uuid and u.revision <= r.revision",
@@ -72,7 +72,7 @@ pub async fn drop_outdated(connection: &mut PgConnection) -> Result<()> {
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn readable(connection: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<Change>> {
+pub(crate) async fn readable(connection: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<Change>> {
     let rows = sqlx::query(
         "select event_id, revision, position, usage from billing.unrated_events
          where usage is not null and position > $1 order by position limit $2",
@@ -98,6 +98,6 @@ pub async fn readable(connection: &mut PgConnection, after: i64, limit: i64) -> 
 ///
 /// # Errors
 /// When the database doesn't answer.
-pub async fn count(connection: &mut PgConnection) -> Result<i64> {
+pub(crate) async fn count(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar("select count(*) from billing.unrated_events").fetch_one(connection).await?)
 }
