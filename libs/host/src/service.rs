@@ -71,6 +71,12 @@ impl Service {
         self
     }
 
+    /// Its gRPC routes, for tests that put them behind layers of their own.
+    #[must_use]
+    pub fn into_routes(self) -> Routes {
+        self.routes
+    }
+
     /// The service's name.
     #[must_use]
     pub fn name(&self) -> &'static str {

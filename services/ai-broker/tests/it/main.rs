@@ -1,0 +1,12 @@
+//! The broker behind its real layers, with siblings that are faked behind real gRPC and a provider that
+//! speaks HTTP over a real socket.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "a test fails by panicking")]
+
+mod books;
+mod failing_provider;
+mod keys;
+mod refusals;
+mod scene;
+mod siblings;
+mod streams;
+mod survival;

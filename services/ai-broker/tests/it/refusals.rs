@@ -1,0 +1,82 @@
+//! What is refused: with the right reason, without a call to the provider, without a reservation that stays.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+use weir_proto::common::v1::ErrorReason;
+
+use crate::scene::{Scene, chat, streamed};
+
+#[tokio::test]
+async fn bad_input_is_refused_before_anything_is_reserved() {
+    let scene = Scene::new().await;
+    let message = json!([{"role": "user", "content": "hi"}]);
+    let cases = [
+        ("{", ErrorReason::InvalidArgument),
+        (&json!({"messages": message}).to_string(), ErrorReason::InvalidArgument),
+        (&json!({"model": "sim-small"}).to_string(), ErrorReason::InvalidArgument),
+        (
+            &json!({"model": "sim-small", "messages": message, "max_tokens": -1}).to_string(),
+            ErrorReason::InvalidArgument,
+        ),
+        (
+            &json!({"model": "sim-small", "messages": message, "max_tokens": 99_999}).to_string(),
+            ErrorReason::InvalidArgument,
+        ),
+        (&json!({"model": "gpt-99", "messages": message}).to_string(), ErrorReason::ModelNotFound),
+        (&json!({"model": "lost", "messages": message}).to_string(), ErrorReason::ModelNotPriced),
+        (&streamed(1, "").to_string(), ErrorReason::InvalidArgument),
+    ];
+    for (body, reason) in cases {
+        assert_eq!(scene.invoke_raw(body.to_owned()).await.unwrap_err().reason(), reason, "{body}");
+    }
+    assert!(scene.siblings.reserved.lock().is_empty() && scene.provider.served().is_empty());
+}
+
+#[tokio::test]
+async fn a_model_that_the_plan_does_not_include_is_refused() {
+    let scene = Scene::of_plan(&["sim-large"]).await;
+    assert_eq!(scene.models().await, ["sim-large"]);
+    let failure = scene.invoke(&chat(1, "")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::ModelNotAllowed);
+    assert!(failure.message().contains("plans/pro"), "{}", failure.message());
+    assert!(scene.siblings.reserved.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_denial_reaches_the_caller_with_its_limits_and_no_provider_is_called() {
+    let scene = Scene::new().await;
+    scene.siblings.refuse.store(1, Ordering::Relaxed);
+    let failure = scene.invoke(&chat(1, "")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::QuotaExceeded);
+    assert_eq!(failure.violations()[0].subject, "requests");
+    assert!(scene.provider.served().is_empty());
+}
+
+#[tokio::test]
+async fn without_quota_no_provider_is_called() {
+    let scene = Scene::new().await;
+    scene.siblings.quota_is_down.store(true, Ordering::Relaxed);
+    let failure = scene.invoke(&chat(1, "")).await.unwrap_err();
+    assert_eq!((failure.reason(), failure.is_transient()), (ErrorReason::Unavailable, true));
+    assert!(scene.provider.served().is_empty());
+}
+
+#[tokio::test]
+async fn a_providers_refusal_is_passed_on_and_nothing_is_charged() {
+    let scene = Scene::new().await;
+    let failure = scene.invoke(&chat(1, "status=422")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::ProviderRejected);
+    assert_eq!(failure.provider_error().unwrap().http_status, 422);
+    assert_eq!(scene.ends().await, (1, 0, 1));
+    assert!(scene.siblings.recorded.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_caller_is_let_in_by_what_his_last_call_gives_back() {
+    let scene = Scene::with(&["k"], "settle_linger = \"10s\"").await;
+    scene.invoke(&chat(1, "")).await.unwrap();
+    scene.siblings.refuse.store(1, Ordering::Relaxed);
+    scene.invoke(&chat(1, "")).await.unwrap();
+    assert_eq!(scene.siblings.committed.lock().len(), 1, "the first call was settled to let the second in");
+}

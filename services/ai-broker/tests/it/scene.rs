@@ -1,0 +1,243 @@
+//! A broker, its siblings and a provider, ready to be asked.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_ai_broker::{ACCESS, Config, DEFAULTS, OPEN_TABLES};
+use weir_config::{Loader, Problem, Validate};
+use weir_host::{Channels, Context};
+use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
+use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::broker::v1::stream_invoke_response::Part;
+use weir_proto::broker::v1::{
+    Accounting, InvokeRequest, InvokeResponse, ListModelsRequest, Operation, StreamInvokeRequest,
+};
+use weir_proto::quota::v1::quota_service_server::QuotaServiceServer;
+use weir_proto::usage::v1::UsageEvent;
+use weir_proto::usage::v1::usage_service_server::UsageServiceServer;
+use weir_rpc::testing::Deployment;
+use weir_rpc::{Access, Bearer, Channel, Failure, Routes};
+use weir_simulator::{Options, Simulator};
+use weir_types::{ApiKeyId, OrganizationId, Scope, SystemClock, UserId};
+
+use crate::siblings::{FakeBilling, FakeQuota, FakeUsage, Siblings};
+
+const QUOTA: &[(&str, Access)] = &[
+    ("/weir.quota.v1.QuotaService/Reserve", Access::Services(&["ai-broker"])),
+    ("/weir.quota.v1.QuotaService/Extend", Access::Services(&["ai-broker"])),
+    ("/weir.quota.v1.QuotaService/BatchSettle", Access::Services(&["ai-broker"])),
+    ("/weir.quota.v1.QuotaService/TakeOver", Access::Services(&["ai-broker"])),
+];
+const USAGE: &[(&str, Access)] = &[("/weir.usage.v1.UsageService/RecordEvents", Access::Services(&["ai-broker"]))];
+const BILLING: &[(&str, Access)] = &[
+    ("/weir.billing.v1.BillingService/GetEntitlements", Access::Services(&["ai-broker"])),
+    ("/weir.billing.v1.BillingService/WatchEntitlements", Access::Services(&["ai-broker"])),
+    ("/weir.billing.v1.BillingService/GetPriceBook", Access::Services(&["ai-broker"])),
+];
+
+pub(crate) struct Scene {
+    pub(crate) siblings: Arc<Siblings>,
+    pub(crate) provider: Simulator,
+    pub(crate) broker: BrokerServiceClient<Channel>,
+    pub(crate) organization: OrganizationId,
+    bearer: Bearer,
+    context: Context,
+}
+
+#[derive(Deserialize)]
+struct Root {
+    broker: Config,
+}
+
+impl Validate for Root {
+    fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
+        self.broker.validate(at, problems);
+    }
+}
+
+impl Scene {
+    /// With one key.
+    pub(crate) async fn new() -> Self {
+        Self::with(&["sk-one"], "").await
+    }
+
+    /// With these keys, and `settings` in the section `[broker]`.
+    pub(crate) async fn with(keys: &[&str], settings: &str) -> Self {
+        Self::set(keys, settings, &["*"]).await
+    }
+
+    /// With a plan of these models.
+    pub(crate) async fn of_plan(models: &[&str]) -> Self {
+        Self::set(&["sk-one"], "", models).await
+    }
+
+    async fn set(keys: &[&str], settings: &str, models: &[&str]) -> Self {
+        let provider = Simulator::start(Options::default()).await.unwrap();
+        let config = config(&provider.base_url(), keys, settings);
+        let deployment = Deployment::new().await;
+        let siblings = Arc::new(Siblings {
+            epoch: AtomicU64::new(1),
+            models: parking_lot::Mutex::new(models.iter().map(|&model| model.into()).collect()),
+            ..Siblings::default()
+        });
+        let quota = Routes::new(QuotaServiceServer::new(FakeQuota(Arc::clone(&siblings))));
+        let usage = Routes::new(UsageServiceServer::new(FakeUsage(Arc::clone(&siblings))));
+        let billing = Routes::new(BillingServiceServer::new(FakeBilling(Arc::clone(&siblings))));
+        let mut channels = Vec::new();
+        for (name, routes, access) in [("quota", quota, QUOTA), ("usage", usage, USAGE), ("billing", billing, BILLING)]
+        {
+            channels.push((name, deployment.channel("ai-broker", &deployment.stack(name, routes, access).await)));
+        }
+        let context = Context {
+            clock: Arc::new(SystemClock),
+            channels: Channels::fixed(channels),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            master: deployment.master().clone(),
+            instance: "test".into(),
+            max_message_bytes: 32 << 20,
+            revocations: deployment.verifier().revocations().clone(),
+        };
+        let service = weir_ai_broker::start(config, &context).await.unwrap();
+        let stacked = deployment.stack("ai-broker", service.into_routes(), ACCESS).await;
+        let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
+        let organization = OrganizationId::new_v7();
+        let scopes = [Scope::AiInvoke, Scope::ModelsRead];
+        let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
+        let scene = Self { siblings, provider, broker, organization, bearer, context };
+        scene.eventually("the price book is read", async |scene| !scene.models().await.is_empty()).await;
+        scene
+    }
+
+    pub(crate) async fn models(&self) -> Vec<String> {
+        let answer = self.broker.clone().list_models(self.bearer.request(ListModelsRequest {})).await;
+        answer.unwrap().into_inner().models.into_iter().map(|model| model.id).collect()
+    }
+
+    /// A plain call.
+    pub(crate) async fn invoke(&self, body: &Value) -> Result<InvokeResponse, Failure> {
+        self.invoke_raw(body.to_string()).await
+    }
+
+    pub(crate) async fn invoke_raw(&self, body: String) -> Result<InvokeResponse, Failure> {
+        let request = self.bearer.request(invocation(body));
+        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// A stream.
+    pub(crate) async fn stream(
+        &self,
+        body: &Value,
+    ) -> Result<tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>, Failure> {
+        let request = self.bearer.request(StreamInvokeRequest { request: Some(invocation(body.to_string())) });
+        self.broker.clone().stream_invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// A stream read to its end: its text, its accounting, its error.
+    pub(crate) async fn stream_whole(&self, body: &Value) -> (String, Option<Accounting>, Option<Failure>) {
+        let mut parts = self.stream(body).await.unwrap();
+        let (mut text, mut accounting) = (Vec::new(), None);
+        loop {
+            match parts.message().await {
+                Ok(Some(part)) => match part.part.unwrap() {
+                    Part::Start(_) => {}
+                    Part::Chunk(chunk) => text.extend_from_slice(&chunk),
+                    Part::Accounting(end) => accounting = Some(end),
+                },
+                Ok(None) => return (String::from_utf8(text).unwrap(), accounting, None),
+                Err(status) => return (String::from_utf8(text).unwrap(), accounting, Some(Failure::from(&status))),
+            }
+        }
+    }
+
+    /// The only event, once its reservation is committed with the same amounts.
+    pub(crate) async fn settled(&self) -> UsageEvent {
+        self.eventually("the call is committed", async |scene| scene.siblings.committed.lock().len() == 1).await;
+        let recorded = self.siblings.recorded.lock();
+        assert_eq!(recorded.len(), 1, "one event for one call");
+        let event = recorded.values().next().unwrap().clone();
+        let committed = self.siblings.committed.lock();
+        let commit = &committed[&event.event_id];
+        let amount = |unit: &str| commit.actuals.iter().find(|amount| amount.unit == unit).map(|amount| amount.value);
+        assert_eq!(amount("input_token"), Some(event.input_tokens));
+        assert_eq!(amount("output_token"), Some(event.output_tokens));
+        assert_eq!(amount("token"), Some(event.input_tokens + event.output_tokens));
+        assert_eq!(amount("nano_usd"), Some(event.cost_nano_usd));
+        assert_eq!(amount("request"), Some(1));
+        assert_eq!(commit.estimated, event.estimated);
+        event
+    }
+
+    /// How many reservations were made, committed and released, once all are settled.
+    pub(crate) async fn ends(&self) -> (usize, usize, usize) {
+        let counts = |scene: &Self| {
+            let siblings = &scene.siblings;
+            (siblings.reserved.lock().len(), siblings.committed.lock().len(), siblings.released.lock().len())
+        };
+        self.eventually("all reservations are settled", async |scene| {
+            let (reserved, committed, released) = counts(scene);
+            reserved == committed + released
+        })
+        .await;
+        counts(self)
+    }
+
+    pub(crate) async fn eventually(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
+        for _ in 0..500 {
+            if is_so(self).await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    /// Ends the broker as its host does.
+    pub(crate) async fn shut_down(&self) {
+        self.context.shutdown.cancel();
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+    }
+}
+
+fn config(base_url: &str, keys: &[&str], settings: &str) -> Config {
+    use std::io::Write as _;
+    let keys = keys.iter().map(|key| format!("\"{key}\" = \"{key}\"")).collect::<Vec<_>>().join(", ");
+    let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    write!(
+        file,
+        "[broker]\n{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\n\
+         [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
+         [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"
+    )
+    .unwrap();
+    let loader = Loader::new().section(DEFAULTS).file(Some(file.path().to_owned()));
+    OPEN_TABLES.iter().fold(loader, |loader, table| loader.open(table)).load::<Root>().unwrap().broker
+}
+
+fn invocation(body: String) -> InvokeRequest {
+    InvokeRequest { operation: Operation::ChatCompletions.into(), body: body.into(), ..Default::default() }
+}
+
+/// A chat of five input tokens and `output` output tokens, told to the provider with `directive`.
+pub(crate) fn chat(output: u32, directive: &str) -> Value {
+    json!({
+        "model": "sim-small",
+        "messages": [{"role": "user", "content": "one two three four five"}],
+        "max_tokens": output,
+        "metadata": {"simulate": directive},
+    })
+}
+
+pub(crate) fn streamed(output: u32, directive: &str) -> Value {
+    let mut body = chat(output, directive);
+    body["stream"] = true.into();
+    body
+}

@@ -1,0 +1,226 @@
+//! Quota, usage and billing as the broker sees them: they keep what they are told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use prost::bytes::Bytes;
+use tonic::{Request, Response, Status};
+use weir_proto::billing::v1::{self as billing, billing_service_server::BillingService};
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::{self as quota, quota_service_server::QuotaService, settle, settle_outcome};
+use weir_proto::usage::v1::{self as usage, usage_service_server::UsageService};
+use weir_rpc::Error;
+
+type Streamed<T> = BoxStream<'static, Result<T, Status>>;
+type Answer<T> = Result<Response<T>, Status>;
+
+fn not_asked<T>() -> Answer<T> {
+    Err(Status::unimplemented("the broker does not ask this"))
+}
+
+/// What the siblings were told.
+#[derive(Default)]
+pub(crate) struct Siblings {
+    pub(crate) reserved: Mutex<HashMap<String, quota::ReserveRequest>>,
+    pub(crate) committed: Mutex<HashMap<String, quota::CommitRequest>>,
+    pub(crate) released: Mutex<HashMap<String, quota::ReleaseRequest>>,
+    pub(crate) extended: Mutex<Vec<quota::LeaseExtension>>,
+    pub(crate) expired: Mutex<Vec<quota::ExpiredReservation>>,
+    pub(crate) recorded: Mutex<HashMap<String, usage::UsageEvent>>,
+    /// Refuse the next so many reservations.
+    pub(crate) refuse: AtomicU64,
+    pub(crate) usage_is_down: AtomicBool,
+    pub(crate) quota_is_down: AtomicBool,
+    pub(crate) epoch: AtomicU64,
+    pub(crate) models: Mutex<Vec<String>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct FakeQuota(pub(crate) Arc<Siblings>);
+#[derive(Clone)]
+pub(crate) struct FakeUsage(pub(crate) Arc<Siblings>);
+#[derive(Clone)]
+pub(crate) struct FakeBilling(pub(crate) Arc<Siblings>);
+
+#[tonic::async_trait]
+impl QuotaService for FakeQuota {
+    async fn reserve(&self, request: Request<quota::ReserveRequest>) -> Answer<quota::ReserveResponse> {
+        let state = &self.0;
+        if state.quota_is_down.load(Ordering::Relaxed) {
+            return Err(Error::unavailable("redis", "down").into());
+        }
+        let refused =
+            state.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        if refused {
+            return Err(Error::new(ErrorReason::QuotaExceeded, "10 of 10 requests")
+                .violation("requests", "10 of 10")
+                .into());
+        }
+        let request = request.into_inner();
+        let limit = |unit: &str, used| quota::LimitState {
+            unit: unit.into(),
+            cap: 100,
+            used,
+            reset_after: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            ..Default::default()
+        };
+        let handle = Bytes::from(format!("handle of {}", request.reservation_id));
+        state.reserved.lock().insert(request.reservation_id.clone(), request);
+        let limits = vec![limit("request", 1), limit("token", 40)];
+        Ok(Response::new(quota::ReserveResponse { handle, limits, epoch: state.epoch.load(Ordering::Relaxed) }))
+    }
+
+    async fn extend(&self, request: Request<quota::ExtendRequest>) -> Answer<quota::ExtendResponse> {
+        let leases = request.into_inner().leases;
+        let outcomes = vec![quota::LeaseOutcome::Extended.into(); leases.len()];
+        self.0.extended.lock().extend(leases);
+        Ok(Response::new(quota::ExtendResponse { outcomes, epoch: self.0.epoch.load(Ordering::Relaxed) }))
+    }
+
+    async fn batch_settle(&self, request: Request<quota::BatchSettleRequest>) -> Answer<quota::BatchSettleResponse> {
+        let outcomes = request.into_inner().settles.into_iter().map(|settle| {
+            let outcome = match settle.action.unwrap() {
+                settle::Action::Commit(commit) => {
+                    let recorded = self.0.recorded.lock().contains_key(&commit.reservation_id);
+                    assert!(recorded, "a reservation is committed only after usage has the event");
+                    self.0.committed.lock().insert(commit.reservation_id.clone(), commit);
+                    settle_outcome::Outcome::Commit(quota::CommitResponse::default())
+                }
+                settle::Action::Release(release) => {
+                    self.0.released.lock().insert(release.reservation_id.clone(), release);
+                    settle_outcome::Outcome::Release(quota::ReleaseResponse::default())
+                }
+            };
+            quota::SettleOutcome { outcome: Some(outcome) }
+        });
+        Ok(Response::new(quota::BatchSettleResponse { outcomes: outcomes.collect() }))
+    }
+
+    async fn take_over(&self, _: Request<quota::TakeOverRequest>) -> Answer<quota::TakeOverResponse> {
+        Ok(Response::new(quota::TakeOverResponse { reservations: std::mem::take(&mut *self.0.expired.lock()) }))
+    }
+
+    async fn commit(&self, _: Request<quota::CommitRequest>) -> Answer<quota::CommitResponse> {
+        not_asked()
+    }
+    async fn release(&self, _: Request<quota::ReleaseRequest>) -> Answer<quota::ReleaseResponse> {
+        not_asked()
+    }
+    async fn check(&self, _: Request<quota::CheckRequest>) -> Answer<quota::CheckResponse> {
+        not_asked()
+    }
+    async fn get_balance(&self, _: Request<quota::GetBalanceRequest>) -> Answer<quota::GetBalanceResponse> {
+        not_asked()
+    }
+    type ListSettlementsStream = Streamed<quota::ListSettlementsResponse>;
+    async fn list_settlements(&self, _: Request<quota::ListSettlementsRequest>) -> Answer<Self::ListSettlementsStream> {
+        not_asked()
+    }
+    async fn get_status(&self, _: Request<quota::GetStatusRequest>) -> Answer<quota::GetStatusResponse> {
+        not_asked()
+    }
+}
+
+#[tonic::async_trait]
+impl UsageService for FakeUsage {
+    async fn record_events(&self, request: Request<usage::RecordEventsRequest>) -> Answer<usage::RecordEventsResponse> {
+        if self.0.usage_is_down.load(Ordering::Relaxed) {
+            return Err(Error::unavailable("postgres", "down").into());
+        }
+        let outcomes = request.into_inner().events.into_iter().map(|event| {
+            let mut recorded = self.0.recorded.lock();
+            if let Some(known) = recorded.get(&event.event_id) {
+                let disposition = usage::Disposition::DuplicateEstimate.into();
+                return usage::RecordOutcome { disposition, recorded: Some(known.clone()), ..Default::default() };
+            }
+            recorded.insert(event.event_id.clone(), event);
+            usage::RecordOutcome { disposition: usage::Disposition::Recorded.into(), ..Default::default() }
+        });
+        Ok(Response::new(usage::RecordEventsResponse { outcomes: outcomes.collect() }))
+    }
+
+    async fn query_usage(&self, _: Request<usage::QueryUsageRequest>) -> Answer<usage::QueryUsageResponse> {
+        not_asked()
+    }
+    async fn list_events(&self, _: Request<usage::ListEventsRequest>) -> Answer<usage::ListEventsResponse> {
+        not_asked()
+    }
+    type WatchChangesStream = Streamed<usage::WatchChangesResponse>;
+    async fn watch_changes(&self, _: Request<usage::WatchChangesRequest>) -> Answer<Self::WatchChangesStream> {
+        not_asked()
+    }
+    type ScanEventsStream = Streamed<usage::ScanEventsResponse>;
+    async fn scan_events(&self, _: Request<usage::ScanEventsRequest>) -> Answer<Self::ScanEventsStream> {
+        not_asked()
+    }
+}
+
+#[tonic::async_trait]
+impl BillingService for FakeBilling {
+    async fn get_entitlements(
+        &self,
+        request: Request<billing::GetEntitlementsRequest>,
+    ) -> Answer<billing::Entitlements> {
+        let models = self.0.models.lock().clone();
+        let organization = request.into_inner().organization;
+        Ok(Response::new(billing::Entitlements {
+            organization,
+            plan: "plans/pro".into(),
+            models,
+            ..Default::default()
+        }))
+    }
+
+    async fn get_price_book(&self, _: Request<billing::GetPriceBookRequest>) -> Answer<billing::PriceBook> {
+        let price = |model: &str| billing::ModelPrice {
+            provider: "simulated".into(),
+            model: model.into(),
+            input_per_million: 150_000_000,
+            cached_input_per_million: 75_000_000,
+            output_per_million: 600_000_000,
+            max_output_tokens: 16_384,
+            context_tokens: 128_000,
+        };
+        let prices = vec![price("sim-small"), price("sim-large")];
+        Ok(Response::new(billing::PriceBook { version: "2026-11-01".into(), prices }))
+    }
+
+    type WatchEntitlementsStream = Streamed<billing::EntitlementsChange>;
+    async fn watch_entitlements(
+        &self,
+        _: Request<billing::WatchEntitlementsRequest>,
+    ) -> Answer<Self::WatchEntitlementsStream> {
+        Ok(Response::new(Box::pin(futures::stream::pending())))
+    }
+    async fn list_plans(&self, _: Request<billing::ListPlansRequest>) -> Answer<billing::ListPlansResponse> {
+        not_asked()
+    }
+    async fn get_subscription(&self, _: Request<billing::GetSubscriptionRequest>) -> Answer<billing::Subscription> {
+        not_asked()
+    }
+    async fn set_subscription(&self, _: Request<billing::SetSubscriptionRequest>) -> Answer<billing::Subscription> {
+        not_asked()
+    }
+    async fn get_statement(&self, _: Request<billing::GetStatementRequest>) -> Answer<billing::Statement> {
+        not_asked()
+    }
+    async fn list_ledger_entries(
+        &self,
+        _: Request<billing::ListLedgerEntriesRequest>,
+    ) -> Answer<billing::ListLedgerEntriesResponse> {
+        not_asked()
+    }
+    type ScanRatedEventsStream = Streamed<billing::ScanRatedEventsResponse>;
+    async fn scan_rated_events(
+        &self,
+        _: Request<billing::ScanRatedEventsRequest>,
+    ) -> Answer<Self::ScanRatedEventsStream> {
+        not_asked()
+    }
+    async fn get_status(&self, _: Request<billing::GetStatusRequest>) -> Answer<billing::GetStatusResponse> {
+        not_asked()
+    }
+}

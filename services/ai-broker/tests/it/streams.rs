@@ -1,0 +1,69 @@
+//! Streams: passed on, counted, and billed whoever ends them.
+
+use std::time::Duration;
+
+use serde_json::json;
+use weir_proto::usage::v1::Outcome;
+
+use crate::scene::{Scene, streamed};
+
+#[tokio::test]
+async fn a_stream_is_passed_on_and_billed_by_the_providers_count() {
+    let scene = Scene::new().await;
+    let (text, accounting, failure) = scene.stream_whole(&streamed(9, "")).await;
+    assert!(failure.is_none() && text.ends_with("data: [DONE]\n\n"));
+    assert!(!text.contains("\"usage\":{"), "the usage chunk was not asked for");
+    assert_eq!(accounting.unwrap().output_tokens, 9);
+    let event = scene.settled().await;
+    assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (5, 9, false));
+}
+
+#[tokio::test]
+async fn who_asks_for_the_usage_chunk_gets_it() {
+    let scene = Scene::new().await;
+    let mut body = streamed(2, "");
+    body["stream_options"] = json!({"include_usage": true});
+    let (text, _, _) = scene.stream_whole(&body).await;
+    assert!(text.contains("\"completion_tokens\":2"));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_billed_by_the_providers_count() {
+    let scene = Scene::new().await;
+    let mut parts = scene.stream(&streamed(40, "chunk_ms=5")).await.unwrap();
+    for _ in 0..3 {
+        parts.message().await.unwrap();
+    }
+    drop(parts);
+    let event = scene.settled().await;
+    assert_eq!((event.output_tokens, event.estimated), (40, false));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_an_endless_answer_is_cut_and_counted() {
+    let scene = Scene::with(&["k"], "drain = \"200ms\"").await;
+    let mut parts = scene.stream(&streamed(10_000, "chunk_ms=20")).await.unwrap();
+    parts.message().await.unwrap();
+    drop(parts);
+    let event = scene.settled().await;
+    assert!(event.estimated && event.outcome() == Outcome::Cancelled);
+    assert!((1..100).contains(&event.output_tokens), "{}", event.output_tokens);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_plain_call_is_billed_all_the_same() {
+    let scene = Scene::new().await;
+    let leaving = tokio::time::timeout(Duration::from_millis(50), async {
+        scene.invoke(&crate::scene::chat(8, "latency_ms=300")).await
+    });
+    assert!(leaving.await.is_err());
+    let event = scene.settled().await;
+    assert_eq!((event.output_tokens, event.outcome()), (8, Outcome::Cancelled));
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_byte_has_its_own_status() {
+    let scene = Scene::new().await;
+    let failure = scene.stream(&streamed(3, "status=400")).await.unwrap_err();
+    assert_eq!(failure.provider_error().unwrap().http_status, 400);
+}
