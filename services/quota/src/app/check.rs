@@ -1,0 +1,81 @@
+//! Check and GetBalance: what the counters say, without changing them.
+
+use super::Quota;
+use super::epochs::Epoch;
+use super::reserve::ATTEMPTS;
+use crate::domain::{Amounts, Demand, LimitState, Part, Plan, Subject, SubjectState, evaluate};
+use crate::error::{Error, Result};
+use crate::storage::redis::Failure;
+use std::sync::Arc;
+
+/// The limits of a subject.
+#[derive(Debug)]
+pub struct Balance {
+    /// Each with what is used and held.
+    pub limits: Vec<LimitState>,
+}
+
+impl Quota {
+    /// Would these amounts be admitted now?
+    ///
+    /// # Errors
+    /// When the limits or the counters are not known.
+    pub async fn check(&self, subject: &Subject, amounts: &Amounts) -> Result<Balance> {
+        let plan = self.plan_of(subject).await?;
+        let demand = Demand::new(&plan, subject, amounts, self.now());
+        if demand.is_durable()
+            && let Some(left) = self.epochs.current().await?.closed_for()
+        {
+            return Err(Error::Rebuilding(left));
+        }
+        self.read(subject, |now| Demand::new(&plan, subject, amounts, now)).await
+    }
+
+    /// Every limit of a subject.
+    ///
+    /// # Errors
+    /// When the limits or the counters are not known.
+    pub async fn balance(&self, subject: &Subject) -> Result<Balance> {
+        let plan = self.plan_of(subject).await?;
+        self.read(subject, |now| Demand::nothing(&plan, subject, now)).await
+    }
+
+    async fn plan_of(&self, subject: &Subject) -> Result<Arc<Plan>> {
+        let organization = self.entitlements.organization(&subject.organization);
+        self.entitlements.plan(&subject.organization, &organization).await
+    }
+
+    async fn read<'a>(&self, subject: &Subject, demand: impl Fn(i64) -> Demand<'a>) -> Result<Balance> {
+        let id = &subject.organization;
+        let mut now = self.now();
+        for _ in 0..ATTEMPTS {
+            let epoch = self.epochs.current().await?;
+            let reading = match self.store.read(&epoch.scripts, id, &demand(now)).await {
+                Ok(reading) => reading,
+                Err(Failure::UnknownScripts) => {
+                    self.epochs.reload().await?;
+                    continue;
+                }
+                Err(failure) => return Err(failure.into()),
+            };
+            now = reading.at;
+            let demand = demand(now);
+            if demand.parts.iter().zip(&reading.states).all(|(part, state)| is_warm(part, state.as_ref(), &epoch)) {
+                let limits = evaluate(&demand, &reading.states, &reading.live, epoch.number(), now);
+                return Ok(Balance { limits });
+            }
+            self.warm(id, &epoch, &demand, now).await?;
+        }
+        Err(Error::Unsettled("too many attempts"))
+    }
+}
+
+/// Whether the counters can be taken at their word. A period that the store has not seen begin is read as empty, as Reserve does.
+fn is_warm(part: &Part<'_>, state: Option<&SubjectState>, epoch: &Epoch) -> bool {
+    match state {
+        Some(state) => {
+            state.layout == part.scope.layout && (state.generation == epoch.number() || !part.scope.durable)
+        }
+        None => !part.scope.durable,
+    }
+}

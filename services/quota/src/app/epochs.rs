@@ -1,0 +1,132 @@
+//! Which generation of the fast store is in force, and what to do when it has lost its data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use metrics::{counter, gauge};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use weir_database::Database;
+
+use crate::error::{Error, Result};
+use crate::storage::epochs;
+use crate::storage::redis::{Generation, Scripts, Store};
+
+/// The generation in force, as this process knows it.
+#[derive(Debug)]
+pub(super) struct Epoch {
+    /// Its scripts.
+    pub(super) scripts: Scripts,
+    /// Until when money and long windows are closed.
+    closed_until: Instant,
+}
+
+impl Epoch {
+    /// Its number.
+    pub(super) const fn number(&self) -> u64 {
+        self.scripts.generation
+    }
+
+    /// For how long money and long windows stay closed.
+    pub(super) fn closed_for(&self) -> Option<Duration> {
+        let left = self.closed_until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// Keeps track of the generation.
+#[derive(Debug)]
+pub(super) struct Epochs {
+    store: Store,
+    database: Database,
+    window: Duration,
+    current: ArcSwapOption<Epoch>,
+    /// When the last verification that succeeded began.
+    verified: Mutex<Option<Instant>>,
+}
+
+impl Epochs {
+    pub(super) fn new(store: Store, database: Database, window: Duration) -> Self {
+        Self { store, database, window, current: ArcSwapOption::empty(), verified: Mutex::new(None) }
+    }
+
+    /// The generation that was in force when it was last looked at.
+    pub(super) async fn current(&self) -> Result<Arc<Epoch>> {
+        match self.current.load_full() {
+            Some(epoch) => Ok(epoch),
+            None => self.verify().await,
+        }
+    }
+
+    /// What is known without asking.
+    pub(super) fn known(&self) -> Option<Arc<Epoch>> {
+        self.current.load_full()
+    }
+
+    /// The generation that is in force now. If the store has lost its data, begins a new one: exactly one of all processes does.
+    pub(super) async fn verify(&self) -> Result<Arc<Epoch>> {
+        let asked = Instant::now();
+        let mut verified = self.verified.lock().await;
+        // Somebody else looked while this call waited.
+        if verified.is_some_and(|at| at >= asked)
+            && let Some(epoch) = self.current.load_full()
+        {
+            return Ok(epoch);
+        }
+        let began = Instant::now();
+        let (server, found) = self.store.generation().await?;
+        let generation = match found {
+            Some(generation) => generation,
+            None => {
+                let (number, rebuilds) = epochs::next(self.database.pool(), &server).await?;
+                self.store.begin_generation(&server, number, rebuilds).await?
+            }
+        };
+        let epoch = self.adopt(&generation).await?;
+        *verified = Some(began);
+        Ok(epoch)
+    }
+
+    async fn adopt(&self, generation: &Generation) -> Result<Arc<Epoch>> {
+        if let Some(epoch) = self.current.load_full()
+            && epoch.number() == generation.number
+        {
+            return Ok(epoch);
+        }
+        let age = Duration::from_millis(u64::try_from(generation.age).unwrap_or(0));
+        let closed = if generation.rebuilds { self.window.saturating_sub(age) } else { Duration::ZERO };
+        let scripts = Scripts::new(generation.number);
+        self.store.load(&scripts).await?;
+        let epoch = Arc::new(Epoch { scripts, closed_until: Instant::now() + closed });
+        let before = self.current.swap(Some(Arc::clone(&epoch)));
+        if before.is_some() {
+            counter!("weir_quota_generations_total").increment(1);
+            tracing::warn!(
+                generation = generation.number,
+                closed_ms = closed.as_millis(),
+                "the fast store has lost data: counters are rebuilt"
+            );
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        gauge!("weir_quota_generation").set(generation.number as f64);
+        Ok(epoch)
+    }
+
+    /// The server does not know the scripts: finds out whether it is another one, then loads them.
+    pub(super) async fn reload(&self) -> Result<Arc<Epoch>> {
+        let before = self.known();
+        let epoch = self.verify().await?;
+        if before.is_some_and(|before| before.number() == epoch.number()) {
+            // The same data, so only the scripts were removed.
+            self.store.load(&epoch.scripts).await?;
+        }
+        Ok(epoch)
+    }
+}
+
+impl From<weir_redis::Error> for Error {
+    fn from(error: weir_redis::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,90 @@
+//! What runs in the background: watching the fast store, and deleting what nobody asks for any more.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Quota;
+use crate::error::Result;
+use crate::storage::redis::Failure;
+use crate::storage::{counters, settlements};
+
+/// Rows deleted by one statement.
+const ROWS: i64 = 5_000;
+/// Between two steps, so that cleaning up never crowds out the hot path.
+const BREATH: Duration = Duration::from_millis(10);
+
+impl Quota {
+    /// Notices a loss of the store's data although nobody asks for anything.
+    pub(super) async fn watch_store(&self, shutdown: CancellationToken) {
+        let mut before = None;
+        loop {
+            if let Ok(epoch) = self.epochs.verify().await
+                && before != Some(epoch.number())
+            {
+                before = Some(epoch.number());
+                // The list of tenants went with the rest: whoever has leases must be found again.
+                let known = self.entitlements.known();
+                for part in known.chunks(1_000) {
+                    if let Err(error) = self.store.register(part, self.now() / 1_000).await {
+                        tracing::warn!(%error, "tenants could not be registered");
+                        before = None;
+                    }
+                }
+            }
+            if shutdown.run_until_cancelled(sleep(self.config.rebuild.check_every)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Cleans up, again and again.
+    pub(super) async fn keep_house(&self, shutdown: CancellationToken) {
+        while shutdown.run_until_cancelled(sleep(self.config.housekeeping.every)).await.is_some() {
+            if let Some(Err(error)) = shutdown.run_until_cancelled(self.clean()).await {
+                tracing::warn!(%error, "cleaning up broke off");
+            }
+        }
+    }
+
+    async fn clean(&self) -> Result<()> {
+        let pool = self.database.pool();
+        while settlements::delete_expired(pool, self.config.settlements.retention, ROWS).await? > 0 {
+            sleep(BREATH).await;
+        }
+        while counters::delete_expired(pool, self.config.housekeeping.counter_retention, ROWS).await? > 0 {
+            sleep(BREATH).await;
+        }
+        self.sweep().await
+    }
+
+    /// Removes from the fast store what can't matter any more.
+    async fn sweep(&self) -> Result<()> {
+        const PAGE: usize = 256;
+        let mut skip = 0;
+        loop {
+            let tenants = self.store.tenants(skip, PAGE).await?;
+            for (id, _) in &tenants {
+                let mut cursor = "0".to_owned();
+                loop {
+                    let epoch = self.epochs.current().await?;
+                    let keep = self.config.settlements.remember;
+                    match self.store.sweep(&epoch.scripts, id, &cursor, keep).await {
+                        Ok((next, _)) => cursor = next,
+                        Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
+                        Err(failure) => return Err(failure.into()),
+                    }
+                    if cursor == "0" {
+                        break;
+                    }
+                    sleep(BREATH).await;
+                }
+            }
+            if tenants.len() < PAGE {
+                return Ok(());
+            }
+            skip += tenants.len();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The use cases: one file each, beside what they share.
+
+mod check;
+mod dictionary;
+mod entitlements;
+mod epochs;
+mod extend;
+mod flights;
+mod housekeeping;
+mod list;
+mod reserve;
+mod settle;
+mod settler;
+mod status;
+mod take_over;
+mod warm;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_database::Database;
+use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
+use weir_redis::Redis;
+use weir_rpc::Channel;
+use weir_types::{Clock, OrganizationId};
+
+use crate::config::Config;
+use crate::domain::Millis;
+use crate::storage::redis::Store;
+
+pub use check::Balance;
+use dictionary::Dictionary;
+use entitlements::Entitlements;
+use epochs::Epochs;
+pub use extend::{Extension, LeaseOutcome};
+use flights::Flights;
+pub use reserve::{Request, Reserved};
+pub use settle::{Outcome, Settle};
+use settler::Settler;
+pub use status::{Drift, Status};
+pub use take_over::TakenOver;
+
+/// Everything that the use cases need; shared.
+pub struct Quota {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    database: Database,
+    store: Store,
+    epochs: Arc<Epochs>,
+    entitlements: Entitlements,
+    dictionary: Arc<Dictionary>,
+    warming: Flights<(OrganizationId, Vec<u8>)>,
+    settler: Settler,
+    /// Where the next take-over begins among the tenants.
+    take_over_from: AtomicUsize,
+}
+
+impl Quota {
+    /// Sets up the use cases and begins their background work, which goes on until `shutdown`.
+    pub fn start(
+        config: Config,
+        database: Database,
+        redis: Redis,
+        clock: Arc<dyn Clock>,
+        billing: BillingServiceClient<Channel>,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Arc<Self> {
+        let store = Store::new(redis);
+        let epochs = Arc::new(Epochs::new(store.clone(), database.clone(), config.rebuild.window));
+        let dictionary = Arc::new(Dictionary::new(database.clone()));
+        let entitlements = Entitlements::new(&config, database.clone(), billing, Arc::clone(&dictionary));
+        let (settler, writer) = settler::new(&config.settlements, database.clone(), store.clone(), Arc::clone(&epochs));
+        let quota = Arc::new(Self {
+            config,
+            clock,
+            database,
+            store,
+            epochs,
+            entitlements,
+            dictionary,
+            warming: Flights::new(),
+            settler,
+            take_over_from: AtomicUsize::new(0),
+        });
+        tasks.spawn(writer.run(shutdown.clone()));
+        let (following, until) = (Arc::clone(&quota), shutdown.clone());
+        tasks.spawn(async move { following.entitlements.follow(until).await });
+        let (watching, until) = (Arc::clone(&quota), shutdown.clone());
+        tasks.spawn(async move { watching.watch_store(until).await });
+        let (cleaning, until) = (Arc::clone(&quota), shutdown.clone());
+        tasks.spawn(async move { cleaning.keep_house(until).await });
+        quota
+    }
+
+    /// What time it is.
+    fn now(&self) -> Millis {
+        self.clock.now().timestamp_millis()
+    }
+
+    /// Whether both stores answer.
+    ///
+    /// # Errors
+    /// The first one that doesn't.
+    pub async fn ping(&self) -> crate::error::Result<()> {
+        self.store.ping().await?;
+        Ok(self.database.ping().await?)
+    }
+}
+
+impl fmt::Debug for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quota").field("epochs", &self.epochs).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! Reserve: all limits at once, or nothing.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_types::{OrganizationId, ReservationId};
+
+use super::Quota;
+use super::entitlements::Organization;
+use super::epochs::Epoch;
+use crate::domain::demand::bucket_end;
+use crate::domain::evaluate::until;
+use crate::domain::handle::Draft;
+use crate::domain::period::FOREVER;
+use crate::domain::{Amounts, Demand, LimitState, Millis, Plan, Subject, evaluate};
+use crate::error::{Error, Result};
+use crate::storage::redis::{Admission, Failure, Reading, Record, Reserve};
+
+/// A reservation to make.
+#[derive(Debug)]
+pub struct Request {
+    /// Its id.
+    pub id: ReservationId,
+    /// Whose limits apply.
+    pub subject: Subject,
+    /// What is asked for.
+    pub amounts: Amounts,
+    /// How long it may stay unsettled.
+    pub lease: Duration,
+    /// Kept for whoever takes it over.
+    pub context: Bytes,
+}
+
+/// A reservation that was made.
+#[derive(Debug)]
+pub struct Reserved {
+    /// What settles it.
+    pub handle: Bytes,
+    /// The limits that apply, after it.
+    pub limits: Vec<LimitState>,
+    /// The generation of the fast store.
+    pub epoch: u64,
+}
+
+/// How often the counters may turn out to be elsewhere than thought before the caller is told to come back.
+pub(super) const ATTEMPTS: usize = 8;
+/// A tenant is put on the list of those that may have leases again after so long.
+const REGISTER_EVERY: i64 = 600;
+
+impl Quota {
+    /// Reserves, or refuses and writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the limits; the id may be in use; limits may be closed or unknown.
+    pub async fn reserve(&self, request: Request) -> Result<Reserved> {
+        let id = request.subject.organization;
+        let organization = self.entitlements.organization(&id);
+        let plan = self.entitlements.plan(&id, &organization).await?;
+        match self.reserve_in(&request, &organization, &plan).await {
+            Err(Error::Store(failure)) if is_outage(&failure) => self.reserve_without(&request, &plan, failure),
+            result => result,
+        }
+    }
+
+    async fn reserve_in(&self, request: &Request, organization: &Organization, plan: &Plan) -> Result<Reserved> {
+        let id = request.subject.organization;
+        let mut now = self.now();
+        let mut check_clock = true;
+        for _ in 0..ATTEMPTS {
+            let epoch = self.epochs.current().await?;
+            self.register(&id, organization, &epoch).await?;
+            let demand = Demand::new(plan, &request.subject, &request.amounts, now);
+            if demand.is_durable()
+                && let Some(left) = epoch.closed_for()
+            {
+                return Err(Error::Rebuilding(left));
+            }
+            let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
+            let reserve = Reserve {
+                id: request.id,
+                organization: id,
+                demand: &demand,
+                draft: &draft,
+                context: &request.context,
+                lease: request.lease,
+                check_clock,
+            };
+            match self.store.reserve(&epoch.scripts, &reserve).await {
+                Ok(Admission::Admitted { at, counters }) => {
+                    let limits = admitted(&demand, &counters, at);
+                    return Ok(Reserved { handle: draft.at(at), limits, epoch: epoch.number() });
+                }
+                Ok(Admission::Refused(reading)) => return Err(refused(&demand, &reading, &epoch)),
+                Ok(Admission::Duplicate(record)) => return self.repeated(&record, &id, &demand, &epoch).await,
+                Ok(Admission::Reused) => {
+                    return Err(Error::IdReused("the reservation exists with other amounts or another subject"));
+                }
+                Ok(Admission::Settled) => return Err(Error::IdReused("the reservation was settled before")),
+                Ok(Admission::Cold) => self.warm(&id, &epoch, &demand, now).await?,
+                Ok(Admission::OutsidePeriod(there)) => (now, check_clock) = (there, true),
+                Ok(Admission::LaterPeriod(start)) => {
+                    let behind = |limit: &crate::domain::PlanLimit| limit.period(start).start == start;
+                    if demand.windows().any(|(_, limit, _)| behind(limit)) {
+                        // The store's clock went back over the end of a period: what has begun stays begun.
+                        (now, check_clock) = (start, false);
+                    } else {
+                        // The periods themselves have moved.
+                        self.warm(&id, &epoch, &demand, now).await?;
+                    }
+                }
+                Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Error::Unsettled("too many attempts"))
+    }
+
+    /// The same answer again: the handle of the first time, and the limits as they are now.
+    async fn repeated(&self, record: &Record, id: &OrganizationId, demand: &Demand<'_>, epoch: &Epoch) -> Result<Reserved> {
+        let reading = self.store.read(&epoch.scripts, id, demand).await?;
+        let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
+        Ok(Reserved { handle: record.handle(), limits, epoch: epoch.number() })
+    }
+
+    /// The store does not answer. Where every limit says so, the request goes ahead: the handle settles it as any other, and the
+    /// first extension after the outage makes it count.
+    fn reserve_without(&self, request: &Request, plan: &Plan, failure: Failure) -> Result<Reserved> {
+        let now = self.now();
+        let demand = Demand::new(plan, &request.subject, &request.amounts, now);
+        if !demand.opens_on_failure() {
+            return Err(failure.into());
+        }
+        metrics::counter!("weir_quota_admitted_without_store_total").increment(1);
+        let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
+        let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
+        Ok(Reserved { handle: draft.at(now), limits: Vec::new(), epoch })
+    }
+
+    /// Puts the tenant on the list of those that may have leases, before it has one.
+    pub(super) async fn register(&self, id: &OrganizationId, organization: &Organization, epoch: &Epoch) -> Result<()> {
+        let (generation, at) = &organization.registered;
+        let now = self.now() / 1_000;
+        if generation.load(Ordering::Acquire) == epoch.number() && now - at.load(Ordering::Acquire) < REGISTER_EVERY {
+            return Ok(());
+        }
+        self.store.register(&[*id], now).await?;
+        at.store(now, Ordering::Release);
+        generation.store(epoch.number(), Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Whether the store may have been away, rather than have refused.
+fn is_outage(failure: &Failure) -> bool {
+    matches!(failure, Failure::Redis(weir_redis::Error::Unavailable | weir_redis::Error::Timeout))
+}
+
+pub(super) fn refused(demand: &Demand<'_>, reading: &Reading, epoch: &Epoch) -> Error {
+    let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
+    if limits.iter().any(|limit| limit.refuses) {
+        Error::Refused(limits)
+    } else {
+        Error::Bug(format!("the script refused what nothing refuses: {limits:?}"))
+    }
+}
+
+/// The limits after a reservation, from what the script answers.
+fn admitted(demand: &Demand<'_>, counters: &[(i64, i64)], at: Millis) -> Vec<LimitState> {
+    let windows = demand.windows().map(|(_, limit, touch)| {
+        let reset = match limit.rolling() {
+            // Unless nothing was asked for, the newest bucket is this reservation's own.
+            Some(length) => (touch.amount > 0).then(|| bucket_end(at, limit.grain) + length),
+            None => (touch.period != FOREVER).then_some(touch.period.end),
+        };
+        (limit, touch.amount, reset)
+    });
+    let concurrent = demand.concurrent().map(|(_, limit)| (limit, 1, None));
+    let limits = windows.chain(concurrent).zip(counters);
+    let state = |((limit, requested, reset), (used, held)): ((_, i64, Option<Millis>), &(i64, i64))| LimitState {
+        reset_after: reset.map(|reset| until(at, reset)),
+        refuses: false,
+        ..LimitState::new(limit, *used, *held, requested)
+    };
+    limits.map(state).collect()
+}

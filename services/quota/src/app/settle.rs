@@ -1,0 +1,126 @@
+//! Commit and release: durable when answered, charged once.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use weir_types::{OrganizationId, ReservationId};
+
+use super::Quota;
+use super::settler::Item;
+use crate::domain::{Amounts, CounterKey, Handle};
+use crate::error::{Error, Result};
+use crate::storage::settlements::{self, ByUnit, Charge, NewSettlement};
+
+/// How a reservation ends.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// Which.
+    pub id: ReservationId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// From Reserve; may be empty if the fast store still has it.
+    pub handle: bytes::Bytes,
+    /// What was used, and whether that is assumed; none to release it.
+    pub actuals: Option<(Amounts, bool)>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the books say; empty when it was released.
+    pub amounts: ByUnit,
+    /// It had ended like that before; nothing was changed.
+    pub duplicate: bool,
+    /// Its lease had ended.
+    pub late: bool,
+}
+
+/// Totals of past periods are kept for so long at least.
+const GRACE: i64 = 3_600_000;
+
+impl Quota {
+    /// Settles many, each on its own; answers in their order.
+    pub async fn settle(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
+        // Prepared side by side, then queued in order, so that they share batches.
+        let prepared = join_all(settles.into_iter().map(|settle| self.prepare(settle))).await;
+        let queued = prepared.into_iter().map(|item| async { self.settler.settle(item?).await });
+        join_all(queued).await
+    }
+
+    async fn prepare(&self, settle: Settle) -> Result<Item> {
+        let bytes = if settle.handle.is_empty() {
+            self.find_handle(&settle).await?
+        } else {
+            settle.handle.clone()
+        };
+        let handle = if bytes.is_empty() { None } else { Some(Handle::decode(&bytes)?) };
+        if let Some(handle) = &handle
+            && (handle.reservation != settle.id || handle.organization != settle.organization)
+        {
+            return Err(crate::domain::InvalidHandle.into());
+        }
+        let keys = match &handle {
+            Some(handle) => {
+                let ids: Vec<_> = handle.counters.iter().map(|counter| counter.limit).collect();
+                self.dictionary.keys(&ids).await?
+            }
+            None => Vec::new(),
+        };
+        let (amounts, estimated) = match &settle.actuals {
+            Some((amounts, estimated)) => (by_unit(amounts), *estimated),
+            None => (ByUnit::new(), false),
+        };
+        let settlement = NewSettlement {
+            id: settle.id,
+            organization: settle.organization,
+            released: settle.actuals.is_none(),
+            estimated,
+            amounts,
+            charges: handle.as_ref().map_or_else(Vec::new, |handle| charges(handle, &keys)),
+            handle: bytes.to_vec(),
+        };
+        Ok(Item { settlement, handle, keys })
+    }
+
+    /// The handle that the fast store has. Without one a release still keeps a late Reserve from being admitted, and a repeated
+    /// commit is still answered; a commit of something unknown is an error.
+    async fn find_handle(&self, settle: &Settle) -> Result<bytes::Bytes> {
+        if let Some(record) = self.store.find(&settle.organization, &settle.id).await? {
+            return Ok(record.handle());
+        }
+        if settle.actuals.is_none() {
+            return Ok(bytes::Bytes::new());
+        }
+        let mut transaction = self.database.begin_tenant(settle.organization).await?;
+        let settled = settlements::which(&mut transaction, &settle.organization, &[settle.id]).await?;
+        transaction.commit().await.map_err(weir_database::Error::from)?;
+        if !settled.is_empty() {
+            return Ok(bytes::Bytes::new());
+        }
+        match self.epochs.current().await?.closed_for() {
+            Some(left) => Err(Error::Rebuilding(left)),
+            None => Err(Error::ReservationNotFound),
+        }
+    }
+}
+
+/// The totals that a reservation's settlement adds to.
+fn charges(handle: &Handle, keys: &[Arc<CounterKey>]) -> Vec<Charge> {
+    let counters = handle.counters.iter().zip(keys).filter(|(_, key)| key.is_durable());
+    counters
+        .map(|(counter, key)| {
+            let period = counter.place(key.kind, handle.reserved_at);
+            Charge {
+                limit: counter.limit,
+                subject: handle.values[counter.value].text(),
+                period,
+                unit: key.unit.to_string(),
+                expires_at: key.kind.longest().map(|longest| period.saturating_add(longest).saturating_add(GRACE)),
+            }
+        })
+        .collect()
+}
+
+fn by_unit(amounts: &Amounts) -> ByUnit {
+    amounts.iter().map(|(unit, amount)| (unit.to_string(), amount)).collect()
+}

@@ -1,0 +1,281 @@
+//! Settlements, written in batches: first to Postgres, then to the fast store, then answered.
+//!
+//! If the process dies, or the fast store is away, between the first two, the caller was not answered and asks again; Postgres then
+//! says what it has, and the fast store is told again, which changes nothing that it knew.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::future::join_all;
+use metrics::{counter, histogram};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weir_database::Database;
+use weir_types::{OrganizationId, ReservationId};
+
+use super::epochs::Epochs;
+use super::settle::Outcome;
+use crate::config::Settlements;
+use crate::domain::{CounterKey, Handle, HandleCounter, LimitId, Millis};
+use crate::error::{Error, Result};
+use crate::storage::counters::Total;
+use crate::storage::redis::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
+use crate::storage::settlements::{self, ByUnit, NewSettlement, Settled};
+
+/// A settlement on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) settlement: NewSettlement,
+    pub(super) handle: Option<Handle>,
+    /// What the handle's counters count.
+    pub(super) keys: Vec<Arc<CounterKey>>,
+}
+
+type Waiting = (Item, oneshot::Sender<Result<Outcome>>);
+
+/// Where settlements are handed in.
+#[derive(Debug)]
+pub(super) struct Settler {
+    queue: mpsc::Sender<Waiting>,
+}
+
+/// Writes them.
+pub(super) struct Writer {
+    queue: mpsc::Receiver<Waiting>,
+    batch: usize,
+    writers: Arc<Semaphore>,
+    books: Books,
+}
+
+#[derive(Clone)]
+struct Books {
+    database: Database,
+    store: Store,
+    epochs: Arc<Epochs>,
+}
+
+pub(super) fn new(config: &Settlements, database: Database, store: Store, epochs: Arc<Epochs>) -> (Settler, Writer) {
+    let (sender, queue) = mpsc::channel(config.queue);
+    let writers = Arc::new(Semaphore::new(config.writers));
+    let books = Books { database, store, epochs };
+    (Settler { queue: sender }, Writer { queue, batch: config.batch, writers, books })
+}
+
+impl Settler {
+    /// Answers when the settlement is durable and the fast store knows it.
+    pub(super) async fn settle(&self, item: Item) -> Result<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue.try_send((item, sender)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopping,
+        })?;
+        receiver.await.unwrap_or(Err(Error::Stopping))
+    }
+}
+
+impl Writer {
+    /// Writes what is handed in; at the end what is left.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut writing = JoinSet::new();
+        loop {
+            if waiting.is_empty() {
+                let received = shutdown.run_until_cancelled(self.queue.recv()).await.flatten();
+                match received {
+                    Some(first) => waiting.push(first),
+                    None => break,
+                }
+            }
+            // While all writers are busy the next batch grows.
+            let Ok(permit) = Arc::clone(&self.writers).acquire_owned().await else { break };
+            while waiting.len() < self.batch
+                && let Ok(next) = self.queue.try_recv()
+            {
+                waiting.push(next);
+            }
+            let (batch, rest) = distinct(waiting, self.batch);
+            waiting = rest;
+            let books = self.books.clone();
+            writing.spawn(async move {
+                books.write(batch).await;
+                drop(permit);
+            });
+            while writing.try_join_next().is_some() {}
+        }
+        self.queue.close();
+        while let Ok(next) = self.queue.try_recv() {
+            waiting.push(next);
+        }
+        while !waiting.is_empty() {
+            let (batch, rest) = distinct(waiting, self.batch);
+            waiting = rest;
+            self.books.write(batch).await;
+        }
+        while writing.join_next().await.is_some() {}
+    }
+}
+
+/// Takes a batch in which each reservation is once; what comes second must wait for the first.
+fn distinct(waiting: Vec<Waiting>, most: usize) -> (Vec<Waiting>, Vec<Waiting>) {
+    let mut seen = HashSet::new();
+    waiting.into_iter().partition(|(item, _)| seen.len() < most && seen.insert(item.settlement.id))
+}
+
+impl Books {
+    async fn write(&self, batch: Vec<Waiting>) {
+        #[expect(clippy::cast_precision_loss, reason = "a metric")]
+        histogram!("weir_quota_settlement_batch").record(batch.len() as f64);
+        let (items, waiting): (Vec<Item>, Vec<_>) = batch.into_iter().unzip();
+        for (waiting, result) in waiting.into_iter().zip(self.settle(&items).await) {
+            // A caller that has left asks again.
+            let _ = waiting.send(result);
+        }
+    }
+
+    async fn settle(&self, items: &[Item]) -> Vec<Result<Outcome>> {
+        match self.settle_together(items).await {
+            Ok(results) => results,
+            // One that can't be written must not keep the others from it.
+            Err(error) if items.len() > 1 && !error.is_transient() => {
+                let mut results = Vec::with_capacity(items.len());
+                for item in items {
+                    let result = self.settle_together(std::slice::from_ref(item)).await;
+                    results.push(result.and_then(|mut results| results.pop().unwrap_or(Err(Error::Stopping))));
+                }
+                results
+            }
+            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn settle_together(&self, items: &[Item]) -> Result<Vec<Result<Outcome>>> {
+        let rows: Vec<NewSettlement> = items.iter().map(|item| item.settlement.clone()).collect();
+        let (settled, totals) = self.record(&rows).await?;
+        let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();
+        let totals = Totals::new(totals);
+        let late = self.apply(items, &settled, &totals).await;
+        let outcome = |item: &Item| {
+            let row = settled.get(&item.settlement.id).ok_or_else(|| Error::Bug("a settlement without a row".to_owned()))?;
+            let decided = decide(&item.settlement, row)?;
+            // Durable, but the fast store does not know: the caller must ask again.
+            let late = late.get(&item.settlement.organization).cloned().unwrap_or(Ok(HashMap::new()))?;
+            Ok(Outcome { late: late.get(&item.settlement.id).copied().unwrap_or(false), ..decided })
+        };
+        Ok(items.iter().map(outcome).collect())
+    }
+
+    async fn record(&self, rows: &[NewSettlement]) -> Result<(Vec<Settled>, Vec<(OrganizationId, Total)>)> {
+        let mut attempts = 0;
+        loop {
+            match settlements::settle(self.database.pool(), rows).await {
+                Err(weir_database::Error::Serialization) if attempts < 3 => attempts += 1,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Tells the fast store what Postgres has, tenant by tenant.
+    async fn apply(
+        &self,
+        items: &[Item],
+        settled: &HashMap<ReservationId, Settled>,
+        totals: &Totals,
+    ) -> HashMap<OrganizationId, Result<HashMap<ReservationId, bool>>> {
+        let mut by_tenant: HashMap<OrganizationId, Vec<Apply>> = HashMap::new();
+        for item in items {
+            let organization = item.settlement.organization;
+            if let Some(row) = settled.get(&item.settlement.id)
+                && row.organization == organization
+            {
+                by_tenant.entry(organization).or_default().push(application(item, row, totals));
+            }
+        }
+        let tell = by_tenant.iter().map(|(organization, applies)| async move {
+            let late = self.tell(organization, applies).await;
+            let late = late.map(|late| applies.iter().map(|apply| apply.id).zip(late).collect());
+            (*organization, late)
+        });
+        join_all(tell).await.into_iter().collect()
+    }
+
+    async fn tell(&self, organization: &OrganizationId, applies: &[Apply]) -> Result<Vec<bool>> {
+        let epoch = self.epochs.current().await?;
+        match self.store.settle(&epoch.scripts, organization, applies).await {
+            Err(Failure::UnknownScripts) => {
+                let epoch = self.epochs.reload().await?;
+                Ok(self.store.settle(&epoch.scripts, organization, applies).await?)
+            }
+            Err(failure) => {
+                counter!("weir_quota_settlements_not_applied_total").increment(applies.len() as u64);
+                Err(failure.into())
+            }
+            Ok(late) => Ok(late),
+        }
+    }
+}
+
+/// What the caller is told about the row that is there now.
+fn decide(asked: &NewSettlement, row: &Settled) -> Result<Outcome> {
+    if row.organization != asked.organization {
+        return Err(Error::IdReused("the reservation is another organisation's"));
+    }
+    match (asked.released, row.released) {
+        (false, true) => Err(Error::Released),
+        (true, false) => Err(Error::Committed),
+        (true, true) | (false, false) => {
+            Ok(Outcome { amounts: row.amounts.clone(), duplicate: !row.applied, late: false })
+        }
+    }
+}
+
+/// The totals that a statement has touched.
+struct Totals(HashMap<(OrganizationId, LimitId, String, Millis), (i64, i64)>);
+
+impl Totals {
+    fn new(totals: Vec<(OrganizationId, Total)>) -> Self {
+        let entry = |(organization, total): (_, Total)| {
+            ((organization, total.limit, total.subject, total.period), (total.committed, total.version))
+        };
+        Self(totals.into_iter().map(entry).collect())
+    }
+}
+
+fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
+    let amount = |amounts: &ByUnit, key: &CounterKey| amounts.get(key.unit.as_str()).copied().unwrap_or(0);
+    let Some(handle) = &item.handle else {
+        let ending = Ending::of(row.released, row.estimated);
+        return Apply { id: row.id, ending, counters: Vec::new(), concurrent: Vec::new() };
+    };
+    let counter = |(counter, key): (&HandleCounter, &Arc<CounterKey>)| {
+        let place = counter.place(key.kind, handle.reserved_at);
+        let value = handle.values[counter.value].clone();
+        let kind = if key.kind.is_rolling() {
+            ApplyKind::Rolling
+        } else if key.is_durable() {
+            // A release touches no total: version 0 is older than any.
+            let total = totals.0.get(&(row.organization, counter.limit, value.text(), place));
+            let (total, version) = total.copied().unwrap_or((0, 0));
+            ApplyKind::Total(total, version)
+        } else {
+            ApplyKind::Sum
+        };
+        let before = row.replaced.as_ref().map_or(0, |replaced| amount(replaced, key));
+        ApplyCounter {
+            value,
+            limit: counter.limit,
+            kind,
+            place,
+            reserved: counter.amount,
+            actual: amount(&row.amounts, key),
+            before,
+        }
+    };
+    let concurrent = handle.concurrent.iter().map(|(limit, value)| (*limit, handle.values[*value].clone()));
+    Apply {
+        id: row.id,
+        ending: Ending::of(row.released, row.estimated),
+        counters: handle.counters.iter().zip(&item.keys).map(counter).collect(),
+        concurrent: concurrent.collect(),
+    }
+}

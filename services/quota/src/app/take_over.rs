@@ -1,0 +1,99 @@
+//! Take-over: expired reservations go to whoever settles them.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use weir_types::{OrganizationId, ReservationId};
+
+use super::Quota;
+use crate::domain::{Amounts, Handle};
+use crate::error::{Error, Result};
+use crate::storage::redis::{Expired, Failure};
+
+/// A reservation that was taken over.
+#[derive(Debug)]
+pub struct TakenOver {
+    /// Which.
+    pub id: ReservationId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// What settles it.
+    pub handle: Bytes,
+    /// As in Reserve.
+    pub context: Bytes,
+    /// What was reserved.
+    pub amounts: Amounts,
+}
+
+/// Tenants that are looked at together.
+const PAGE: usize = 256;
+/// A tenant without leases is forgotten this long (seconds) after it last had a request: longer than any lease, and than the
+/// time in which processes rely on having registered it.
+const FORGET_AFTER: i64 = 7_200;
+
+impl Quota {
+    /// Leases up to `most` expired reservations to the caller. No two callers get the same one before its new lease ends.
+    ///
+    /// # Errors
+    /// When the store did not answer; what it had leased expires again.
+    pub async fn take_over(&self, most: usize, lease: Duration) -> Result<Vec<TakenOver>> {
+        let mut taken = Vec::new();
+        let start = self.take_over_from.load(Ordering::Relaxed);
+        let (mut skip, mut wrapped) = (start, start == 0);
+        while taken.len() < most {
+            let tenants = self.store.tenants(skip, PAGE).await?;
+            let pages = tenants.iter().map(|(id, _)| self.take_over_of(id, most - taken.len(), lease));
+            let mut forgotten = 0;
+            for ((id, registered), result) in tenants.iter().zip(join_all(pages).await) {
+                let (left, expired) = result?;
+                for expired in expired {
+                    // Several tenants were asked for all that is missing; what is too much is leased, and comes back.
+                    taken.extend(taken_over(id, expired));
+                }
+                let since = self.now() / 1_000 - registered.parse::<i64>().unwrap_or(i64::MAX);
+                if left == 0 && since > FORGET_AFTER {
+                    self.store.forget(id, registered).await?;
+                    forgotten += 1;
+                }
+            }
+            skip += tenants.len() - forgotten;
+            if tenants.len() < PAGE {
+                skip = 0;
+                if wrapped {
+                    break;
+                }
+                wrapped = true;
+            } else if wrapped && skip >= start && start > 0 {
+                break;
+            }
+        }
+        self.take_over_from.store(skip, Ordering::Relaxed);
+        Ok(taken)
+    }
+
+    async fn take_over_of(&self, id: &OrganizationId, most: usize, lease: Duration) -> Result<(u64, Vec<Expired>)> {
+        let epoch = self.epochs.current().await?;
+        match self.store.take_over(&epoch.scripts, id, most, lease).await {
+            Err(Failure::UnknownScripts) => {
+                let epoch = self.epochs.reload().await?;
+                Ok(self.store.take_over(&epoch.scripts, id, most, lease).await?)
+            }
+            result => result.map_err(Error::from),
+        }
+    }
+}
+
+fn taken_over(organization: &OrganizationId, expired: Expired) -> Option<TakenOver> {
+    let handle = expired.record.handle();
+    let amounts = match Handle::decode(&handle) {
+        Ok(handle) => handle.into_amounts(),
+        Err(error) => {
+            tracing::error!(reservation = %expired.id, %error, "an expired reservation can't be read");
+            return None;
+        }
+    };
+    let context = expired.record.context.into();
+    Some(TakenOver { id: expired.id, organization: *organization, handle, context, amounts })
+}

@@ -1,0 +1,86 @@
+//! Loading counters from Postgres into the fast store.
+
+use super::Quota;
+use super::epochs::Epoch;
+use crate::domain::{Demand, Kind, Millis, Part};
+use crate::error::Result;
+use crate::storage::counters::{self, Total, Wanted};
+use crate::storage::redis::{InstallEntry, InstallSubject};
+use weir_types::OrganizationId;
+
+impl Quota {
+    /// Loads the counters of a demand's subjects. Whether that worked shows when the store is asked again: the generation may
+    /// have changed, or the store may have been emptied, in between.
+    pub(super) async fn warm(
+        &self,
+        organization: &OrganizationId,
+        epoch: &Epoch,
+        demand: &Demand<'_>,
+        now: Millis,
+    ) -> Result<()> {
+        let mut key = epoch.number().to_le_bytes().to_vec();
+        demand.parts.iter().for_each(|part| key.extend(part.value.field()));
+        self.warming.run((*organization, key), self.load(organization, epoch, demand, now)).await
+    }
+
+    async fn load(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>, now: Millis) -> Result<()> {
+        // In this order: if the store is emptied after the fence was taken, the fence is gone when the counters are installed; if
+        // before, the generation is another one.
+        let fence = self.store.fence(organization).await?;
+        if self.epochs.verify().await?.number() != epoch.number() {
+            return Ok(());
+        }
+        let wanted: Vec<Wanted> = demand.parts.iter().flat_map(|part| wanted(part, now)).collect();
+        let totals = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            let mut transaction = self.database.begin_tenant(*organization).await?;
+            let totals = counters::load(&mut transaction, organization, &wanted).await?;
+            transaction.commit().await.map_err(weir_database::Error::from)?;
+            totals
+        };
+        let subjects: Vec<InstallSubject> = demand.parts.iter().map(|part| subject(part, &totals, now)).collect();
+        self.store.install(&epoch.scripts, organization, &fence, &subjects).await?;
+        Ok(())
+    }
+}
+
+/// The rows that the counters of a part are made of.
+fn wanted(part: &Part<'_>, now: Millis) -> Vec<Wanted> {
+    let subject = part.value.text();
+    let durable = part.scope.windows.iter().filter(|limit| limit.durable);
+    durable
+        .map(|limit| {
+            let (from, to) = match limit.limit.window.kind() {
+                Kind::Rolling(length) => (now - length + 1, Millis::MAX),
+                _ => {
+                    let start = limit.period(now).start;
+                    (start, start)
+                }
+            };
+            Wanted { limit: limit.id, subject: subject.clone(), from, to }
+        })
+        .collect()
+}
+
+fn subject(part: &Part<'_>, totals: &[Total], now: Millis) -> InstallSubject {
+    let text = part.value.text();
+    let mut last = 0;
+    let entries = part.scope.windows.iter().map(|limit| {
+        let of = || totals.iter().filter(|total| total.limit == limit.id && total.subject == text);
+        let entry = match limit.limit.window.kind() {
+            Kind::Rolling(_) => InstallEntry::Rolling(of().map(|total| (total.period, total.committed)).collect()),
+            _ => {
+                let period = limit.period(now);
+                last = last.max(period.end);
+                let (committed, version) = of().next().map_or((0, 0), |total| (total.committed, total.version));
+                InstallEntry::Period(period.start, committed, version)
+            }
+        };
+        (limit.id, limit.durable, entry)
+    });
+    let entries = entries.collect();
+    let last = last.max(now + 2 * part.scope.rolling);
+    let sweep_after = if part.scope.lifetime { -1 } else { last };
+    InstallSubject { value: part.value.clone(), layout: part.scope.layout, sweep_after, entries }
+}

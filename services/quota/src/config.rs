@@ -1,0 +1,130 @@
+//! The table `[quota]`; `config.defaults.toml` explains every key.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use weir_config::{Problem, Validate};
+
+/// The commented defaults of the table `[quota]`.
+pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
+
+/// The table `[quota]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The organisations' limits.
+    pub entitlements: Entitlements,
+    /// How finely windows count.
+    pub windows: Windows,
+    /// What happens when the fast store has lost its data.
+    pub rebuild: Rebuild,
+    /// How settlements are written and kept.
+    pub settlements: Settlements,
+    /// What is deleted when.
+    pub housekeeping: Housekeeping,
+}
+
+/// The table `[quota.entitlements]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entitlements {
+    /// How many organisations are kept in memory.
+    pub cache: u64,
+    /// How old a copy gets.
+    #[serde(with = "weir_config::duration")]
+    pub refresh_every: Duration,
+    /// How long billing may take.
+    #[serde(with = "weir_config::duration")]
+    pub timeout: Duration,
+}
+
+/// The table `[quota.windows]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Windows {
+    /// Up to which cap rolling limits are exact.
+    pub exact_up_to: i64,
+    /// In how many buckets the others count.
+    pub buckets: i64,
+}
+
+/// The table `[quota.rebuild]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebuild {
+    /// How often to look.
+    #[serde(with = "weir_config::duration")]
+    pub check_every: Duration,
+    /// For how long money stays closed.
+    #[serde(with = "weir_config::duration")]
+    pub window: Duration,
+}
+
+/// The table `[quota.settlements]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settlements {
+    /// How many may wait.
+    pub queue: usize,
+    /// How many are written at once.
+    pub batch: usize,
+    /// By how many writers.
+    pub writers: usize,
+    /// How long the fast store remembers them.
+    #[serde(with = "weir_config::duration")]
+    pub remember: Duration,
+    /// How long Postgres keeps them.
+    #[serde(with = "weir_config::duration")]
+    pub retention: Duration,
+}
+
+/// The table `[quota.housekeeping]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Housekeeping {
+    /// How often.
+    #[serde(with = "weir_config::duration")]
+    pub every: Duration,
+    /// How long past totals are kept.
+    #[serde(with = "weir_config::duration")]
+    pub counter_retention: Duration,
+}
+
+impl Validate for Config {
+    fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
+        let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        let spans = [
+            ("entitlements.refresh_every", self.entitlements.refresh_every, second, day),
+            ("entitlements.timeout", self.entitlements.timeout, second / 100, 30 * second),
+            ("rebuild.check_every", self.rebuild.check_every, second / 100, 10 * second),
+            ("rebuild.window", self.rebuild.window, second / 10, 600 * second),
+            ("settlements.remember", self.settlements.remember, second, day),
+            ("settlements.retention", self.settlements.retention, day, 3_660 * day),
+            ("housekeeping.every", self.housekeeping.every, second / 10, day),
+            ("housekeeping.counter_retention", self.housekeeping.counter_retention, day, 3_660 * day),
+        ];
+        for (key, value, least, most) in spans {
+            if !(least..=most).contains(&value) {
+                let format = weir_config::duration::format;
+                let problem = Problem::new(at, key, format!("{} is out of bounds", format(value)));
+                problems.push(problem.hint(format!("from {} to {}", format(least), format(most))));
+            }
+        }
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let numbers = [
+            ("entitlements.cache", i64::try_from(self.entitlements.cache).unwrap_or(i64::MAX), 1, 100_000_000),
+            ("windows.exact_up_to", self.windows.exact_up_to, 0, 1_000),
+            ("windows.buckets", self.windows.buckets, 4, 1_000),
+            ("settlements.queue", count(self.settlements.queue), 1, 10_000_000),
+            // A script takes about a thousand keys and values at once.
+            ("settlements.batch", count(self.settlements.batch), 1, 1_000),
+            ("settlements.writers", count(self.settlements.writers), 1, 64),
+        ];
+        for (key, value, least, most) in numbers {
+            if !(least..=most).contains(&value) {
+                let problem = Problem::new(at, key, format!("{value} is out of bounds"));
+                problems.push(problem.hint(format!("from {least} to {most}")));
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What settles a reservation even if the fast store has lost it.
+//!
+//! Version 1: `1, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
+//! concurrency limits. Numbers after the ids are LEB128. Six limits of an organisation, a user and a key take about 140 bytes.
+
+use bytes::Bytes;
+use uuid::Uuid;
+use weir_types::{OrganizationId, ReservationId};
+
+use super::demand::bucket_end;
+use super::{Amounts, Demand, Kind, LimitId, Millis, Subject, Unit, Value};
+
+/// A reservation: what it holds, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handle {
+    /// When it was made, by the fast store's clock.
+    pub reserved_at: Millis,
+    /// Its id.
+    pub reservation: ReservationId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// The organisation and the subject's other values; counters refer to them.
+    pub values: Vec<Value>,
+    /// What was reserved.
+    pub amounts: Amounts,
+    /// The counters that it is held in.
+    pub counters: Vec<HandleCounter>,
+    /// The concurrency limits that it counts in: the limit, and whose (a place in `values`).
+    pub concurrent: Vec<(LimitId, usize)>,
+}
+
+/// One counter of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandleCounter {
+    /// Of which limit.
+    pub limit: LimitId,
+    /// Whose: a place in [`Handle::values`].
+    pub value: usize,
+    /// The start of the period, or the width of a rolling window's buckets.
+    pub at: Millis,
+    /// How much was reserved.
+    pub amount: i64,
+}
+
+/// Bytes that are no handle of this version, or of another reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not the handle of this reservation")]
+pub struct InvalidHandle;
+
+const VERSION: u8 = 1;
+/// Version and time.
+pub(crate) const HEAD: usize = 9;
+
+impl HandleCounter {
+    /// The period's start, or the end of the bucket that it was counted in.
+    #[must_use]
+    pub const fn place(&self, kind: Kind, reserved_at: Millis) -> Millis {
+        if kind.is_rolling() { bucket_end(reserved_at, self.at) } else { self.at }
+    }
+}
+
+/// A handle without its head (the time, which the store decides), and how much of it identifies the request.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Everything after the head.
+    pub tail: Vec<u8>,
+    /// The length of its first part: id, organisation, subject and amounts, which a repeated request must repeat.
+    pub fingerprint: usize,
+}
+
+impl Draft {
+    /// What a demand will hold.
+    #[must_use]
+    pub fn new(id: ReservationId, subject: &Subject, amounts: &Amounts, demand: &Demand<'_>) -> Self {
+        let mut tail = Vec::with_capacity(192);
+        tail.extend_from_slice(id.as_uuid().as_bytes());
+        tail.extend_from_slice(subject.organization.as_uuid().as_bytes());
+        put(&mut tail, subject.values.len());
+        for value in &subject.values {
+            let field = value.field();
+            put(&mut tail, field.len());
+            tail.extend_from_slice(&field);
+        }
+        put(&mut tail, amounts.iter().len());
+        for (unit, amount) in amounts.iter() {
+            match unit.code() {
+                Some(code) => tail.push(code),
+                None => {
+                    tail.push(u8::MAX);
+                    put(&mut tail, unit.as_str().len());
+                    tail.extend_from_slice(unit.as_str().as_bytes());
+                }
+            }
+            put(&mut tail, amount);
+        }
+        let fingerprint = tail.len();
+        let (mut counters, mut concurrent) = (Vec::new(), Vec::new());
+        let (mut counters_n, mut concurrent_n) = (0, 0);
+        for part in &demand.parts {
+            let place = match part.value {
+                Value::Organization => 0,
+                value => 1 + subject.values.iter().position(|other| other == value).unwrap_or(0),
+            };
+            for (limit, touch) in part.scope.windows.iter().zip(&part.touches) {
+                let Some(touch) = touch else { continue };
+                let unit = amounts.iter().position(|(unit, _)| *unit == limit.limit.unit).unwrap_or(0);
+                put(&mut counters, limit.id);
+                put(&mut counters, place);
+                put(&mut counters, unit);
+                put(&mut counters, if limit.rolling().is_some() { limit.grain } else { touch.period.start });
+                counters_n += 1;
+            }
+            for limit in part.scope.concurrent.iter().filter(|_| part.concurrent) {
+                put(&mut concurrent, limit.id);
+                put(&mut concurrent, place);
+                concurrent_n += 1;
+            }
+        }
+        put(&mut tail, counters_n);
+        tail.append(&mut counters);
+        put(&mut tail, concurrent_n);
+        tail.append(&mut concurrent);
+        Self { tail, fingerprint }
+    }
+
+    /// The handle of a reservation that was made at this time.
+    #[must_use]
+    pub fn at(&self, reserved_at: Millis) -> Bytes {
+        assemble(reserved_at, &self.tail)
+    }
+}
+
+/// A handle from its parts.
+#[must_use]
+pub fn assemble(reserved_at: Millis, tail: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(HEAD + tail.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&reserved_at.to_le_bytes());
+    bytes.extend_from_slice(tail);
+    bytes.into()
+}
+
+impl Handle {
+    /// Reads what [`Draft::at`] wrote.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidHandle> {
+        let mut reader = Reader(bytes);
+        if reader.take(1)? != [VERSION] {
+            return Err(InvalidHandle);
+        }
+        let reserved_at = Millis::from_le_bytes(reader.take(8)?.try_into().map_err(|_| InvalidHandle)?);
+        let reservation = reader.uuid()?.into();
+        let organization = reader.uuid()?.into();
+        let mut values = vec![Value::Organization];
+        for _ in 0..reader.count(super::subject::MAX_VALUES)? {
+            let length = reader.count(256)?;
+            values.push(Value::from_field(reader.take(length)?).ok_or(InvalidHandle)?);
+        }
+        let mut amounts = Vec::new();
+        for _ in 0..reader.count(16)? {
+            let unit = match reader.take(1)?[0] {
+                u8::MAX => {
+                    let length = reader.count(63)?;
+                    Unit::parse(std::str::from_utf8(reader.take(length)?).map_err(|_| InvalidHandle)?)
+                }
+                code => Unit::from_code(code).ok_or(InvalidHandle)?,
+            };
+            amounts.push((unit, reader.number()?));
+        }
+        let mut counters = Vec::new();
+        for _ in 0..reader.count(1_024)? {
+            let limit = reader.limit()?;
+            let value = reader.place(values.len())?;
+            let amount = amounts[reader.place(amounts.len())?].1;
+            counters.push(HandleCounter { limit, value, at: reader.number()?, amount });
+        }
+        let mut concurrent = Vec::new();
+        for _ in 0..reader.count(1_024)? {
+            concurrent.push((reader.limit()?, reader.place(values.len())?));
+        }
+        if !reader.0.is_empty() {
+            return Err(InvalidHandle);
+        }
+        let amounts = amounts.iter().map(|(unit, amount)| (unit.as_str(), *amount));
+        let amounts = Amounts::new(amounts).map_err(|_| InvalidHandle)?;
+        Ok(Self { reserved_at, reservation, organization, values, amounts, counters, concurrent })
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, number: impl TryInto<u64>) {
+    // Nothing that is put is negative.
+    let mut number = number.try_into().unwrap_or(0);
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], InvalidHandle> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(InvalidHandle)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn uuid(&mut self) -> Result<Uuid, InvalidHandle> {
+        Uuid::from_slice(self.take(16)?).map_err(|_| InvalidHandle)
+    }
+
+    fn number(&mut self) -> Result<i64, InvalidHandle> {
+        let mut number = 0_u64;
+        for shift in (0..63).step_by(7) {
+            let byte = self.take(1)?[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return i64::try_from(number).map_err(|_| InvalidHandle);
+            }
+        }
+        Err(InvalidHandle)
+    }
+
+    fn count(&mut self, most: usize) -> Result<usize, InvalidHandle> {
+        usize::try_from(self.number()?).ok().filter(|count| *count <= most).ok_or(InvalidHandle)
+    }
+
+    fn place(&mut self, length: usize) -> Result<usize, InvalidHandle> {
+        self.count(length.checked_sub(1).ok_or(InvalidHandle)?)
+    }
+
+    fn limit(&mut self) -> Result<LimitId, InvalidHandle> {
+        LimitId::try_from(self.number()?).map_err(|_| InvalidHandle)
+    }
+}

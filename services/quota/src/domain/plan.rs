@@ -1,0 +1,143 @@
+//! An organisation's limits, prepared for the hot path once per version.
+
+use parking_lot::Mutex;
+
+use super::period::FOREVER;
+use super::{CounterKey, Kind, Limit, LimitId, Millis, OnFailure, Period, Scope};
+
+/// How finely rolling windows count.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Rolling limits up to this cap keep one entry per reservation and are exact to the millisecond.
+    pub exact_up_to: i64,
+    /// The others count in this many buckets.
+    pub buckets: Millis,
+}
+
+/// The limits of one organisation at one version.
+#[derive(Debug)]
+pub struct Plan {
+    /// The version of the entitlements that it was made from.
+    pub version: i64,
+    /// By scope: the organisation's first.
+    pub scopes: Vec<PlanScope>,
+}
+
+/// The limits that count by one scope; their counters stand together in the store.
+#[derive(Debug)]
+pub struct PlanScope {
+    /// By what they count.
+    pub scope: Scope,
+    /// A digest of the counters and their order. What was stored under another one is laid out anew.
+    pub layout: u64,
+    /// Whether any of the counters lives in Postgres, too.
+    pub durable: bool,
+    /// Whether a counter never resets.
+    pub lifetime: bool,
+    /// The longest rolling window, or 0.
+    pub rolling: Millis,
+    /// The limits with a window.
+    pub windows: Vec<PlanLimit>,
+    /// The limits on what is under way.
+    pub concurrent: Vec<PlanLimit>,
+}
+
+/// A limit and what the store needs to know of it.
+#[derive(Debug)]
+pub struct PlanLimit {
+    /// Its number.
+    pub id: LimitId,
+    /// What it says.
+    pub limit: Limit,
+    /// Whether its committed totals live in Postgres.
+    pub durable: bool,
+    /// Of a rolling window: the width of its buckets.
+    pub grain: Millis,
+    /// The last period that was asked for: time zones are not free, and most requests are in the same one.
+    period: Mutex<Period>,
+}
+
+impl PlanLimit {
+    fn new(id: LimitId, limit: Limit, tuning: Tuning) -> Self {
+        let grain = match limit.window.kind() {
+            Kind::Rolling(length) if limit.cap > tuning.exact_up_to => (length / tuning.buckets).max(1),
+            _ => 1,
+        };
+        let period = Mutex::new(Period { start: 0, end: 0 });
+        Self { id, durable: CounterKey::from(&limit).is_durable(), grain, limit, period }
+    }
+
+    /// The period that an instant is in; [`FOREVER`] for windows that have no fixed ones.
+    #[must_use]
+    pub fn period(&self, instant: Millis) -> Period {
+        let mut cached = self.period.lock();
+        if !cached.contains(instant) {
+            *cached = self.limit.window.period(instant).unwrap_or(FOREVER);
+        }
+        *cached
+    }
+
+    /// Whether it may admit while the fast store does not answer. Money never does.
+    #[must_use]
+    pub fn opens_on_failure(&self) -> bool {
+        self.limit.on_failure == OnFailure::Open && !self.limit.unit.is_money()
+    }
+}
+
+impl Plan {
+    /// Prepares limits whose numbers are known.
+    #[must_use]
+    pub fn new(version: i64, limits: impl IntoIterator<Item = (LimitId, Limit)>, tuning: Tuning) -> Self {
+        let mut scopes: Vec<PlanScope> = Vec::new();
+        for (id, limit) in limits {
+            let place = match scopes.iter().position(|scope| scope.scope == limit.scope) {
+                Some(place) => place,
+                None => {
+                    scopes.push(PlanScope::new(limit.scope.clone()));
+                    scopes.len() - 1
+                }
+            };
+            let limit = PlanLimit::new(id, limit, tuning);
+            let scope = &mut scopes[place];
+            if limit.limit.window.kind() == Kind::Concurrent {
+                scope.concurrent.push(limit);
+            } else {
+                scope.windows.push(limit);
+            }
+        }
+        scopes.sort_by(|a, b| a.scope.cmp(&b.scope));
+        scopes.iter_mut().for_each(PlanScope::seal);
+        Self { version, scopes }
+    }
+}
+
+impl PlanScope {
+    fn new(scope: Scope) -> Self {
+        let (windows, concurrent) = (Vec::new(), Vec::new());
+        Self { scope, layout: 0, durable: false, lifetime: false, rolling: 0, windows, concurrent }
+    }
+
+    fn seal(&mut self) {
+        // The order of a plan file is of no meaning, so it must not change the layout.
+        self.windows.sort_by_key(|limit| limit.id);
+        self.layout = layout(self.windows.iter().map(|limit| limit.id));
+        self.durable = self.windows.iter().any(|limit| limit.durable);
+        self.lifetime = self.windows.iter().any(|limit| limit.limit.window.kind() == Kind::Lifetime);
+        self.rolling = self.windows.iter().map(|limit| rolling_length(&limit.limit)).max().unwrap_or(0);
+    }
+}
+
+fn rolling_length(limit: &Limit) -> Millis {
+    match limit.window.kind() {
+        Kind::Rolling(length) => length,
+        _ => 0,
+    }
+}
+
+/// FNV-1a, cut to what a double holds exactly.
+fn layout(ids: impl Iterator<Item = LimitId>) -> u64 {
+    let digest = ids.flat_map(u32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    digest & ((1 << 52) - 1)
+}

@@ -1,0 +1,193 @@
+//! What goes wrong in quota, and what a caller is told.
+
+use std::time::Duration;
+
+use weir_proto::common::v1::ErrorReason;
+use weir_rpc::Failure;
+
+use crate::domain::{InvalidAmounts, InvalidSubject, LimitState};
+use crate::storage::redis;
+
+/// A result of quota.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What goes wrong in quota.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is wrong.
+    #[error("{0}: {1}")]
+    Invalid(&'static str, String),
+    /// Limits refuse. All that apply are here.
+    #[error("{}", refusal(.0))]
+    Refused(Vec<LimitState>),
+    /// Counters are being rebuilt.
+    #[error("counters are being rebuilt after a loss of the fast store")]
+    Rebuilding(Duration),
+    /// The id stands for something else.
+    #[error("{0}")]
+    IdReused(&'static str),
+    /// A commit after a release.
+    #[error("the reservation was released before")]
+    Released,
+    /// A release after a commit.
+    #[error("the reservation was committed before")]
+    Committed,
+    /// Nobody knows the reservation, and no handle says what it held.
+    #[error("the reservation is not known, and there is no handle")]
+    ReservationNotFound,
+    /// The queue of settlements is full.
+    #[error("too many settlements are waiting")]
+    Busy,
+    /// The process is about to stop.
+    #[error("quota is shutting down")]
+    Stopping,
+    /// The fast store.
+    #[error(transparent)]
+    Store(#[from] redis::Failure),
+    /// The counters did not hold still.
+    #[error("the counters could not be read: {0}")]
+    Unsettled(&'static str),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] weir_database::Error),
+    /// Billing, and there is no stored copy.
+    #[error("the limits are not known: {0}")]
+    Billing(Failure),
+    /// Anything that can't happen.
+    #[error("{0}")]
+    Bug(String),
+}
+
+const SOON: Duration = Duration::from_secs(1);
+
+impl Error {
+    /// Whether asking again, unchanged, may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            weir_rpc::Error::from(self.clone()).reason(),
+            ErrorReason::Unavailable | ErrorReason::Overloaded | ErrorReason::Rebuilding
+        )
+    }
+}
+
+impl From<InvalidAmounts> for Error {
+    fn from(error: InvalidAmounts) -> Self {
+        Self::Invalid("amounts", error.to_string())
+    }
+}
+
+impl From<InvalidSubject> for Error {
+    fn from(error: InvalidSubject) -> Self {
+        let message = match &error {
+            InvalidSubject::Name { message, .. } => message.clone(),
+            InvalidSubject::Text { message, .. } => (*message).to_owned(),
+        };
+        Self::Invalid(error.field(), message)
+    }
+}
+
+impl From<crate::domain::InvalidHandle> for Error {
+    fn from(error: crate::domain::InvalidHandle) -> Self {
+        Self::Invalid("handle", error.to_string())
+    }
+}
+
+impl From<Error> for weir_rpc::Error {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Invalid(field, text) => Self::invalid(field, text),
+            Error::Refused(limits) => refused(&limits, message),
+            Error::Rebuilding(left) => Self::new(ErrorReason::Rebuilding, message).retry_after(left),
+            Error::IdReused(_) => Self::new(ErrorReason::IdReused, message),
+            Error::Released => Self::new(ErrorReason::ReservationReleased, message),
+            Error::Committed => Self::new(ErrorReason::AlreadyExists, message),
+            Error::ReservationNotFound => Self::new(ErrorReason::ReservationNotFound, message),
+            Error::Busy => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
+            Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),
+            Error::Store(failure) => store(&failure),
+            Error::Unsettled(_) => Self::unavailable("redis", message).retry_after(SOON),
+            Error::Database(error) => database(&error),
+            Error::Billing(failure) if failure.is_transient() => Self::from(failure).retry_after(SOON),
+            Error::Billing(failure) => Self::from(failure),
+            Error::Bug(text) => Self::defect(text),
+        }
+    }
+}
+
+fn store(failure: &redis::Failure) -> weir_rpc::Error {
+    use weir_redis::Error as Redis;
+    match failure {
+        redis::Failure::UnknownScripts | redis::Failure::Redis(Redis::Unavailable | Redis::Timeout) => {
+            weir_rpc::Error::unavailable("redis", failure).retry_after(SOON)
+        }
+        redis::Failure::Redis(Redis::Script(_) | Redis::Internal(_)) => weir_rpc::Error::defect(failure),
+    }
+}
+
+/// What the use cases didn't turn into something better. The driver's text was logged where it occurred.
+fn database(error: &weir_database::Error) -> weir_rpc::Error {
+    use weir_database::Error as Database;
+    match error {
+        Database::Unavailable(_) | Database::Serialization => {
+            weir_rpc::Error::unavailable("postgres", error).retry_after(SOON)
+        }
+        Database::Conflict { .. } | Database::NotFound | Database::Internal(_) => weir_rpc::Error::defect(error),
+    }
+}
+
+fn refusal(limits: &[LimitState]) -> String {
+    let names: Vec<&str> = limits.iter().filter(|limit| limit.refuses).map(|limit| &*limit.limit).collect();
+    format!("refused by {}", names.join(", "))
+}
+
+/// Names every limit that refuses, for people in `QuotaFailure` and for programs in the metadata (`limit.<name>`).
+fn refused(limits: &[LimitState], message: String) -> weir_rpc::Error {
+    let refusing = || limits.iter().filter(|limit| limit.refuses);
+    let reason = if refusing().any(|limit| limit.money) { ErrorReason::BudgetExhausted } else { ErrorReason::QuotaExceeded };
+    let mut error = weir_rpc::Error::new(reason, message);
+    for limit in refusing() {
+        error = error.violation(&*limit.limit, describe(limit)).metadata(format!("limit.{}", limit.limit), figures(limit));
+    }
+    // Waiting helps only if it helps with each of them.
+    let waits: Option<Vec<Duration>> = refusing().map(|limit| limit.retry_after).collect();
+    match waits.and_then(|waits| waits.into_iter().max()) {
+        Some(wait) => error.retry_after(wait),
+        None => error,
+    }
+}
+
+fn describe(limit: &LimitState) -> String {
+    let LimitState { unit, cap, used, requested, .. } = limit;
+    let left = cap.saturating_sub(*used).max(0);
+    let mut text = format!("{used} of {cap} {unit} used, {left} left, {requested} asked for");
+    match (limit.retry_after, limit.reset_after) {
+        (Some(wait), _) => text.push_str(&format!(", could fit in {:.1} s", wait.as_secs_f64())),
+        (None, _) if requested > cap => text.push_str(", more than the limit ever allows"),
+        (None, Some(reset)) => text.push_str(&format!(", resets in {:.1} s", reset.as_secs_f64())),
+        (None, None) => text.push_str(", never resets"),
+    }
+    text
+}
+
+fn figures(limit: &LimitState) -> String {
+    let millis = |span: Option<Duration>| span.map_or_else(|| "never".to_owned(), |span| span.as_millis().to_string());
+    format!(
+        "scope={};unit={};cap={};used={};held={};requested={};reset_ms={};retry_ms={}",
+        limit.scope,
+        limit.unit,
+        limit.cap,
+        limit.used,
+        limit.held,
+        limit.requested,
+        millis(limit.reset_after),
+        millis(limit.retry_after)
+    )
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        weir_rpc::Error::from(error).into()
+    }
+}

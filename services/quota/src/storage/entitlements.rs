@@ -1,0 +1,41 @@
+//! The last entitlements that billing gave.
+
+use sqlx::{PgConnection, Row as _};
+use weir_database::Error;
+use weir_types::OrganizationId;
+
+/// Keeps what billing gave, unless something newer is there.
+///
+/// # Errors
+/// The database's.
+pub async fn store(
+    connection: &mut PgConnection,
+    organization: &OrganizationId,
+    version: i64,
+    body: &[u8],
+) -> Result<(), Error> {
+    sqlx::query(
+        "insert into quota.entitlements as e (organization_id, version, body) values ($1, $2, $3)
+         on conflict (organization_id) do update
+         set version = excluded.version, body = excluded.body, fetched_at = now()
+         where e.version < excluded.version or (e.version = excluded.version and e.body <> excluded.body)",
+    )
+    .bind(organization.as_uuid())
+    .bind(version)
+    .bind(body)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What is kept: the version and the message.
+///
+/// # Errors
+/// The database's.
+pub async fn load(connection: &mut PgConnection, organization: &OrganizationId) -> Result<Option<(i64, Vec<u8>)>, Error> {
+    let row = sqlx::query("select version, body from quota.entitlements where organization_id = $1")
+        .bind(organization.as_uuid())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| Ok((row.try_get("version")?, row.try_get("body")?))).transpose()
+}

@@ -1,0 +1,32 @@
+//! The generations of the fast store.
+
+use sqlx::PgPool;
+use weir_database::Error;
+
+/// Takes the next number, and says whether there was one before.
+///
+/// # Errors
+/// The database's.
+pub async fn next(pool: &PgPool, server: &str) -> Result<(u64, bool), Error> {
+    let (number, earlier): (i64, bool) = sqlx::query_as(
+        "with next as (insert into quota.epochs (server) values ($1) returning generation)
+         select generation, exists (select from quota.epochs) from next",
+    )
+    .bind(server)
+    .fetch_one(pool)
+    .await?;
+    Ok((u64::try_from(number).unwrap_or(0), earlier))
+}
+
+/// Whether the first generation began within so many seconds.
+///
+/// # Errors
+/// The database's.
+pub async fn began_within(pool: &PgPool, seconds: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "select coalesce(min(began_at) > now() - make_interval(secs => $1::double precision), true) from quota.epochs",
+    )
+    .bind(seconds)
+    .fetch_one(pool)
+    .await?)
+}

@@ -1,0 +1,84 @@
+//! The generation of the store's data.
+
+use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
+
+use super::{Failure, Result, Scripts, Store};
+use crate::domain::Millis;
+
+const KEY: &str = "wq:epoch";
+
+/// A generation: as long as it lasts, the store has lost nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// The server that it belongs to.
+    pub server: String,
+    /// Since when, in milliseconds before now.
+    pub age: Millis,
+    /// Whether there was one before it, whose live leases must be announced again.
+    pub rebuilds: bool,
+}
+
+impl Store {
+    /// The server's identity, and the generation that is in force on it, if there is one.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn generation(&self) -> Result<(String, Option<Generation>)> {
+        let mut pipeline = pipe();
+        pipeline.cmd("INFO").arg("server");
+        pipeline.cmd("TIME");
+        pipeline.cmd("HMGET").arg(KEY).arg("generation").arg("server").arg("began").arg("rebuilds");
+        let values = self.redis.pipeline(&pipeline).await?;
+        let [info, time, epoch]: [Reply; 3] = values.try_into().map_err(|_| Failure::answer("epoch"))?;
+        let info: String = read(info)?;
+        // A Redis before 2.8 has none; in a cluster each node has its own and the answer comes from any: the caller then
+        // relies on the data alone.
+        let server = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or("unknown").trim().to_owned();
+        let server = if info.contains("redis_mode:cluster") { "cluster".to_owned() } else { server };
+        let (seconds, micros): (Millis, Millis) = read(time)?;
+        let epoch: Vec<Option<String>> = read(epoch)?;
+        let found = parse(&epoch, seconds * 1_000 + micros / 1_000);
+        let current = found.filter(|generation| generation.server == server);
+        Ok((server, current))
+    }
+
+    /// Begins a generation on this server, unless another process has; answers the one in force.
+    ///
+    /// # Errors
+    /// When the store did not answer. Doing it again is safe.
+    pub async fn begin_generation(&self, server: &str, number: u64, rebuilds: bool) -> Result<Generation> {
+        let mut command = cmd("EVAL");
+        command.arg(include_str!("lua/epoch.lua")).arg(1).arg(KEY);
+        command.arg(server).arg(number).arg(i32::from(rebuilds));
+        let answer: Vec<Option<String>> = self.redis.command(&command).await?;
+        let now = answer.get(4).cloned().flatten().and_then(|now| now.parse().ok());
+        now.and_then(|now| parse(&answer, now)).ok_or_else(|| Failure::answer("epoch"))
+    }
+
+    /// Loads a generation's scripts.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn load(&self, scripts: &Scripts) -> Result<()> {
+        for script in scripts.all() {
+            self.redis.load(script.inner()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn read<T: weir_redis::FromRedisValue>(value: Reply) -> Result<T> {
+    from_redis_value(value).map_err(|error| Failure::Redis(error.into()))
+}
+
+fn parse(values: &[Option<String>], now: Millis) -> Option<Generation> {
+    let text = |place: usize| values.get(place).cloned().flatten();
+    Some(Generation {
+        number: text(0)?.parse().ok()?,
+        server: text(1)?,
+        age: now.saturating_sub(text(2)?.parse().ok()?).max(0),
+        rebuilds: text(3)? == "1",
+    })
+}

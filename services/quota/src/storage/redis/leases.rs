@@ -1,0 +1,186 @@
+//! Leases: lengthening them, announcing them again, taking them over.
+
+use std::time::Duration;
+
+use weir_redis::redis::{Value as Reply, cmd, from_redis_value};
+use weir_types::{OrganizationId, ReservationId};
+
+use super::program::Program;
+use super::{Failure, Keys, Record, Result, Scripts, Store, reservation_field, reservation_of};
+use crate::domain::{LimitId, Millis, Value};
+
+/// What became of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extended {
+    /// It lives on.
+    Extended,
+    /// Settled before.
+    Settled,
+    /// Not known, or only from a former generation.
+    Unknown,
+}
+
+/// A reservation to count again.
+#[derive(Debug)]
+pub struct Announce {
+    /// Which.
+    pub id: ReservationId,
+    /// Its record, in the present generation.
+    pub record: Record,
+    /// How long it may stay unsettled.
+    pub lease: Duration,
+    /// What it holds.
+    pub counters: Vec<AnnounceCounter>,
+    /// The concurrency limits that it counts in.
+    pub concurrent: Vec<(LimitId, Value)>,
+}
+
+/// One counter of it.
+#[derive(Debug)]
+pub struct AnnounceCounter {
+    /// Whose.
+    pub value: Value,
+    /// Of which limit.
+    pub limit: LimitId,
+    /// The period's start, or the end of the bucket.
+    pub place: Millis,
+    /// How much.
+    pub amount: i64,
+    /// The length of a rolling window.
+    pub rolling: Option<Millis>,
+    /// Whether Postgres knows its total.
+    pub durable: bool,
+}
+
+/// What became of an announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// It was there after all.
+    Extended,
+    /// It counts again.
+    Announced,
+    /// Settled before.
+    Settled,
+    /// Counters must be loaded first.
+    Cold,
+}
+
+/// A reservation that was taken over.
+#[derive(Debug)]
+pub struct Expired {
+    /// Which.
+    pub id: ReservationId,
+    /// What is known of it.
+    pub record: Record,
+}
+
+impl Store {
+    /// Lengthens a lease.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn extend(
+        &self,
+        scripts: &Scripts,
+        organization: &OrganizationId,
+        id: &ReservationId,
+        concurrent: &[(LimitId, Value)],
+        lease: Duration,
+    ) -> Result<Extended> {
+        let keys = keys(organization, concurrent);
+        let (generation, lease) = (scripts.generation.to_string(), lease.as_millis().to_string());
+        let id = reservation_field(id);
+        let letter: Vec<u8> =
+            self.eval(&scripts.extend, &keys, &[&id, generation.as_bytes(), lease.as_bytes()]).await?;
+        match letter.as_slice() {
+            b"E" => Ok(Extended::Extended),
+            b"S" => Ok(Extended::Settled),
+            b"U" => Ok(Extended::Unknown),
+            _ => Err(Failure::answer("extend")),
+        }
+    }
+
+    /// Counts a reservation again.
+    ///
+    /// # Errors
+    /// When the store did not answer. Doing it again is safe.
+    pub async fn announce(
+        &self,
+        scripts: &Scripts,
+        organization: &OrganizationId,
+        announce: &Announce,
+    ) -> Result<Announced> {
+        let keys = keys(organization, &announce.concurrent);
+        let mut subjects: Vec<&Value> = Vec::new();
+        let mut program = Program::with_capacity(3 + 7 * announce.counters.len());
+        let lease = i64::try_from(announce.lease.as_millis()).unwrap_or(i64::MAX);
+        program.push([i64::try_from(scripts.generation).unwrap_or(i64::MAX), lease]);
+        program.push_len(announce.counters.len());
+        for counter in &announce.counters {
+            let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
+                subjects.push(&counter.value);
+                subjects.len() - 1
+            });
+            let rolling = i64::from(counter.rolling.is_some());
+            program.push_len(place + 1);
+            program.push([i64::from(counter.limit), rolling, i64::from(counter.durable), counter.place, counter.amount]);
+            program.push([counter.rolling.unwrap_or(0)]);
+        }
+        let id = reservation_field(&announce.id);
+        let record = announce.record.encode();
+        let fields: Vec<Vec<u8>> = subjects.iter().map(|value| value.field()).collect();
+        let mut args: Vec<&[u8]> = vec![&id, program.bytes(), &record];
+        args.extend(fields.iter().map(Vec::as_slice));
+        let letter: Vec<u8> = self.eval(&scripts.announce, &keys, &args).await?;
+        match letter.as_slice() {
+            b"E" => Ok(Announced::Extended),
+            b"N" => Ok(Announced::Announced),
+            b"S" => Ok(Announced::Settled),
+            b"C" => Ok(Announced::Cold),
+            _ => Err(Failure::answer("announce")),
+        }
+    }
+
+    /// Leases expired reservations of a tenant to the caller; also answers how many leases it has in all.
+    ///
+    /// # Errors
+    /// When the store did not answer; then those that it had leased expire again.
+    pub async fn take_over(
+        &self,
+        scripts: &Scripts,
+        organization: &OrganizationId,
+        most: usize,
+        lease: Duration,
+    ) -> Result<(u64, Vec<Expired>)> {
+        let keys = Keys::new(organization);
+        let (most, lease) = (most.to_string(), lease.as_millis().to_string());
+        let keys = [keys.state(), keys.leases()];
+        let answer: Vec<Reply> = self.eval(&scripts.take_over, &keys, &[most.as_bytes(), lease.as_bytes()]).await?;
+        let mut values = answer.into_iter();
+        let broken = || Failure::answer("take_over");
+        let left = values.next().and_then(|value| from_redis_value(value).ok()).ok_or_else(broken)?;
+        let values: Vec<Vec<u8>> = values.filter_map(|value| from_redis_value(value).ok()).collect();
+        let expired = values.chunks_exact(2).filter_map(|pair| {
+            Some(Expired { id: reservation_of(&pair[0])?, record: Record::decode(&pair[1])? })
+        });
+        Ok((left, expired.collect()))
+    }
+
+    /// A held reservation.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn find(&self, organization: &OrganizationId, id: &ReservationId) -> Result<Option<Record>> {
+        let mut command = cmd("HGET");
+        command.arg(Keys::new(organization).state()).arg(&reservation_field(id));
+        let value: Option<Vec<u8>> = self.redis.command(&command).await?;
+        Ok(value.and_then(|bytes| Record::decode(&bytes)))
+    }
+}
+
+fn keys(organization: &OrganizationId, concurrent: &[(LimitId, Value)]) -> Vec<Vec<u8>> {
+    let keys = Keys::new(organization);
+    let mut all = vec![keys.state(), keys.leases()];
+    all.extend(concurrent.iter().map(|(limit, value)| keys.concurrent(*limit, value)));
+    all
+}

@@ -1,0 +1,53 @@
+-- Counts a reservation again that the store has lost or that an earlier generation knew.
+--
+-- KEYS: the tenant's state, its leases, its concurrency sets.
+-- ARGV: the reservation's field; the program; the record; the fields of the subjects.
+-- The program: generation, lease (ms), counters; per counter: subject (1-based), limit, rolling, durable,
+--   period or bucket, amount, window's length.
+-- Answers E it was there, N announced, S settled before, C cold.
+local program = ARGV[2]
+local gen, lease, counters, pos = read('<ddd', program)
+local values = call('HMGET', KEYS[1], ARGV[1], unpack(ARGV, 4))
+local now = now_millis()
+local answer = 'N'
+local record = values[1]
+if record and sub(record, 1, 1) ~= 'R' then return 'S' end
+if record and read('<d', record, 2) == gen then
+  answer = 'E'
+else
+  local changes, states = {ARGV[1], ARGV[3]}, {}
+  for _ = 1, counters do
+    local subject, limit, rolling, durable, place, amount, length
+    subject, limit, rolling, durable, place, amount, length, pos = read('<ddddddd', program, pos)
+    local counted = states[subject]
+    if counted == nil then
+      local value = values[1 + subject]
+      counted = value and parse(value) or false
+      states[subject] = counted
+    end
+    if durable == 1 and not (counted and counted.gen == gen) then return 'C' end
+    local entry = counted and counted.by_id[limit]
+    if counted and counted.gen ~= gen then
+      for _, other in ipairs(counted.list) do other.held = 0 end
+      counted.gen = gen
+    end
+    if entry and (entry.queue ~= nil) == (rolling == 1) then
+      if rolling == 1 then
+        entry.held = clamp(entry.held + amount)
+        -- The buckets of a rate outlive a change of the generation if the store kept its data.
+        if place + length > now and (durable == 1 or not record) then insert(entry, place, amount) end
+      elseif entry.period == place then
+        entry.held = clamp(entry.held + amount)
+      end
+    end
+  end
+  for subject, counted in pairs(states) do
+    if counted then
+      changes[#changes + 1] = ARGV[3 + subject]
+      changes[#changes + 1] = build(counted)
+    end
+  end
+  call('HSET', KEYS[1], unpack(changes))
+end
+for i = 2, #KEYS do call('ZADD', KEYS[i], now + lease, ARGV[1]) end
+return answer

@@ -1,0 +1,81 @@
+-- Reads and writes the counters of one subject; the layout is described in domain/state.rs. Put before the scripts that need it.
+local call, read, write, sub = redis.call, struct.unpack, struct.pack, string.sub
+
+local function now_millis()
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Reads the value of one subject.
+local function parse(blob)
+  local state = {list = {}, by_id = {}}
+  local count, at
+  state.gen, state.layout, state.sweep, count, at = read('<dddd', blob)
+  local queue_at = 33 + 36 * count
+  for i = 1, count do
+    local id, a, spent, held, version
+    id, a, spent, held, version, at = read('<I4dddd', blob, at)
+    local entry = {id = id, period = a, spent = spent, held = held, version = version}
+    if a < 0 then
+      local n = -1 - a
+      entry.queue = sub(blob, queue_at, queue_at + 16 * n - 1)
+      queue_at = queue_at + 16 * n
+    end
+    state.list[i] = entry
+    state.by_id[id] = entry
+  end
+  return state
+end
+
+-- The value of one subject.
+local function build(state)
+  local parts, queues = {write('<dddd', state.gen, state.layout, state.sweep, #state.list)}, {}
+  for i, entry in ipairs(state.list) do
+    local a = entry.period
+    if entry.queue then
+      a = -1 - #entry.queue / 16
+      queues[#queues + 1] = entry.queue
+    end
+    parts[i + 1] = write('<I4dddd', entry.id, a, entry.spent, entry.held, entry.version)
+  end
+  return table.concat(parts) .. table.concat(queues)
+end
+
+-- The place (1-based, in bytes) of the first bucket of a queue that ends at or after `bucket`; beyond the queue if there is none.
+local function seek(queue, bucket)
+  local at = #queue + 1
+  while at > 1 and read('<d', queue, at - 16) >= bucket do at = at - 16 end
+  return at
+end
+
+-- Adds to the bucket that holds what was counted in `bucket`, but never makes it negative. A bucket that has left the window takes
+-- what it had with it: nothing to return, nothing to charge.
+local function adjust(entry, bucket, difference)
+  local at = seek(entry.queue, bucket)
+  if difference == 0 or at > #entry.queue then return end
+  local ends, size = read('<dd', entry.queue, at)
+  local new = math.max(0, size + difference)
+  entry.spent = entry.spent + new - size
+  local middle = new > 0 and write('<dd', ends, new) or ''
+  entry.queue = sub(entry.queue, 1, at - 1) .. middle .. sub(entry.queue, at + 16)
+end
+
+-- Counts an amount in its own bucket, wherever that is in the queue.
+local function insert(entry, bucket, amount)
+  if amount == 0 then return end
+  local at = seek(entry.queue, bucket)
+  local rest, size = at, 0
+  if at <= #entry.queue then
+    local ends, before = read('<dd', entry.queue, at)
+    if ends == bucket then rest, size = at + 16, before end
+  end
+  entry.spent = entry.spent + amount
+  entry.queue = sub(entry.queue, 1, at - 1) .. write('<dd', bucket, size + amount) .. sub(entry.queue, rest)
+end
+
+-- Sums may grow beyond what a double counts exactly only by commits of more than was reserved; they stay at the largest one.
+local function clamp(value)
+  if value > 9007199254740991 then return 9007199254740991 end
+  if value < 0 then return 0 end
+  return value
+end

@@ -1,0 +1,91 @@
+-- Applies settlements that Postgres has decided, of one tenant. Doing it again changes nothing.
+--
+-- KEYS: the tenant's state, its leases, then the concurrency sets of all of them.
+-- ARGV: the program; the fields of the subjects; then the fields of the reservations.
+-- The program: subjects, settlements, concurrency sets; per settlement: what it is (0 released, 1 estimated, 2 final), counters;
+--   per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved, actual, actual before
+--   (of an estimate), total, version (of kind 1: the row in Postgres).
+-- Answers one digit per settlement: 1 if its lease had ended.
+--
+-- Totals are set, not added to, and only by a newer version: neither a repeated settlement nor one that was overtaken by another
+-- process's can count twice. Sums and buckets are changed once, while the record says that the reservation is held.
+local now = now_millis()
+local program = ARGV[1]
+local subjects, settlements, sets, pos = read('<ddd', program)
+local values = call('HMGET', KEYS[1], unpack(ARGV, 2))
+local ids = {unpack(ARGV, 2 + subjects)}
+local scores = call('ZMSCORE', KEYS[2], unpack(ids))
+
+local states = {}
+local function state(subject)
+  local known = states[subject]
+  if known == nil then
+    local value = values[subject]
+    known = value and parse(value) or false
+    states[subject] = known
+  end
+  return known
+end
+
+local changes, late, tombs = {}, {}, {[0] = 'r', 'e', 'f'}
+for i = 1, settlements do
+  local is, counters
+  is, counters, pos = read('<dd', program, pos)
+  local record = values[subjects + i]
+  local mark = record and sub(record, 1, 1)
+  local held = mark == 'R'
+  local gen = held and read('<d', record, 2)
+  -- An estimate that the actual amounts now replace.
+  local replaced = mark == 'S' and is == 2 and sub(record, 2, 2) == 'e'
+  if held then
+    late[i] = (scores[i] and tonumber(scores[i]) <= now) and '1' or '0'
+  else
+    late[i] = mark == 'S' and sub(record, 3, 3) or '0'
+  end
+  for _ = 1, counters do
+    local subject, limit, kind, place, reserved, actual, before, total, version
+    subject, limit, kind, place, reserved, actual, before, total, version, pos = read('<ddddddddd', program, pos)
+    local counted = state(subject)
+    local entry = counted and counted.by_id[limit]
+    if entry and (entry.queue ~= nil) == (kind == 3) then
+      if kind == 3 then
+        if held then
+          if gen == counted.gen then entry.held = clamp(entry.held - reserved) end
+          adjust(entry, place, actual - reserved)
+        elseif replaced then
+          adjust(entry, place, actual - before)
+        end
+      else
+        if entry.period < place and (kind == 1 or held) then
+          -- Counted while the store was away: the first of a new period.
+          entry.period, entry.spent, entry.held, entry.version = place, 0, 0, 0
+        end
+        if entry.period == place then
+          if held and gen == counted.gen then entry.held = clamp(entry.held - reserved) end
+          if kind == 1 then
+            if version > entry.version then entry.spent, entry.version = total, version end
+          elseif held then
+            entry.spent = clamp(entry.spent + actual)
+          elseif replaced then
+            entry.spent = clamp(entry.spent + actual - before)
+          end
+        end
+      end
+    end
+  end
+  if held or replaced or not record then
+    changes[#changes + 1] = ids[i]
+    changes[#changes + 1] = 'S' .. tombs[is] .. late[i] .. write('<d', now)
+  end
+end
+
+for subject, counted in pairs(states) do
+  if counted then
+    changes[#changes + 1] = ARGV[1 + subject]
+    changes[#changes + 1] = build(counted)
+  end
+end
+if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end
+call('ZREM', KEYS[2], unpack(ids))
+for i = 1, sets do call('ZREM', KEYS[2 + i], unpack(ids)) end
+return table.concat(late)

@@ -1,0 +1,21 @@
+-- Removes what can't matter any more from a part of one tenant's state: subjects whose windows have all passed, and the marks of
+-- settlements that are older than any repeated request.
+--
+-- KEYS: the tenant's state. ARGV: the cursor, how many to look at, for how long (ms) marks are kept.
+-- Answers the next cursor and how many were removed.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local gone = {}
+for i = 1, #page[2], 2 do
+  local field, value = page[2][i], page[2][i + 1]
+  local tag = string.sub(field, 1, 1)
+  if tag == 'r' then
+    if string.sub(value, 1, 1) == 'S' and struct.unpack('<d', value, 4) + ARGV[3] <= now then gone[#gone + 1] = field end
+  elseif tag ~= '!' then
+    local sweep = struct.unpack('<d', value, 17)
+    if sweep >= 0 and sweep <= now then gone[#gone + 1] = field end
+  end
+end
+for from = 1, #gone, 1000 do redis.call('HDEL', KEYS[1], unpack(gone, from, math.min(from + 999, #gone))) end
+return {page[1], #gone}

@@ -1,0 +1,186 @@
+//! The fast path: a tenant's counters, its held reservations and their leases, changed by scripts only.
+//!
+//! Keys of a tenant carry its id as the hash tag, so all of them are in one slot of a Redis Cluster:
+//! `wq:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
+//! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq:{tenant}l` is a sorted set of leases by
+//! their end; `wq:{tenant}c…` one for each counter of a concurrency limit. `wq:tenants` lists the tenants that may have leases,
+//! `wq:epoch` holds the generation.
+
+mod admission;
+mod epoch;
+mod install;
+mod leases;
+mod program;
+mod scripts;
+mod settle;
+mod tenants;
+
+use uuid::Uuid;
+use weir_redis::redis::{Cmd, FromRedisValue, Value as Reply, from_redis_value};
+use weir_redis::{Error as RedisError, Redis};
+use weir_types::{OrganizationId, ReservationId};
+
+use crate::domain::{LimitId, Millis, Value};
+pub use admission::{Admission, Reading, Reserve};
+pub use epoch::Generation;
+pub use install::{InstallEntry, InstallSubject};
+pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended};
+pub use scripts::Scripts;
+use scripts::Script;
+pub use settle::{Apply, ApplyCounter, ApplyKind, Ending};
+pub use tenants::Contents;
+
+/// The store; clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    redis: Redis,
+}
+
+/// A result of the store.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The server does not know the scripts of this generation: it is another one, or was restarted. Nothing has happened; the
+    /// generation must be verified before the scripts are loaded.
+    #[error("the store does not know this generation's scripts")]
+    UnknownScripts,
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
+
+impl Failure {
+    /// An answer that the scripts don't give.
+    fn answer(what: &str) -> Self {
+        Self::Redis(RedisError::Internal(format!("unexpected answer of {what}")))
+    }
+}
+
+impl Store {
+    /// On these connections.
+    #[must_use]
+    pub const fn new(redis: Redis) -> Self {
+        Self { redis }
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub async fn ping(&self) -> Result<()> {
+        Ok(self.redis.ping().await?)
+    }
+
+    async fn eval<T: FromRedisValue>(&self, script: &Script, keys: &[Vec<u8>], args: &[&[u8]]) -> Result<T> {
+        let size = keys.iter().map(Vec::len).sum::<usize>() + args.iter().map(|arg| arg.len()).sum::<usize>();
+        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), 64 + size);
+        command.arg("EVALSHA").arg(script.hash()).arg(keys.len());
+        for key in keys {
+            command.arg(key);
+        }
+        for arg in args {
+            command.arg(*arg);
+        }
+        match self.redis.command::<Reply>(&command).await {
+            Ok(reply) => from_redis_value(reply).map_err(|error| Failure::Redis(error.into())),
+            Err(RedisError::Script(text)) if text.contains("NOSCRIPT") => Err(Failure::UnknownScripts),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The keys of one tenant.
+struct Keys {
+    tag: [u8; 32],
+}
+
+impl Keys {
+    fn new(organization: &OrganizationId) -> Self {
+        let mut tag = [0; 32];
+        organization.as_uuid().simple().encode_lower(&mut tag);
+        Self { tag }
+    }
+
+    fn key(&self, rest: &[&[u8]]) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        key.extend_from_slice(b"wq:{");
+        key.extend_from_slice(&self.tag);
+        key.push(b'}');
+        rest.iter().for_each(|part| key.extend_from_slice(part));
+        key
+    }
+
+    fn state(&self) -> Vec<u8> {
+        self.key(&[b"s"])
+    }
+
+    fn leases(&self) -> Vec<u8> {
+        self.key(&[b"l"])
+    }
+
+    fn concurrent(&self, limit: LimitId, value: &Value) -> Vec<u8> {
+        self.key(&[b"c", &limit.to_le_bytes(), &value.field()])
+    }
+}
+
+/// A reservation's field in the state and its member in sets of leases.
+fn reservation_field(id: &ReservationId) -> [u8; 17] {
+    let mut field = [b'r'; 17];
+    field[1..].copy_from_slice(id.as_uuid().as_bytes());
+    field
+}
+
+fn reservation_of(field: &[u8]) -> Option<ReservationId> {
+    let bytes = field.strip_prefix(b"r")?;
+    Some(Uuid::from_slice(bytes).ok()?.into())
+}
+
+/// A held reservation as the store keeps it: `R, generation f64, reserved at f64, length u16, handle's tail, context`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// In which generation it was counted.
+    pub generation: u64,
+    /// When it was made.
+    pub reserved_at: Millis,
+    /// The handle without its head.
+    pub tail: Vec<u8>,
+    /// The caller's.
+    pub context: Vec<u8>,
+}
+
+impl Record {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(b"R")?;
+        let generation = u64::try_from(program::number(rest, 0)?).ok()?;
+        let reserved_at = program::number(rest, 8)?;
+        let length = usize::from(u16::from_le_bytes(rest.get(16..18)?.try_into().ok()?));
+        let (tail, context) = rest.get(18..)?.split_at_checked(length)?;
+        Some(Self { generation, reserved_at, tail: tail.to_vec(), context: context.to_vec() })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = head(self.generation);
+        bytes.extend_from_slice(&program::double(self.reserved_at));
+        bytes.extend(tail_and_context(&self.tail, &self.context));
+        bytes
+    }
+
+    /// The handle.
+    #[must_use]
+    pub fn handle(&self) -> bytes::Bytes {
+        crate::domain::handle::assemble(self.reserved_at, &self.tail)
+    }
+}
+
+fn head(generation: u64) -> Vec<u8> {
+    let mut head = vec![b'R'];
+    head.extend_from_slice(&program::double(i64::try_from(generation).unwrap_or(i64::MAX)));
+    head
+}
+
+fn tail_and_context(tail: &[u8], context: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(tail.len()).unwrap_or(u16::MAX);
+    [&length.to_le_bytes()[..], tail, context].concat()
+}

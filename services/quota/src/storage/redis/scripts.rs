@@ -1,0 +1,74 @@
+//! The scripts of one generation.
+//!
+//! The generation is a part of their text, and so of their hash. A server that was restarted or took over from another one knows
+//! none of them, and nobody loads those of a generation that is over: a process that has not noticed yet can't touch a counter.
+
+use weir_redis::redis;
+
+/// All scripts, by name.
+#[derive(Debug)]
+pub struct Scripts {
+    /// The generation that they belong to.
+    pub generation: u64,
+    pub(super) reserve: Script,
+    pub(super) read: Script,
+    pub(super) settle: Script,
+    pub(super) extend: Script,
+    pub(super) announce: Script,
+    pub(super) install: Script,
+    pub(super) take_over: Script,
+    pub(super) sweep: Script,
+}
+
+/// One script.
+pub(super) struct Script(redis::Script);
+
+const COUNTERS: &str = include_str!("lua/counters.lua");
+
+impl Scripts {
+    /// The scripts of a generation.
+    #[must_use]
+    pub fn new(generation: u64) -> Self {
+        let script = |parts: &[&str]| Script(redis::Script::new(&format!("-- generation {generation}\n{}", parts.concat())));
+        Self {
+            generation,
+            reserve: script(&[include_str!("lua/reserve.lua")]),
+            read: script(&[include_str!("lua/read.lua")]),
+            settle: script(&[COUNTERS, include_str!("lua/settle.lua")]),
+            extend: script(&[include_str!("lua/extend.lua")]),
+            announce: script(&[COUNTERS, include_str!("lua/announce.lua")]),
+            install: script(&[COUNTERS, include_str!("lua/install.lua")]),
+            take_over: script(&[include_str!("lua/take_over.lua")]),
+            sweep: script(&[include_str!("lua/sweep.lua")]),
+        }
+    }
+
+    pub(super) fn all(&self) -> [&Script; 8] {
+        [
+            &self.reserve,
+            &self.read,
+            &self.settle,
+            &self.extend,
+            &self.announce,
+            &self.install,
+            &self.take_over,
+            &self.sweep,
+        ]
+    }
+}
+
+impl Script {
+    pub(super) fn hash(&self) -> &str {
+        self.0.get_hash()
+    }
+
+    pub(super) const fn inner(&self) -> &redis::Script {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.hash())
+    }
+}

@@ -1,0 +1,127 @@
+//! Applying what Postgres has decided.
+
+use weir_types::{OrganizationId, ReservationId};
+
+use super::program::Program;
+use super::{Failure, Keys, Result, Scripts, Store, reservation_field};
+use crate::domain::{LimitId, Millis, Value};
+
+/// A settlement as it stands in Postgres.
+#[derive(Debug)]
+pub struct Apply {
+    /// Which reservation.
+    pub id: ReservationId,
+    /// How it ended.
+    pub ending: Ending,
+    /// The counters that it was held in.
+    pub counters: Vec<ApplyCounter>,
+    /// The concurrency limits that it counted in.
+    pub concurrent: Vec<(LimitId, Value)>,
+}
+
+/// How a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing was used.
+    Released,
+    /// Committed with amounts that are assumed.
+    Estimated,
+    /// Committed.
+    Final,
+}
+
+/// One counter of a settlement.
+#[derive(Debug)]
+pub struct ApplyCounter {
+    /// Whose.
+    pub value: Value,
+    /// Of which limit.
+    pub limit: LimitId,
+    /// How it counts.
+    pub kind: ApplyKind,
+    /// The period's start, or the end of the bucket.
+    pub place: Millis,
+    /// What was held.
+    pub reserved: i64,
+    /// What was used.
+    pub actual: i64,
+    /// What an estimate had said that `actual` replaces.
+    pub before: i64,
+}
+
+/// How a counter counts.
+#[derive(Debug, Clone, Copy)]
+pub enum ApplyKind {
+    /// Its total and version in Postgres.
+    Total(i64, i64),
+    /// A sum that only the store has.
+    Sum,
+    /// Buckets.
+    Rolling,
+}
+
+impl Store {
+    /// Applies settlements of one tenant; at most a few hundred at once. Answers for each whether its lease had ended.
+    ///
+    /// # Errors
+    /// When the store did not answer. Doing it again is safe.
+    pub async fn settle(&self, scripts: &Scripts, organization: &OrganizationId, settles: &[Apply]) -> Result<Vec<bool>> {
+        let keys = Keys::new(organization);
+        let mut all = vec![keys.state(), keys.leases()];
+        let mut subjects: Vec<&Value> = Vec::new();
+        let mut body = Program::with_capacity(64 * settles.len());
+        for settle in settles {
+            for (limit, value) in &settle.concurrent {
+                let key = keys.concurrent(*limit, value);
+                if !all.contains(&key) {
+                    all.push(key);
+                }
+            }
+            let ending = match settle.ending {
+                Ending::Released => 0,
+                Ending::Estimated => 1,
+                Ending::Final => 2,
+            };
+            body.push([ending]).push_len(settle.counters.len());
+            for counter in &settle.counters {
+                let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
+                    subjects.push(&counter.value);
+                    subjects.len() - 1
+                });
+                let (kind, total, version) = match counter.kind {
+                    ApplyKind::Total(total, version) => (1, total, version),
+                    ApplyKind::Sum => (2, 0, 0),
+                    ApplyKind::Rolling => (3, 0, 0),
+                };
+                body.push_len(place + 1);
+                body.push([i64::from(counter.limit), kind, counter.place, counter.reserved, counter.actual]);
+                body.push([counter.before, total, version]);
+            }
+        }
+        let mut program = Program::with_capacity(3);
+        program.push_len(subjects.len()).push_len(settles.len()).push_len(all.len() - 2);
+        let program = [program.bytes(), body.bytes()].concat();
+        let fields: Vec<Vec<u8>> = subjects.iter().map(|value| value.field()).collect();
+        let ids: Vec<[u8; 17]> = settles.iter().map(|settle| reservation_field(&settle.id)).collect();
+        let mut args: Vec<&[u8]> = vec![&program];
+        args.extend(fields.iter().map(Vec::as_slice));
+        args.extend(ids.iter().map(<[u8; 17]>::as_slice));
+        let late: Vec<u8> = self.eval(&scripts.settle, &all, &args).await?;
+        if late.len() != settles.len() {
+            return Err(Failure::answer("settle"));
+        }
+        Ok(late.iter().map(|digit| *digit == b'1').collect())
+    }
+}
+
+impl Ending {
+    /// By what a row says.
+    #[must_use]
+    pub const fn of(released: bool, estimated: bool) -> Self {
+        match (released, estimated) {
+            (true, _) => Self::Released,
+            (false, true) => Self::Estimated,
+            (false, false) => Self::Final,
+        }
+    }
+}

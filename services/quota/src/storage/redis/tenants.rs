@@ -1,0 +1,137 @@
+//! Which tenants may have leases, and all that one of them has.
+
+use std::time::Duration;
+
+use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
+use weir_types::{OrganizationId, ReservationId};
+
+use super::{Failure, Keys, Record, Result, Scripts, Store, reservation_of};
+use crate::domain::{SubjectState, Value};
+
+const KEY: &str = "wq:tenants";
+
+/// All that a tenant has in the store.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Its counters.
+    pub subjects: Vec<(Value, SubjectState)>,
+    /// Its held reservations.
+    pub held: Vec<(ReservationId, Record)>,
+    /// How many leases have ended.
+    pub expired: i64,
+}
+
+impl Store {
+    /// Notes that a tenant may have leases from now on.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn register(&self, organizations: &[OrganizationId], now_seconds: i64) -> Result<()> {
+        if organizations.is_empty() {
+            return Ok(());
+        }
+        let mut command = cmd("ZADD");
+        command.arg(KEY);
+        for organization in organizations {
+            command.arg(now_seconds).arg(organization.as_uuid().as_bytes());
+        }
+        Ok(self.redis.command::<()>(&command).await?)
+    }
+
+    /// A page of the tenants that may have leases, with the time of their registration.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn tenants(&self, skip: usize, most: usize) -> Result<Vec<(OrganizationId, String)>> {
+        let mut command = cmd("ZRANGE");
+        command.arg(KEY).arg(skip).arg(skip + most - 1).arg("WITHSCORES");
+        let pairs: Vec<(Vec<u8>, String)> = self.redis.command(&command).await?;
+        let tenant = |(id, at): (Vec<u8>, String)| Some((uuid::Uuid::from_slice(&id).ok()?.into(), at));
+        Ok(pairs.into_iter().filter_map(tenant).collect())
+    }
+
+    /// Forgets a tenant, unless it was registered again meanwhile.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn forget(&self, organization: &OrganizationId, registered: &str) -> Result<()> {
+        let mut command = cmd("EVAL");
+        command.arg(include_str!("lua/forget.lua")).arg(1).arg(KEY);
+        command.arg(organization.as_uuid().as_bytes()).arg(registered);
+        Ok(self.redis.command::<()>(&command).await?)
+    }
+
+    /// Removes what can't matter any more from a part of a tenant's state; answers the next cursor and how many went.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn sweep(
+        &self,
+        scripts: &Scripts,
+        organization: &OrganizationId,
+        cursor: &str,
+        keep_marks: Duration,
+    ) -> Result<(String, u64)> {
+        let keep = keep_marks.as_millis().to_string();
+        let keys = [Keys::new(organization).state()];
+        self.eval(&scripts.sweep, &keys, &[cursor.as_bytes(), b"250", keep.as_bytes()]).await
+    }
+
+    /// All that a tenant has. Small states are read in one step, so that what is read fits together.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn contents(&self, organization: &OrganizationId) -> Result<Contents> {
+        /// Above it one command would block the store for too long.
+        const AT_ONCE: usize = 5_000;
+        let keys = Keys::new(organization);
+        let size: usize = self.redis.command(cmd("HLEN").arg(keys.state())).await?;
+        let mut contents = Contents::default();
+        if size <= AT_ONCE {
+            let mut pipeline = pipe();
+            pipeline.atomic().cmd("HGETALL").arg(keys.state());
+            let values = self.redis.pipeline(&pipeline).await?;
+            for value in values {
+                contents.read(read::<Vec<(Vec<u8>, Vec<u8>)>>(value)?);
+            }
+        } else {
+            let mut cursor = "0".to_owned();
+            loop {
+                let mut command = cmd("HSCAN");
+                command.arg(keys.state()).arg(&cursor).arg("COUNT").arg(1_000);
+                let page: (String, Vec<(Vec<u8>, Vec<u8>)>) = self.redis.command(&command).await?;
+                cursor = page.0;
+                contents.read(page.1);
+                if cursor == "0" {
+                    break;
+                }
+            }
+            // A scan may answer an element twice.
+            contents.held.sort_unstable_by_key(|(id, _)| *id);
+            contents.held.dedup_by_key(|(id, _)| *id);
+        }
+        let (seconds, micros): (i64, i64) = self.redis.command(&cmd("TIME")).await?;
+        let mut count = cmd("ZCOUNT");
+        count.arg(keys.leases()).arg("-inf").arg(seconds * 1_000 + micros / 1_000);
+        contents.expired = self.redis.command(&count).await?;
+        Ok(contents)
+    }
+}
+
+impl Contents {
+    fn read(&mut self, fields: Vec<(Vec<u8>, Vec<u8>)>) {
+        for (field, value) in fields {
+            if let Some(id) = reservation_of(&field) {
+                if let Some(record) = Record::decode(&value) {
+                    self.held.push((id, record));
+                }
+            } else if let (Some(whose), Some(state)) = (Value::from_field(&field), SubjectState::decode(&value)) {
+                self.subjects.push((whose, state));
+            }
+        }
+    }
+}
+
+fn read<T: weir_redis::FromRedisValue>(value: Reply) -> Result<T> {
+    from_redis_value(value).map_err(|error| Failure::Redis(error.into()))
+}
