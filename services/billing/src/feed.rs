@@ -16,7 +16,7 @@ use crate::domain::statement::Period;
 use crate::domain::usage::{Change, Usage};
 use crate::error::{Error, Result};
 
-/// How long a look at the feed may take that ends where the feed ends now.
+/// How long the feed may take to open, and a look at it to come to its present end.
 const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 /// How many changes such a look reads at most.
 const LOOK_LIMIT: usize = 20_000;
@@ -47,9 +47,9 @@ impl UsageFeed {
     /// Every change after the position `after`, without an end.
     ///
     /// # Errors
-    /// When usage doesn't answer.
+    /// When usage doesn't begin to answer in time.
     pub(crate) async fn follow(&self, after: i64) -> Result<Follow> {
-        self.open(after, false).await
+        in_time(self.open(after, false)).await
     }
 
     /// The newest durable position.
@@ -126,7 +126,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(LOOK_DEADLINE, work).await {
         Ok(result) => result,
         Err(_) => {
-            let error = weir_rpc::Error::new(ErrorReason::DeadlineExceeded, "usage: the feed did not end in time");
+            let error = weir_rpc::Error::new(ErrorReason::DeadlineExceeded, "usage: the feed did not come in time");
             Err(failed(error.into()))
         }
     }
