@@ -25,18 +25,29 @@ enum Command {
     Floor(floor::Args),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+/// 0: good. 1: not. 2: it could not be found out.
+fn main() -> ExitCode {
+    match measure() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn measure() -> anyhow::Result<bool> {
     let cli = Cli::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let good = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
             good = run(&cli.command) => good,
             // What was started ends with this program.
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
-    })?;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
 }
 
 async fn run(command: &Command) -> anyhow::Result<bool> {

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::books::{self, Books};
 use crate::chat::Chat;
 use crate::client::{Ending, Observed, Request};
-use crate::deployment::{Deployment, Mode, Options};
+use crate::deployment::{Audited, Deployment, Mode, Options};
 use crate::latency::Quantiles;
 use crate::load::{self, Outcome, Plan};
 use crate::prices::Prices;
@@ -113,6 +113,7 @@ impl<'a> Workload<'a> {
             authorization: self.authorizations[number % self.authorizations.len()].clone(),
             body: chat.body(),
             streamed,
+            headers: Vec::new(),
         }
     }
 
@@ -150,6 +151,21 @@ impl<'a> Workload<'a> {
     }
 }
 
+/// A replay that is over.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The books side by side.
+    pub balance: Balance,
+    /// What the services say.
+    pub books: Books,
+    /// Every answer.
+    pub outcome: Outcome,
+    /// From the last answer until everything was settled and rated.
+    pub settled_after: Duration,
+    /// What the services say about each other.
+    pub audited: Audited,
+}
+
 /// Starts a deployment, replays, and reports. Answers whether the books balance.
 ///
 /// # Errors
@@ -160,20 +176,6 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     let latency = args.latency_ms.to_string();
     let options = Options { provider_args: vec!["--latency-ms".to_owned(), latency], ..Options::new(args.mode) };
     let deployment = Deployment::start(options).await?;
-    let replayed = replay(&deployment, &trace, args).await;
-    let stopped = deployment.stop().await;
-    let balanced = replayed?;
-    stopped?;
-    Ok(balanced)
-}
-
-async fn replay(deployment: &Deployment, trace: &Trace, args: &Args) -> anyhow::Result<bool> {
-    let prices = deployment.prices().await?;
-    let mut tenants = Vec::new();
-    for number in 1..=args.tenants {
-        tenants.push(Tenant::create(&deployment.siblings, &format!("Tenant {number}"), UNLIMITED, Vec::new()).await?);
-    }
-    let workload = Workload::new(&trace.rows, &tenants, args.speed)?;
     say(format!(
         "{} requests of {} through {} ({}), {} tenants, {} connections",
         trace.rows.len(),
@@ -183,34 +185,62 @@ async fn replay(deployment: &Deployment, trace: &Trace, args: &Args) -> anyhow::
         args.tenants,
         args.connections
     ))?;
-    let plan = Plan {
-        address: deployment.facade(),
-        connections: usize::from(args.connections),
-        requests: trace.rows.len(),
-        patience: PATIENCE,
-    };
     let bar = progress_bar(trace.rows.len())?;
-    let outcome = load::send(plan, |n| workload.request(n), |n| workload.due(n), |_| bar.inc(1)).await;
+    let replayed =
+        replay(&deployment, &trace.rows, args.speed, args.tenants, usize::from(args.connections), |_| bar.inc(1)).await;
     bar.finish_and_clear();
-    tell_pace(&outcome)?;
+    let replayed = match replayed {
+        Ok(replayed) => replayed,
+        Err(error) => return Err(error.context(format!("the logs are in {}", deployment.keep_logs().display()))),
+    };
+    deployment.stop().await?;
+    tell(&replayed)?;
+    Ok(replayed.balance.balanced() && replayed.audited.clean)
+}
 
-    let settled = books::settle(&deployment.siblings, SETTLED_WITHIN).await?;
-    say(format!("everything settled and rated {:.1} s after the last answer", settled.as_secs_f64()))?;
-    let organizations: Vec<String> = tenants.iter().map(|tenant| tenant.organization.clone()).collect();
-    let books = Books::of(&deployment.siblings, &organizations).await?;
+/// Makes the tenants, sends the rows, waits until everything is settled, and asks everybody.
+///
+/// # Errors
+/// A service does not answer, or does not settle.
+pub async fn replay(
+    deployment: &Deployment,
+    rows: &[Row],
+    speed: Speed,
+    tenants: u16,
+    connections: usize,
+    progress: impl Fn(&Observed),
+) -> anyhow::Result<Replayed> {
+    let (siblings, prices) = (&deployment.siblings, deployment.prices().await?);
+    let mut all = Vec::new();
+    for number in 1..=tenants {
+        all.push(Tenant::create(siblings, &format!("Tenant {number}"), UNLIMITED, Vec::new()).await?);
+    }
+    let workload = Workload::new(rows, &all, speed)?;
+    let plan = Plan { address: deployment.facade(), connections, requests: rows.len(), patience: PATIENCE };
+    let outcome = load::send(plan, |n| workload.request(n), |n| workload.due(n), progress).await;
+
+    let settled_after = books::settle(siblings, SETTLED_WITHIN).await?;
+    let organizations: Vec<String> = all.iter().map(|tenant| tenant.organization.clone()).collect();
+    let books = Books::of(siblings, &organizations).await?;
     let provider = books::provider_book(&deployment.provider, &prices).await?;
     let client = workload.client_totals(&outcome, &prices)?;
     let balance = Balance::of(workload.file_totals(&prices)?, client, provider, &books);
-    say(balance.text())?;
-    for line in
-        [estimated("quota", &books.quota), estimated("usage", &books.usage), estimated("billing", &books.billing)]
-    {
-        line.map_or(Ok(()), say)?;
-    }
     let audited = deployment.audit().await?;
-    say(&audited.text)?;
-    say(balance.json())?;
-    Ok(balance.balanced() && audited.clean)
+    Ok(Replayed { balance, books, outcome, settled_after, audited })
+}
+
+fn tell(replayed: &Replayed) -> anyhow::Result<()> {
+    let Replayed { balance, books, outcome, settled_after, audited } = replayed;
+    tell_pace(outcome)?;
+    say(format!("settled and rated {:.1} s after the last answer\n", settled_after.as_secs_f64()))?;
+    say(balance.text())?;
+    for (name, book) in [("quota", &books.quota), ("usage", &books.usage), ("billing", &books.billing)] {
+        estimated(name, book).map_or(Ok(()), say)?;
+    }
+    if !audited.clean {
+        say(&audited.text)?;
+    }
+    say(balance.json())
 }
 
 /// A bar on standard error, drawn only on a terminal.

@@ -87,7 +87,8 @@ pub(super) async fn send(target: &Target, offer: Offer) -> anyhow::Result<Outcom
     let output = if streamed { CHUNKS } else { OUTPUT };
     let body = Chat { model: offer.model, input: INPUT, output, streamed, simulate: "" }.body();
     let authorization = target.authorization.clone();
-    let request = Request { path: "/v1/chat/completions", authorization, body, streamed };
+    let request =
+        Request { path: "/v1/chat/completions", authorization, body, streamed, headers: target.headers.clone() };
     let due = |number: usize| offer.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(number as f64 / rate));
     let plan = Plan {
         address: target.address,

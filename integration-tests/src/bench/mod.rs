@@ -62,6 +62,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
             name: rounds::DIRECT.to_owned(),
             address: provider.address(),
             authorization: anybody.clone(),
+            headers: Vec::new(),
             own: Vec::new(),
             stores: Vec::new(),
         },
@@ -69,6 +70,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
             name: rounds::FLOOR.to_owned(),
             address: floor.address,
             authorization: anybody.clone(),
+            headers: Vec::new(),
             own: floor.process.pid().into_iter().collect(),
             stores: Vec::new(),
         },
@@ -104,6 +106,7 @@ async fn weir_target(name: &str, deployment: &Deployment) -> anyhow::Result<Targ
         name: name.to_owned(),
         address: deployment.facade(),
         authorization: tenant.authorization()?,
+        headers: Vec::new(),
         own: deployment.pids(),
         stores: deployment.store_pids(),
     })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::target::Target;
 use crate::process::{Process, Program, free_port};
@@ -21,6 +21,7 @@ pub(super) struct Peer {
     name: &'static str,
     process: Process,
     address: SocketAddr,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Peer {
@@ -29,6 +30,7 @@ impl Peer {
             name: self.name.to_owned(),
             address: self.address,
             authorization: authorization.clone(),
+            headers: self.headers.clone(),
             own: self.process.pid().into_iter().collect(),
             stores: Vec::new(),
         }
@@ -69,7 +71,8 @@ async fn litellm(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Res
         env: vec![],
         log: dir.join("litellm.log"),
     };
-    Ok(Peer { name: "LiteLLM", process: program.start()?, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    Ok(Peer { name: "LiteLLM", process: program.start()?, address, headers: Vec::new() })
 }
 
 async fn portkey(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Result<Peer> {
@@ -88,8 +91,11 @@ async fn portkey(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Res
     let args = ["node", &script.display().to_string(), &format!("--port={port}"), "--headless"].map(str::to_owned);
     let program =
         Program { name: "Portkey".into(), path: node, args: args.to_vec(), env: vec![], log: dir.join("portkey.log") };
-    let _ = provider;
-    Ok(Peer { name: "Portkey", process: program.start()?, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+    let headers = vec![
+        (HeaderName::from_static("x-portkey-provider"), HeaderValue::from_static("openai")),
+        (HeaderName::from_static("x-portkey-custom-host"), HeaderValue::from_str(&format!("http://{provider}/v1"))?),
+    ];
+    Ok(Peer { name: "Portkey", process: program.start()?, address: SocketAddr::from(([127, 0, 0, 1], port)), headers })
 }
 
 async fn shell(dir: &Path, script: &str, args: &[&Path]) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use crate::process::cpu_seconds;
 
@@ -10,24 +10,26 @@ use crate::process::cpu_seconds;
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     /// For the table.
-    pub name: String,
+    pub(super) name: String,
     /// Where requests go.
-    pub address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Its `authorization` header.
-    pub authorization: HeaderValue,
+    pub(super) authorization: HeaderValue,
+    /// Further headers of its requests.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Its own processes; none for the provider, whose time is nobody's overhead.
-    pub own: Vec<u32>,
+    pub(super) own: Vec<u32>,
     /// The roots of its stores' processes.
-    pub stores: Vec<u32>,
+    pub(super) stores: Vec<u32>,
 }
 
 /// CPU seconds so far.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cpu {
     /// Of the target's own processes.
-    pub own: f64,
+    pub(super) own: f64,
     /// Of its own and its stores'.
-    pub all: f64,
+    pub(super) all: f64,
 }
 
 impl Target {

@@ -20,7 +20,7 @@ use crate::replay::{Speed, Workload};
 use crate::report::say;
 use crate::tenants::{Tenant, UNLIMITED};
 use crate::trace::{Row, Trace};
-use verdict::Verdict;
+pub use verdict::Verdict;
 
 /// Everything that is killed. Redis loses its data too.
 pub const VICTIMS: [&str; 8] = ["facade", "ai-broker", "quota", "usage", "billing", "auth", "redis", "postgres"];
@@ -72,7 +72,7 @@ pub struct Run {
     pub settled_after_seconds: f64,
     /// The comparison of the books with the provider's.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    verdict: Verdict,
     /// Whether quota, usage and billing agree with each other.
     pub audit: bool,
 }
@@ -82,6 +82,12 @@ impl Run {
     #[must_use]
     pub fn clean(&self) -> bool {
         self.audit && self.verdict.clean()
+    }
+
+    /// The comparison of the books with the provider's.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
     }
 }
 

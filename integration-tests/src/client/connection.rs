@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -29,6 +29,8 @@ pub struct Request {
     pub body: Bytes,
     /// Whether the answer is a stream.
     pub streamed: bool,
+    /// Further headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A connection to one server.
@@ -76,6 +78,7 @@ impl Connection {
         headers.insert(HOST, self.host.clone());
         headers.insert(AUTHORIZATION, request.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(request.headers.iter().cloned());
         let sender = match self.connected().await {
             Ok(sender) => sender,
             Err(error) => return Ending::Unreachable(error.to_string()),
