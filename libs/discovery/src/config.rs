@@ -80,7 +80,7 @@ impl Config {
 impl Validate for Config {
     fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
         for (service, addresses) in &self.services {
-            for address in addresses {
+            for (i, address) in addresses.iter().enumerate() {
                 if let Err(error) = address.parse::<Endpoint>() {
                     let message = if address.starts_with("https://") {
                         "services speak HTTP/2 without TLS to each other: let a mesh or a private network protect it"
@@ -88,7 +88,7 @@ impl Validate for Config {
                     } else {
                         error.to_string()
                     };
-                    problems.push(Problem::new(at, &format!("services.{service}"), message));
+                    problems.push(Problem::new(at, &format!("services.{service}[{i}]"), message));
                 }
             }
         }

@@ -4,6 +4,8 @@
 //! Names of services are those of the crates (`auth`, `quota`, `ai-broker`, `usage`, `billing`).
 
 mod config;
+mod consul;
+mod dns;
 mod fixed;
 mod instance;
 
@@ -12,7 +14,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use config::{Config, DEFAULTS, Kind};
+pub use config::{Config, ConsulConfig, DEFAULTS, DnsConfig, Kind};
+pub use consul::Consul;
+pub use dns::Dns;
 pub use fixed::Static;
 pub use instance::{Endpoint, Instance, InvalidEndpoint, Registration};
 
@@ -57,7 +61,7 @@ pub enum Error {
 pub fn open(config: &Config) -> Result<Arc<dyn Directory>, Error> {
     Ok(match config.kind {
         Kind::Static => Arc::new(Static::new(config.endpoints())),
-        Kind::Dns => Arc::new(Static::new(config.endpoints())),
-        Kind::Consul => Arc::new(Static::new(config.endpoints())),
+        Kind::Dns => Arc::new(Dns::new(config.endpoints(), config.dns.interval)),
+        Kind::Consul => Arc::new(Consul::new(&config.consul)?),
     })
 }

@@ -87,8 +87,13 @@ impl Validate for Config {
                 );
             }
         }
-        if !self.advertise.is_empty() && format!("{}:1", self.advertise).parse::<weir_discovery::Endpoint>().is_err() {
-            problems.push(Problem::new(at, "advertise", "is not a host").hint("a name or an address, without a port"));
+        if !self.advertise.is_empty() {
+            let endpoint = format!("{}:1", self.advertise).parse::<weir_discovery::Endpoint>();
+            // An endpoint may have a scheme before it, a host may not.
+            if self.advertise.contains('/') || endpoint.is_err() {
+                problems
+                    .push(Problem::new(at, "advertise", "is not a host").hint("a name or an address, without a port"));
+            }
         }
         for (key, duration) in [
             ("drain", self.drain),

@@ -1,5 +1,6 @@
 //! The signals to stop.
 
+#[expect(clippy::disallowed_methods, reason = "who asks twice wants no more flushing")]
 /// Waits for SIGTERM or Ctrl-C. A second one, while the process is ending, ends it at once.
 pub async fn signal() {
     wait().await;

@@ -10,7 +10,10 @@ use super::{Error, Violation, wire};
 /// What a sibling's error says, read from its [`Status`]. Clients branch on [`reason`](Self::reason), never on
 /// the message.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Failure {
+pub struct Failure(pub(super) Box<Told>);
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Told {
     pub(super) code: Code,
     pub(super) reason: ErrorReason,
     pub(super) message: String,
@@ -25,56 +28,56 @@ impl Failure {
     /// Why.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {
-        self.reason
+        self.0.reason
     }
 
     /// The gRPC code.
     #[must_use]
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// The text for the caller.
     #[must_use]
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// A value of the `ErrorInfo`'s metadata.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.0.metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     /// When to try again.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// The fields that were wrong.
     #[must_use]
     pub fn fields(&self) -> &[Violation] {
-        &self.fields
+        &self.0.fields
     }
 
     /// The limits that refused.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
-        &self.violations
+        &self.0.violations
     }
 
     /// The provider's own answer.
     #[must_use]
     pub fn provider_error(&self) -> Option<&ProviderError> {
-        self.provider_error.as_ref()
+        self.0.provider_error.as_ref()
     }
 
     /// Whether the same call may succeed later without any change of it: the peer or a store was away, or busy.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
-            self.reason,
+            self.0.reason,
             ErrorReason::Unavailable
                 | ErrorReason::Overloaded
                 | ErrorReason::Rebuilding
@@ -98,23 +101,25 @@ impl From<Status> for Failure {
 impl From<Failure> for Error {
     /// Passes a sibling's refusal on as it came.
     fn from(failure: Failure) -> Self {
-        let mut error = match failure.metadata("peer") {
+        let peer = failure.metadata("peer").map(str::to_owned);
+        let told = *failure.0;
+        let mut error = match peer {
             // Which address did not answer is for the log.
-            Some(peer) if failure.reason == ErrorReason::Unavailable => Self::unavailable(peer, &failure.message),
-            _ => Self::new(failure.reason, failure.message),
+            Some(peer) if told.reason == ErrorReason::Unavailable => Self::unavailable(&peer, told.message),
+            _ => Self::new(told.reason, told.message),
         };
-        error.0.metadata = failure.metadata.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        error.0.retry_after = failure.retry_after;
-        error.0.fields = failure.fields;
-        error.0.violations = failure.violations;
-        error.0.provider = failure.provider_error;
+        error.0.metadata = told.metadata.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        error.0.retry_after = told.retry_after;
+        error.0.fields = told.fields;
+        error.0.violations = told.violations;
+        error.0.provider = told.provider_error;
         error
     }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.message, wire::reason_text(self.reason))
+        write!(f, "{} ({})", self.0.message, wire::reason_text(self.0.reason))
     }
 }
 

@@ -7,6 +7,7 @@ use tonic::Status;
 use tonic_types::pb;
 use weir_proto::common::v1::{ErrorReason, ProviderError};
 
+use super::failure::Told;
 use super::{DOMAIN, Error, Failure, Violation};
 
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
@@ -74,7 +75,7 @@ pub(super) fn with_code(code: tonic::Code, error: &Error) -> Status {
 
 /// Reads what [`status`] wrote, and makes the best of a status that somebody else wrote.
 pub(super) fn failure(status: &Status) -> Failure {
-    let mut failure = Failure {
+    let mut failure = Told {
         code: status.code(),
         reason: super::reason(status.code()),
         message: status.message().to_owned(),
@@ -121,5 +122,5 @@ pub(super) fn failure(status: &Status) -> Failure {
             _ => {}
         }
     }
-    failure
+    Failure(Box::new(failure))
 }

@@ -1,0 +1,89 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use weir_config::MasterKey;
+use weir_host::{Probe, Service};
+
+use crate::harness::{Process, bind, config};
+
+const WELL: u8 = 0;
+const ILL: u8 = 1;
+const HUNG: u8 = 2;
+
+async fn process(state: &Arc<AtomicU8>) -> Process {
+    let mut host = bind(&config(), &MasterKey::generate().unwrap(), &["quota"]).await.unwrap();
+    let state = Arc::clone(state);
+    let probe = Probe::new("redis", move || {
+        let state = Arc::clone(&state);
+        async move {
+            match state.load(Ordering::Relaxed) {
+                WELL => Ok(()),
+                ILL => Err("connection refused"),
+                _ => std::future::pending().await,
+            }
+        }
+    });
+    host.add(Service::new("quota").probe(probe)).await.unwrap();
+    Process::run(host, "quota")
+}
+
+async fn becomes(process: &Process, status: u16) -> serde_json::Value {
+    for _ in 0..200 {
+        let (now, body) = process.get("/readyz").await;
+        if now == status {
+            return serde_json::from_str(&body).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never {status}: {:?}", process.get("/readyz").await);
+}
+
+#[tokio::test]
+async fn a_process_is_ready_when_what_it_needs_is_there_and_says_what_is_missing() {
+    let state = Arc::new(AtomicU8::new(ILL));
+    let process = process(&state).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let report = becomes(&process, 503).await;
+    assert_eq!(report["services"][0]["service"], "quota");
+    assert_eq!(report["services"][0]["probes"][0]["name"], "redis");
+    assert_eq!(report["services"][0]["probes"][0]["error"], "connection refused");
+    state.store(WELL, Ordering::Relaxed);
+    assert_eq!(becomes(&process, 200).await["ready"], true);
+    state.store(HUNG, Ordering::Relaxed);
+    let report = becomes(&process, 503).await;
+    assert_eq!(report["services"][0]["probes"][0]["error"], "no answer within 100ms");
+    state.store(WELL, Ordering::Relaxed);
+    becomes(&process, 200).await;
+    process.ended().await;
+}
+
+#[tokio::test]
+async fn a_short_miss_does_not_send_the_callers_away() {
+    let state = Arc::new(AtomicU8::new(WELL));
+    let process = process(&state).await;
+    becomes(&process, 200).await;
+    state.store(ILL, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(25)).await;
+    state.store(WELL, Ordering::Relaxed);
+    for _ in 0..10 {
+        assert_eq!(process.get("/readyz").await.0, 200);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    process.ended().await;
+}
+
+#[tokio::test]
+async fn readiness_is_withdrawn_before_connections_are_closed() {
+    let mut config = config();
+    config.host.shutdown_delay = Duration::from_millis(400);
+    let mut host = bind(&config, &MasterKey::generate().unwrap(), &["quota"]).await.unwrap();
+    host.add(Service::new("quota")).await.unwrap();
+    let process = Process::run(host, "quota");
+    becomes(&process, 200).await;
+    process.signal();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(process.get("/readyz").await.0, 503);
+    assert_eq!(process.get("/livez").await.0, 200);
+    process.ended().await;
+}
