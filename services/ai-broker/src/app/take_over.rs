@@ -31,7 +31,7 @@ pub(crate) async fn run(
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         loop {
             match take_over(&reservations, &settler, &metrics).await {
-                Ok(taken) if taken == BATCH.unsigned_abs() as usize => {}
+                Ok(taken) if taken >= BATCH.unsigned_abs() as usize => {}
                 Ok(_) => break,
                 Err(failure) => {
                     tracing::warn!(error = %failure, "expired reservations could not be taken over");
