@@ -56,7 +56,7 @@ pub struct Options {
 #[non_exhaustive]
 pub enum AuditError {
     /// A service refused or did not answer.
-    #[error("{service}: {status}")]
+    #[error("{}", refusal(service, status))]
     Rpc {
         /// Which.
         service: &'static str,
@@ -79,6 +79,15 @@ pub enum AuditError {
     },
 }
 
+/// The service's own words; a channel's errors name the service already.
+fn refusal(service: &str, status: &tonic::Status) -> String {
+    match status.message() {
+        "" => format!("{service}: {}", status.code()),
+        message if message.starts_with(service) => message.to_owned(),
+        message => format!("{service}: {message}"),
+    }
+}
+
 /// Reads everything, as often as it takes, and compares it.
 ///
 /// # Errors
@@ -91,7 +100,7 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
     let mut rounds = 0;
     loop {
         let begun = Instant::now();
-        let (mut books, status) = round(services, options).await?;
+        let Round { mut books, status, quiet } = round(services, options).await?;
         rounds += 1;
         first_seen = books
             .findings
@@ -103,7 +112,6 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
                 (key, seen)
             })
             .collect();
-        let quiet = status.held == 0 && status.in_flight == 0 && status.unsettled == 0 && status.rating_lag == 0;
         let settled = quiet && books.findings.is_empty();
         if settled || Instant::now() + pause > until {
             let now = Instant::now();
@@ -130,45 +138,74 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
 }
 
 /// One pass over everything.
-async fn round(services: &Services, options: &Options) -> Result<(Books, Statuses), AuditError> {
+async fn round(services: &Services, options: &Options) -> Result<Round, AuditError> {
     let mut books = Books::default();
-    let before = billing_status(services).await?;
+    let before = statuses(services).await?;
     let (settlements, events, rated) =
         tokio::try_join!(settlements(services, options), events(services, options), rated(services, options))?;
     merge(settlements, events, rated, &mut books).await?;
     summaries::compare(services, &mut books).await?;
-    let after = billing_status(services).await?;
-    let quota =
-        answered("quota", QuotaServiceClient::new(services.quota.clone()).get_status(quota::GetStatusRequest {}))
-            .await?;
-    let broker = answered(
-        "ai-broker",
-        BrokerServiceClient::new(services.broker.clone()).get_status(broker::GetStatusRequest {}),
-    )
-    .await?;
-    let whole = options.organization.is_none() && before.rated_position == after.rated_position;
-    judge_billing(&after, whole, &mut books);
-    for drift in &quota.drifts {
+    let after = statuses(services).await?;
+    // What was under way before the records were read may be missing in them, whatever is said afterwards.
+    let unmoved = before.billing.feed_head == after.billing.feed_head;
+    let quiet = unmoved && before.statuses().is_quiet() && after.statuses().is_quiet();
+    let whole = options.organization.is_none() && before.billing.rated_position == after.billing.rated_position;
+    judge_billing(&after.billing, whole, &mut books);
+    for drift in &after.quota.drifts {
         let subject = format!("{} {} {}", drift.organization, drift.limit, drift.subject);
-        books.find(Finding::new(
-            Check::Counter,
-            subject,
-            format!("counter {}, expected {}", drift.counter, drift.expected),
-        ));
+        let detail = format!("counter {}, expected {}", drift.counter, drift.expected);
+        books.find(Finding::new(Check::Counter, subject, detail));
     }
-    if quota.expired > 0 {
-        books.find(Finding::new(Check::Expired, "quota", quota.expired.to_string()));
+    if after.quota.expired > 0 {
+        books.find(Finding::new(Check::Expired, "quota", after.quota.expired.to_string()));
     }
-    let status = Statuses {
-        held: quota.held,
-        expired: quota.expired,
-        counters: quota.counters,
-        in_flight: broker.in_flight,
-        unsettled: broker.unsettled,
-        rating_lag: after.feed_head - after.rated_position,
-        ledger_sum_nano_usd: after.ledger_sum_nano_usd,
-    };
-    Ok((books, status))
+    Ok(Round { books, status: after.statuses(), quiet })
+}
+
+/// What one pass found.
+struct Round {
+    books: Books,
+    status: Statuses,
+    /// Nothing was under way, from before the records were read until after.
+    quiet: bool,
+}
+
+/// What the services say about themselves.
+struct Answers {
+    broker: broker::GetStatusResponse,
+    quota: quota::GetStatusResponse,
+    billing: billing::GetStatusResponse,
+}
+
+/// In the direction in which a call travels through the services: what has left one has arrived at the next.
+async fn statuses(services: &Services) -> Result<Answers, AuditError> {
+    let mut broker = BrokerServiceClient::new(services.broker.clone());
+    let broker = answered("ai-broker", broker.get_status(broker::GetStatusRequest {})).await?;
+    let mut quota = QuotaServiceClient::new(services.quota.clone());
+    let quota = answered("quota", quota.get_status(quota::GetStatusRequest {})).await?;
+    let mut billing = BillingServiceClient::new(services.billing.clone());
+    let billing = answered("billing", billing.get_status(billing::GetStatusRequest {})).await?;
+    Ok(Answers { broker, quota, billing })
+}
+
+impl Answers {
+    fn statuses(&self) -> Statuses {
+        Statuses {
+            held: self.quota.held,
+            expired: self.quota.expired,
+            counters: self.quota.counters,
+            in_flight: self.broker.in_flight,
+            unsettled: self.broker.unsettled,
+            rating_lag: self.billing.feed_head - self.billing.rated_position,
+            ledger_sum_nano_usd: self.billing.ledger_sum_nano_usd,
+        }
+    }
+}
+
+impl Statuses {
+    fn is_quiet(&self) -> bool {
+        self.held == 0 && self.in_flight == 0 && self.unsettled == 0 && self.rating_lag == 0
+    }
 }
 
 /// What billing says about itself. `whole`: the records that were read are all that this status counts.
@@ -198,11 +235,6 @@ fn judge_billing(status: &billing::GetStatusResponse, whole: bool, books: &mut B
         let detail = format!("total {}, events {sum}", status.rated_nano_usd);
         books.findings.push(Finding::new(Check::RatedTotal, subject(), detail));
     }
-}
-
-async fn billing_status(services: &Services) -> Result<billing::GetStatusResponse, AuditError> {
-    let mut client = BillingServiceClient::new(services.billing.clone());
-    answered("billing", client.get_status(billing::GetStatusRequest {})).await
 }
 
 async fn settlements(

@@ -1,0 +1,96 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::services::Name;
+
+/// Weir: hard limits and balanced books for products built on AI.
+///
+/// Exit codes: 0 done, 1 the books do not balance, 64 bad usage or configuration, 69 something needed does not answer.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version)]
+pub(crate) struct Cli {
+    /// Configuration on top of the defaults; `WEIR_SECTION__KEY` variables are on top of both.
+    #[arg(long, global = true, env = "WEIR_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything in one process, with private servers and a key to try it with.
+    Dev(DevArguments),
+    /// Serve one, several or all services from this process.
+    Serve(ServeArguments),
+    /// Create and update roles, schemas and tables of every service; safe to run again.
+    Migrate,
+    /// Report every problem of the configuration, and exit 64 if there is one.
+    CheckConfig(JsonArguments),
+    /// Serve a provider that speaks OpenAI's dialect and costs nothing.
+    Simulate(weir_simulator::Args),
+    /// Prove that quota, usage and billing agree on every request; exit 1 if they do not.
+    Audit(AuditArguments),
+    /// Print the public API's OpenAPI document.
+    Openapi,
+    /// Create an organisation with a first user and an API key, which is shown once.
+    CreateTenant(CreateTenantArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// Where data and keys are kept between runs.
+    #[arg(long, default_value = ".weir", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Which services: their names, or `all`.
+    #[arg(required = true, value_name = "SERVICE")]
+    pub(crate) services: Vec<Name>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArguments {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArguments {
+    /// How long calls that are just ending may take to appear in every service's books.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) settle: Duration,
+    /// Only this organisation.
+    #[arg(long, value_name = "organizations/ID")]
+    pub(crate) organization: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateTenantArguments {
+    /// The organisation's name, for people.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The first user's e-mail address; without one the key is the organisation's own.
+    #[arg(long)]
+    pub(crate) email: Option<String>,
+    /// The plan, such as `pro`; without one the default plan applies.
+    #[arg(long)]
+    pub(crate) plan: Option<String>,
+    /// What the key may do; every scope if none is given.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<weir_types::Scope>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, weir_config::duration::InvalidDuration> {
+    weir_config::duration::parse(text)
+}

@@ -1,0 +1,95 @@
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::weir::{Running, directory, output, weir};
+
+const LAST_LINE: &str = "Ctrl-C stops";
+
+fn start(dir: &Path) -> Running {
+    Running::start(weir(dir).args(["dev", "--dir", "home"]), LAST_LINE)
+}
+
+fn environment(dir: &Path) -> HashMap<String, String> {
+    let text = std::fs::read_to_string(dir.join("home/dev.env")).unwrap();
+    text.lines().map(|line| line.split_once('=').unwrap()).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+async fn chat(environment: &HashMap<String, String>) -> (reqwest::StatusCode, Value) {
+    let body = json!({"model": "gpt-4o-mini", "max_tokens": 7, "messages": [{"role": "user", "content": "a b c"}]});
+    let request = reqwest::Client::new().post(format!("{}/v1/chat/completions", environment["WEIR_URL"]));
+    let answer = request.bearer_auth(&environment["WEIR_API_KEY"]).json(&body).send().await.unwrap();
+    (answer.status(), answer.json().await.unwrap())
+}
+
+fn audit(dir: &Path) -> Value {
+    let mut command = weir(dir);
+    let (code, text, errors) =
+        output(command.args(["audit", "--json", "--settle", "20s", "--config", "home/weir.toml"]));
+    assert_eq!(code, Some(0), "{errors}{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn a_newcomer_gets_a_working_api_whose_books_balance_and_whose_data_stays() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = directory();
+    let running = start(dir.path());
+    for expected in ["/v1", "simulated", "home/dev.env", "curl", "Authorization: Bearer $WEIR_API_KEY"] {
+        assert!(running.said.contains(expected), "{expected} is missing in {}", running.said);
+    }
+    let first = environment(dir.path());
+    assert!(!running.said.contains(&first["WEIR_API_KEY"]), "a screen is no place for a key");
+    for secret in ["home/dev.env", "home/master.key"] {
+        assert_eq!(std::fs::metadata(dir.path().join(secret)).unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
+    }
+
+    let (status, answer) = chat(&first).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&3.into(), &7.into()));
+
+    let (code, _, errors) = output(weir(dir.path()).args(["dev", "--dir", "home"]));
+    assert_eq!(code, Some(64), "{errors}");
+    assert!(errors.contains("runs in home already"), "{errors}");
+
+    let report = audit(dir.path());
+    assert_eq!((&report["balanced"], &report["settled"]), (&true.into(), &true.into()), "{report}");
+    for service in ["quota", "usage", "billing"] {
+        assert_eq!(report[service]["events"], 1, "{report}");
+        assert_eq!(report[service]["output_tokens"], 7, "{report}");
+    }
+    assert_eq!(running.interrupt(), Some(0));
+    assert!(!dir.path().join("home/postgres/data/postmaster.pid").exists(), "Postgres still runs");
+
+    let running = start(dir.path());
+    let again = environment(dir.path());
+    assert_eq!(again["WEIR_API_KEY"], first["WEIR_API_KEY"]);
+    assert_eq!(chat(&again).await.0, 200);
+    assert_eq!(audit(dir.path())["usage"]["events"], 2);
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[tokio::test]
+async fn a_tenant_can_be_created_beside_the_demo() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = directory();
+    let running = start(dir.path());
+    let create =
+        ["create-tenant", "--name", "Acme", "--email", "a@acme.example", "--plan", "pro", "--scope", "ai.invoke"];
+    let mut command = weir(dir.path());
+    let (code, text, errors) = output(command.args(create).args(["--json", "--config", "home/weir.toml"]));
+    assert_eq!(code, Some(0), "{errors}");
+    let created: Value = serde_json::from_str(&text).unwrap();
+    let mut credentials = environment(dir.path());
+    credentials.insert("WEIR_API_KEY".into(), created["secret"].as_str().unwrap().into());
+    assert_eq!(chat(&credentials).await.0, 200);
+
+    let mut command = weir(dir.path());
+    let (code, _, errors) =
+        output(command.args(["create-tenant", "--name", "B", "--plan", "nonsense", "--config", "home/weir.toml"]));
+    assert_eq!(code, Some(64), "{errors}");
+    assert!(errors.contains("nonsense"), "{errors}");
+    assert_eq!(running.interrupt(), Some(0));
+}
