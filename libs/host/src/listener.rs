@@ -4,15 +4,16 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use tonic::codegen::Service as _;
 use weir_rpc::{ServerConfig, Stacked};
 
 use crate::{HttpConfig, StartError};
@@ -46,17 +47,17 @@ impl Listener {
     }
 
     /// Accepts until told to stop.
-    async fn accept(self, stop: &Stop, serve: impl Fn(TcpStream)) {
+    async fn accept(self, stop: &Stop, serve: impl Fn(TcpStream, SocketAddr)) {
         loop {
             let accepted = tokio::select! {
                 () = stop.gently.cancelled() => return,
                 accepted = self.inner.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Answers are small: they must not wait for an acknowledgement.
                     if stream.set_nodelay(true).is_ok() {
-                        serve(stream);
+                        serve(stream, peer);
                     }
                 }
                 Err(error) => {
@@ -80,7 +81,7 @@ impl Listener {
             .max_header_list_size(64 << 10)
             .keep_alive_interval(config.keep_alive_interval)
             .keep_alive_timeout(config.keep_alive_timeout);
-        self.accept(&stop, |stream| {
+        self.accept(&stop, |stream, _| {
             let service = service.clone();
             let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                 let answer = service.handle(request.map(Body::new));
@@ -108,7 +109,7 @@ impl Listener {
         .await;
     }
 
-    /// Serves HTTP/1.1, and HTTP/2 to those who begin with it.
+    /// Serves HTTP/1.1, and HTTP/2 to those who begin with it. Requests carry their peer's address (`ConnectInfo`).
     pub(crate) async fn serve_http(self, router: axum::Router, config: HttpConfig, stop: Stop) {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -120,9 +121,14 @@ impl Listener {
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(Duration::from_secs(30));
-        self.accept(&stop, |stream| {
+        self.accept(&stop, |stream, peer| {
             let builder = builder.clone();
-            let handler = TowerToHyperService::new(router.clone());
+            let router = router.clone();
+            let handler = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(peer));
+                // A router is always ready.
+                router.clone().call(request)
+            });
             let stop_here = stop.clone();
             stop.connections.spawn(async move {
                 let connection = builder.serve_connection(TokioIo::new(stream), handler);

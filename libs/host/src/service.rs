@@ -77,6 +77,12 @@ impl Service {
         self.routes
     }
 
+    /// Its public HTTP API, for tests that listen themselves.
+    #[must_use]
+    pub fn into_http(self) -> Option<axum::Router> {
+        self.http
+    }
+
     /// The service's name.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -142,3 +142,15 @@ async fn a_public_http_api_is_served_and_drained() {
     assert!(process.ended().await < Duration::from_secs(1));
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_public_http_api_knows_its_peers() {
+    use axum::extract::ConnectInfo;
+    let mut host = bind(&config(), &MasterKey::generate().unwrap(), &["facade"]).await.unwrap();
+    let who = |ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| async move { peer.ip().to_string() };
+    host.add(Service::new("facade").http(axum::Router::new().route("/who", axum::routing::get(who)))).await.unwrap();
+    let process = Process::run(host, "facade");
+    process.ready().await;
+    assert_eq!(http_get(process.address.unwrap(), "/who").await, (200, "127.0.0.1".to_owned()));
+    process.ended().await;
+}
