@@ -134,7 +134,7 @@ async fn main() {
         async move { drop(client.invoke(message()).await.unwrap()) }
     })
     .await;
-    time("all layers, over a socket, 64 at a time (each)", ROUNDS / 320, || {
+    time("all layers, over a socket, 64 calls at a time", ROUNDS / 320, || {
         let calls = (0..64).map(|_| {
             let mut client = remote.clone();
             let message = message();

@@ -72,7 +72,7 @@ impl Peer {
 
     /// The connection; made if there is none. A failed attempt is remembered for a moment, so that a peer that is down
     /// costs one attempt per pause and not one per call.
-    pub(super) async fn connection(&self, config: &Config) -> Result<SendRequest<Body>, Arc<str>> {
+    pub(super) async fn connection(&self, service: &str, config: &Config) -> Result<SendRequest<Body>, Arc<str>> {
         if let Some(outcome) = self.ready() {
             return outcome;
         }
@@ -83,12 +83,19 @@ impl Peer {
         match self.connect(config).await {
             Ok(connection) => {
                 let sender = connection.sender.clone();
-                *self.state.lock() = State { connection: Some(connection), failure: None };
+                let before =
+                    std::mem::replace(&mut *self.state.lock(), State { connection: Some(connection), failure: None });
+                if before.failure.is_some() {
+                    tracing::info!(peer = service, endpoint = %self.endpoint, "reachable again");
+                }
                 Ok(sender)
             }
             Err(why) => {
                 let why: Arc<str> = why.into();
                 let mut state = self.state.lock();
+                if state.failure.is_none() {
+                    tracing::warn!(peer = service, endpoint = %self.endpoint, error = %why, "not reachable");
+                }
                 let pause = state.failure.as_ref().map_or(FIRST_PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
                 let failed = Failed { until: Instant::now() + pause, pause, why: Arc::clone(&why) };
                 *state = State { connection: None, failure: Some(failed) };

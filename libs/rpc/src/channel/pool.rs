@@ -30,6 +30,8 @@ struct Inner {
     /// True once the directory has answered.
     answered: watch::Receiver<bool>,
     turn: AtomicUsize,
+    seconds: metrics::Histogram,
+    unavailable: metrics::Counter,
     follower: AbortHandle,
 }
 
@@ -60,6 +62,8 @@ impl Pool {
             }
         });
         Self(Arc::new(Inner {
+            seconds: metrics::histogram!("weir_rpc_client_seconds", "peer" => name.to_string()),
+            unavailable: metrics::counter!("weir_rpc_client_unavailable_total", "peer" => name.to_string()),
             name,
             config: config.clone(),
             peers,
@@ -75,7 +79,17 @@ impl Pool {
 
     /// Sends to the instance with the fewest calls in flight. Instances that can't be connected to, and connections
     /// that close before they take the request, are passed over; a request that was taken is not sent again.
-    pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let started = Instant::now();
+        let answer = self.try_send(request).await;
+        match answer {
+            Ok(_) => self.0.seconds.record(started.elapsed().as_secs_f64()),
+            Err(_) => self.0.unavailable.increment(1),
+        }
+        answer
+    }
+
+    async fn try_send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.answered().await;
         let peers = self.0.peers.load_full();
         let mut tried = Vec::new();
@@ -83,7 +97,7 @@ impl Pool {
         // Twice per instance: a connection that was just closed by its peer deserves a new one.
         for _ in 0..peers.len() * 2 {
             let Some(peer) = self.pick(&peers, &tried) else { break };
-            let mut connection = match peer.connection(&self.0.config).await {
+            let mut connection = match peer.connection(&self.0.name, &self.0.config).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     tried.push(peer.endpoint.clone());

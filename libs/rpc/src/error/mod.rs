@@ -1,6 +1,7 @@
 //! One closed set of errors, and what it looks like on the wire.
 
 mod failure;
+mod log;
 mod wire;
 
 use std::borrow::Cow;
@@ -143,19 +144,6 @@ impl Error {
     pub fn code(&self) -> Code {
         code(self.0.reason)
     }
-
-    /// Logs the internal detail, if there is one. Only the place where the error ends calls this.
-    fn log(&self) {
-        let Some(detail) = &self.0.internal else { return };
-        let request = crate::call::current_request_id();
-        let request = request.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("");
-        let reason = self.0.reason.as_str_name();
-        if matches!(self.0.reason, ErrorReason::Internal | ErrorReason::Unspecified) {
-            tracing::error!(request_id = request, reason, %detail, "{}", self.0.message);
-        } else {
-            tracing::warn!(request_id = request, reason, %detail, "{}", self.0.message);
-        }
-    }
 }
 
 /// The gRPC code of a reason.
@@ -223,7 +211,7 @@ pub(crate) fn complete(status: &Status) -> Option<Status> {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        error.log();
+        log::log(&error);
         wire::status(&error)
     }
 }

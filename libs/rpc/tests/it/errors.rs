@@ -59,7 +59,8 @@ async fn the_detail_is_logged_once_under_the_id_of_the_request() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // For the whole process: with one per thread, tests at the same time would decide what is worth a line.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let deployment = Deployment::new().await;
     let mut client = local(&deployment, Broker::default()).await;
@@ -67,7 +68,8 @@ async fn the_detail_is_logged_once_under_the_id_of_the_request() {
         let mut request = Request::new(body(what));
         request.metadata_mut().insert("x-request-id", "req-77".parse().unwrap());
         assert!(client.invoke(request).await.is_err());
-        let text = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        lines.0.lock().unwrap().clear();
         assert_eq!(text.lines().filter(|line| line.contains("42") && line.contains("req-77")).count(), 1, "{text}");
     }
 }
