@@ -1,6 +1,7 @@
 //! Sends many requests over many connections, as fast as they are answered or at their own times.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub struct Plan {
 pub struct Outcome {
     /// By the request's number, each with how late it was sent.
     pub answers: Vec<(usize, Duration, Observed)>,
-    /// Requests that were turned away and tried again.
-    pub retries: usize,
+    /// Requests that were turned away and tried again, by what they were told.
+    pub turned_away: BTreeMap<String, usize>,
     /// From the first request to the last answer.
     pub took: Duration,
 }
@@ -36,14 +37,14 @@ pub struct Outcome {
 /// Between two attempts, where the server does not say.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Sends the requests that `request` makes, each not before `due` has passed since the start; `progress` hears of each answer.
+/// Sends the requests that `request` makes, each not before `due` has passed since the start, if it is due at all; `progress` hears of each answer.
 pub async fn send(
     plan: Plan,
     request: impl Fn(usize) -> Request,
-    due: impl Fn(usize) -> Duration,
+    due: impl Fn(usize) -> Option<Duration>,
     progress: impl Fn(&Observed),
 ) -> Outcome {
-    let (next, retries, start) = (Cell::new(0), Cell::new(0), Instant::now());
+    let (next, told, start) = (Cell::new(0), RefCell::new(BTreeMap::new()), Instant::now());
     let worker = async || {
         let mut connection = Connection::new(plan.address);
         let mut answers = Vec::new();
@@ -53,9 +54,11 @@ pub async fn send(
                 return answers;
             }
             next.set(number + 1);
-            let at = start + due(number);
-            tokio::time::sleep_until(at).await;
-            let late = at.elapsed();
+            let mut late = Duration::ZERO;
+            if let Some(due) = due(number) {
+                tokio::time::sleep_until(start + due).await;
+                late = (start + due).elapsed();
+            }
             let request = request(number);
             let until = Instant::now() + plan.patience;
             let observed = loop {
@@ -63,7 +66,7 @@ pub async fn send(
                 if !turned_away(&observed) || Instant::now() >= until {
                     break observed;
                 }
-                retries.set(retries.get() + 1);
+                *told.borrow_mut().entry(reason(&observed)).or_default() += 1;
                 tokio::time::sleep(observed.retry_after.unwrap_or(PAUSE).min(Duration::from_secs(2))).await;
             };
             progress(&observed);
@@ -74,7 +77,25 @@ pub async fn send(
     let took = start.elapsed();
     let mut answers: Vec<_> = workers.into_iter().flatten().collect();
     answers.sort_by_key(|(number, ..)| *number);
-    Outcome { answers, retries: retries.get(), took }
+    Outcome { answers, turned_away: told.into_inner(), took }
+}
+
+impl Outcome {
+    /// Requests that were turned away and tried again.
+    #[must_use]
+    pub fn retries(&self) -> usize {
+        self.turned_away.values().sum()
+    }
+}
+
+/// The status and what stands in the error, without what differs between requests.
+fn reason(observed: &Observed) -> String {
+    let text = match &observed.ending {
+        Ending::Complete => "complete",
+        Ending::Refused(text) | Ending::Unreachable(text) | Ending::Broken(text) => text,
+    };
+    let text: String = text.chars().filter(|letter| !letter.is_ascii_digit()).take(200).collect();
+    format!("{} {text}", observed.status)
 }
 
 /// Whether the server says that nothing was begun.

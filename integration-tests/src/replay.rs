@@ -117,12 +117,12 @@ impl<'a> Workload<'a> {
         }
     }
 
-    /// When a row is to be sent.
+    /// When a row is to be sent; at its turn, if that is none.
     #[must_use]
-    pub fn due(&self, number: usize) -> Duration {
+    pub fn due(&self, number: usize) -> Option<Duration> {
         match self.speed {
-            Speed::Max => Duration::ZERO,
-            Speed::Times(times) => self.rows[number].at.div_f64(times),
+            Speed::Max => None,
+            Speed::Times(times) => Some(self.rows[number].at.div_f64(times)),
         }
     }
 
@@ -260,8 +260,8 @@ fn tell_pace(outcome: &Outcome) -> anyhow::Result<()> {
     let of = |time: fn(&(usize, Duration, Observed)) -> Duration| Quantiles::of(outcome.answers.iter().map(time));
     say(format!("whole answer  {}", of(|(_, late, observed)| *late + observed.total)))?;
     say(format!("first byte    {}", of(|(_, late, observed)| *late + observed.first_byte)))?;
-    if outcome.retries > 0 {
-        say(format!("{} requests were turned away and sent again", outcome.retries))?;
+    for (reason, times) in &outcome.turned_away {
+        say(format!("{times} requests were turned away and sent again: {reason}"))?;
     }
     let failed = || outcome.answers.iter().filter(|(.., observed)| observed.ending != Ending::Complete);
     for (number, _, observed) in failed().take(TOLD) {

@@ -89,7 +89,7 @@ pub(super) async fn send(target: &Target, offer: Offer) -> anyhow::Result<Outcom
     let authorization = target.authorization.clone();
     let request =
         Request { path: "/v1/chat/completions", authorization, body, streamed, headers: target.headers.clone() };
-    let due = |number: usize| offer.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(number as f64 / rate));
+    let due = |number: usize| offer.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate));
     let plan = Plan {
         address: target.address,
         connections: offer.connections,

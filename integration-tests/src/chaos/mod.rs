@@ -152,7 +152,7 @@ async fn kill_in(deployment: &mut Deployment, victim: &str, rows: &[Row], connec
         }
     };
     let plan = Plan { address: deployment.facade(), connections, requests: rows.len(), patience: PATIENCE };
-    let load = load::send(plan, |n| workload.request(n), |_| Duration::ZERO, progress);
+    let load = load::send(plan, |n| workload.request(n), |_| None, progress);
     let murder = async {
         quarter.notified().await;
         deployment.kill9(victim).await?;
@@ -217,7 +217,7 @@ fn count(victim: &str, outcome: &Outcome, settled: Duration, verdict: Verdict, a
         complete: ended(|ending| *ending == Ending::Complete),
         refused: ended(|ending| matches!(ending, Ending::Refused(_))),
         broken: ended(|ending| matches!(ending, Ending::Broken(_) | Ending::Unreachable(_))),
-        retries: outcome.retries,
+        retries: outcome.retries(),
         settled_after_seconds: settled.as_secs_f64(),
         verdict,
         audit,

@@ -128,7 +128,7 @@ async fn bad_requests_to_our_own_api_are_problems() {
     assert_eq!(create(&json!({"display_name": "x", "scopes": []})).await, 400);
     let foreign = world.post("/api/v1/keys").json(&json!({"display_name": "x", "scopes": ["ai.invoke"]}));
     assert_eq!(problem(foreign.send().await.unwrap()).await, 403);
-    assert_eq!(problem(world.client.get(world.url("/api/v1/usage")).send().await.unwrap()).await, 401);
+    assert_eq!(problem(world.client.get(world.url("/api/v1/balance")).send().await.unwrap()).await, 401);
     nothing_happened(&world).await;
 }
 

@@ -54,10 +54,10 @@ async fn every_request_is_sent_once_and_those_turned_away_again() {
         ..weir_simulator::Fault::default()
     });
     let plan = Plan { address: simulator.addr(), connections: 8, requests: 200, patience: Duration::from_secs(10) };
-    let outcome = load::send(plan, |number| request(number % 2 == 0, ""), |_| Duration::ZERO, |_| ()).await;
+    let outcome = load::send(plan, |number| request(number % 2 == 0, ""), |_| None, |_| ()).await;
     assert!(outcome.answers.iter().map(|(number, ..)| *number).eq(0..200));
     assert!(outcome.answers.iter().all(|(.., observed)| observed.ending == Ending::Complete));
-    assert_eq!(outcome.retries, 5);
+    assert_eq!(outcome.retries(), 5);
     let stats = simulator.stats();
     assert_eq!((stats.requests, stats.charged_requests, stats.output_tokens), (205, 200, 4_000));
 }

@@ -1,27 +1,38 @@
 //! What the provider does wrong: the client gets an answer of the right class, and the books say what was really served.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use weir_integration_tests::deployment::{Mode, Options};
 
 use crate::{World, asking, with};
 
+/// Keys that were turned down are soon tried again.
+const SHORT_RESTS: &str = "[broker.rests]\nrefused = \"100ms\"\nfailed = \"100ms\"\nfailed_most = \"100ms\"\n";
+
 #[tokio::test]
 async fn a_failure_before_the_first_byte_is_tried_again_and_charged_once() {
-    let world = World::in_one_process().await;
+    let more_config = SHORT_RESTS.to_owned();
+    let world = World::start(Options { more_config, ..Options::new(Mode::One) }).await;
     for fault in ["status=500", "status=503", "status=429,retry_after=1", "status=401"] {
         let response = world.chat(&asking(&format!("{fault},fail_times=1,tag=plain"))).await;
         assert_eq!(response.status(), 200, "{fault}");
+        keys_are_rested().await;
         let streamed = with(asking(&format!("{fault},fail_times=1,tag=stream")), &json!({"stream": true}));
         let text = world.chat(&streamed).await.text().await.unwrap();
         assert!(text.ends_with("data: [DONE]\n\n") && !text.contains("\"error\""), "{fault}: {text}");
-        // Keys rest after failures: a fresh world would do the same, only slower.
-        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        keys_are_rested().await;
     }
     let books = world.books().await;
     let stats = world.deployment.provider.stats().await.unwrap();
     assert_eq!(stats.charged_requests, 8);
     assert_eq!(books.usage.totals.output_tokens, 64);
     assert_eq!((books.usage.totals.requests, books.usage.estimated), (8, 0));
+}
+
+/// A key that was turned down is left alone for a second.
+async fn keys_are_rested() {
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
 }
 
 #[tokio::test]
@@ -44,7 +55,6 @@ async fn unreadable_answers_are_errors_for_the_client_and_estimated_in_the_books
     }
     let books = world.books().await;
     assert_eq!((books.usage.totals.requests, books.usage.estimated), (3, 3));
-    assert!(books.usage.totals.output_tokens >= 24);
 }
 
 #[tokio::test]
