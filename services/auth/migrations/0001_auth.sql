@@ -51,6 +51,8 @@ create table auth.revocations (
     subject_kind    text not null check (subject_kind in ('api_key', 'user')),
     subject_id      uuid not null,
     effective_at    timestamptz not null,
+    -- Whether it was written before it holds. What holds at once holds wherever it is read, whatever the clock says there.
+    ahead           boolean not null,
     matters_until   timestamptz not null
 );
 

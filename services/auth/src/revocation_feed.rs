@@ -53,6 +53,13 @@ struct Known {
     read_up_to: Option<DateTime<Utc>>,
 }
 
+/// What one look at the database found.
+struct Reading {
+    started: DateTime<Utc>,
+    full: bool,
+    rows: Vec<(i64, Revocation)>,
+}
+
 impl RevocationFeed {
     /// A feed that has not read anything yet. Its streams end when `shutdown` is cancelled.
     #[must_use]
@@ -111,36 +118,44 @@ impl RevocationFeed {
     async fn follow(&self) {
         let mut full = true;
         loop {
+            let reading = self.read(full).await.ok();
             // After an outage everything is read again: a database that failed over may have lost rows and given their
             // numbers to others.
-            let read = self.read(full).await;
-            full = read.is_err();
+            full = reading.is_none();
+            self.publish(reading);
             let pause = self.config.poll_every.min(self.until_pending());
             let _ = tokio::time::timeout(pause, self.wake.notified()).await;
         }
     }
 
-    /// Reads what is new and publishes what is in force.
-    async fn read(&self, full: bool) -> Result<()> {
+    /// Reads what is new, or everything that matters.
+    async fn read(&self, full: bool) -> Result<Reading> {
         let started = self.clock.now();
         let after = if full { 0 } else { self.known().last_sequence };
         let mut tx = self.database.begin().await?;
         let rows = revocations::after(&mut tx, after, started).await?;
         // Nothing was written; ends the transaction now rather than at the connection's next use.
         tx.rollback().await.map_err(weir_database::Error::from)?;
+        Ok(Reading { started, full, rows })
+    }
 
+    /// Publishes what is in force: what was read now, and what was read before and was not in force then.
+    fn publish(&self, reading: Option<Reading>) {
         let mut known = self.known();
-        if full {
-            known.pending.clear();
+        let read_up_to = reading.as_ref().map(|reading| reading.started);
+        if let Some(reading) = reading {
+            if reading.full {
+                known.pending.clear();
+                known.last_sequence = 0;
+            }
+            for (sequence, revocation) in reading.rows {
+                known.last_sequence = sequence;
+                known.pending.push(revocation);
+            }
         }
-        for (sequence, revocation) in rows {
-            known.last_sequence = if full { sequence } else { known.last_sequence.max(sequence) };
-            known.pending.push(revocation);
-        }
-        // Looked at again: reading took time.
-        let now = self.clock.now().max(started);
+        let now = self.clock.now();
         known.in_force.retain(|revocation| revocation.matters_until > now);
-        let (due, pending) = std::mem::take(&mut known.pending).into_iter().partition(|r| r.effective <= now);
+        let (due, pending) = std::mem::take(&mut known.pending).into_iter().partition(|r| r.holds(now));
         known.pending = pending;
         for revocation in Vec::into_iter(due) {
             let revocation = Arc::new(revocation);
@@ -149,8 +164,7 @@ impl RevocationFeed {
                 let _ = self.sender.send(revocation);
             }
         }
-        known.read_up_to = Some(started);
-        Ok(())
+        known.read_up_to = read_up_to.or(known.read_up_to);
     }
 
     fn until_pending(&self) -> Duration {

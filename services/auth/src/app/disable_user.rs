@@ -31,7 +31,7 @@ impl Auth {
             detail: "",
         };
         audit_log::append(&mut tx, entry).await?;
-        let revocation = Revocation::new(organization, Subject::User(id), now, self.token_lifetime);
+        let revocation = Revocation::at_once(organization, Subject::User(id), now, self.token_lifetime);
         revocations::insert(&mut tx, &revocation).await?;
         storage::commit(tx).await?;
         self.feed.wake();

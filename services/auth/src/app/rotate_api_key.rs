@@ -64,7 +64,8 @@ impl Auth {
         };
         audit_log::append(&mut tx, entry).await?;
         if self.tokens_may_outlive(end, now) {
-            let revocation = Revocation::new(organization, Subject::ApiKey(id), end, self.token_lifetime);
+            let make = if overlap.is_zero() { Revocation::at_once } else { Revocation::ahead };
+            let revocation = make(organization, Subject::ApiKey(id), end, self.token_lifetime);
             revocations::insert(&mut tx, &revocation).await?;
         }
         storage::commit(tx).await?;

@@ -25,13 +25,14 @@ pub(crate) async fn insert(tx: &mut PgConnection, revocation: &Revocation) -> Re
     };
     sqlx::query("select pg_advisory_xact_lock($1)").bind(ORDER_LOCK).execute(&mut *tx).await?;
     sqlx::query(
-        "insert into auth.revocations (organization_id, subject_kind, subject_id, effective_at, matters_until)
-         values ($1, $2, $3, $4, $5)",
+        "insert into auth.revocations (organization_id, subject_kind, subject_id, effective_at, ahead, matters_until)
+         values ($1, $2, $3, $4, $5, $6)",
     )
     .bind(revocation.organization.as_uuid())
     .bind(kind)
     .bind(id)
     .bind(revocation.effective)
+    .bind(revocation.ahead)
     .bind(revocation.matters_until)
     .execute(&mut *tx)
     .await?;
@@ -46,6 +47,7 @@ struct Row {
     subject_kind: String,
     subject_id: Uuid,
     effective_at: DateTime<Utc>,
+    ahead: bool,
     matters_until: DateTime<Utc>,
 }
 
@@ -56,7 +58,7 @@ pub(crate) async fn after(
     now: DateTime<Utc>,
 ) -> Result<Vec<(i64, Revocation)>, Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "select sequence, organization_id, subject_kind, subject_id, effective_at, matters_until
+        "select sequence, organization_id, subject_kind, subject_id, effective_at, ahead, matters_until
          from auth.revocations where sequence > $1 and matters_until > $2 order by sequence",
     )
     .bind(sequence)
@@ -74,6 +76,7 @@ pub(crate) async fn after(
                 organization: row.organization_id.into(),
                 subject,
                 effective: row.effective_at,
+                ahead: row.ahead,
                 matters_until: row.matters_until,
             };
             Ok((row.sequence, revocation))
