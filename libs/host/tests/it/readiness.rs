@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir_config::MasterKey;
 use weir_host::{Probe, Service};
 
-use crate::harness::{Process, bind, config};
+use crate::harness::{Process, bind, broker, config};
 
 const WELL: u8 = 0;
 const ILL: u8 = 1;
@@ -55,6 +55,40 @@ async fn a_process_is_ready_when_what_it_needs_is_there_and_says_what_is_missing
     assert_eq!(report["services"][0]["probes"][0]["error"], "no answer within 100ms");
     state.store(WELL, Ordering::Relaxed);
     becomes(&process, 200).await;
+    process.ended().await;
+}
+
+#[tokio::test]
+async fn grpc_health_follows_the_probes() {
+    use tonic_health::pb::health_client::HealthClient;
+    use weir_discovery::{Directory, Static};
+    use weir_rpc::{Channel, ServiceIdentity};
+
+    let master = MasterKey::generate().unwrap();
+    let mut host = bind(&config(), &master, &["ai-broker"]).await.unwrap();
+    let state = Arc::new(AtomicU8::new(ILL));
+    let probed = Arc::clone(&state);
+    let service = broker(&host.context("ai-broker")).probe(Probe::new("redis", move || {
+        let well = probed.load(Ordering::Relaxed) == WELL;
+        async move { if well { Ok(()) } else { Err("away") } }
+    }));
+    host.add(service).await.unwrap();
+    let process = Process::run(host, "ai-broker");
+    let directory: Arc<dyn Directory> =
+        Arc::new(Static::default().with("ai-broker", [process.address.unwrap().into()]));
+    let identity = ServiceIdentity::new("operator", &master);
+    let mut client = HealthClient::new(Channel::remote(&directory, "ai-broker", identity, &config().rpc));
+    for (is, says) in [(ILL, 2), (WELL, 1), (ILL, 2)] {
+        state.store(is, Ordering::Relaxed);
+        for round in 0.. {
+            let check = tonic_health::pb::HealthCheckRequest { service: "weir.broker.v1.BrokerService".to_owned() };
+            if client.check(check).await.unwrap().into_inner().status == says {
+                break;
+            }
+            assert!(round < 200, "never {says}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
     process.ended().await;
 }
 
