@@ -66,7 +66,7 @@ pub async fn send(
                 if !turned_away(&observed) || Instant::now() >= until {
                     break observed;
                 }
-                *told.borrow_mut().entry(reason(&observed)).or_default() += 1;
+                *told.borrow_mut().entry(observed.reason()).or_default() += 1;
                 tokio::time::sleep(observed.retry_after.unwrap_or(PAUSE).min(Duration::from_secs(2))).await;
             };
             progress(&observed);
@@ -86,16 +86,6 @@ impl Outcome {
     pub fn retries(&self) -> usize {
         self.turned_away.values().sum()
     }
-}
-
-/// The status and what stands in the error, without what differs between requests.
-fn reason(observed: &Observed) -> String {
-    let text = match &observed.ending {
-        Ending::Complete => "complete",
-        Ending::Refused(text) | Ending::Unreachable(text) | Ending::Broken(text) => text,
-    };
-    let text: String = text.chars().filter(|letter| !letter.is_ascii_digit()).take(200).collect();
-    format!("{} {text}", observed.status)
 }
 
 /// Whether the server says that nothing was begun.

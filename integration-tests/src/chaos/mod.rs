@@ -3,6 +3,7 @@
 mod verdict;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,6 +69,10 @@ pub struct Run {
     pub broken: usize,
     /// Requests that were turned away and sent again.
     pub retries: usize,
+    /// Answers that came while the victim was dead.
+    pub meanwhile: usize,
+    /// The requests that did not come completely or not at once, by status and reason.
+    pub reasons: BTreeMap<String, usize>,
     /// From the last answer until everything was settled and rated.
     pub settled_after_seconds: f64,
     /// The comparison of the books with the provider's.
@@ -78,10 +83,11 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether nothing is missing, doubled, wrong or overspent.
+    /// Whether nothing is missing, doubled, wrong or overspent, and no client was told of a defect of ours.
     #[must_use]
     pub fn clean(&self) -> bool {
-        self.audit && self.verdict.clean()
+        let defects = self.reasons.keys().any(|reason| reason.starts_with("500 "));
+        self.audit && self.verdict.clean() && !defects
     }
 
     /// The comparison of the books with the provider's.
@@ -156,11 +162,13 @@ async fn kill_in(deployment: &mut Deployment, victim: &str, rows: &[Row], connec
     let murder = async {
         quarter.notified().await;
         deployment.kill9(victim).await?;
+        let before = answered.get();
         tokio::time::sleep(DEAD_FOR).await;
-        deployment.restart(victim).await
+        let meanwhile = answered.get() - before;
+        deployment.restart(victim).await.map(|()| meanwhile)
     };
     let (outcome, murder) = tokio::join!(load, murder);
-    murder?;
+    let meanwhile = murder?;
     deployment.ready().await?;
     let settled = books::settle(&deployment.siblings, SETTLED_WITHIN).await?;
     let audited = deployment.audit().await?;
@@ -170,7 +178,7 @@ async fn kill_in(deployment: &mut Deployment, victim: &str, rows: &[Row], connec
     let served = deployment.provider.served().await?;
     let recorded = books::events(&deployment.siblings).await?;
     let verdict = Verdict::of(&served, &recorded, &prices, &tenants[tenants.len() - 1].organization, budget)?;
-    Ok(count(victim, &outcome, settled, verdict, audited.clean))
+    Ok(Run { meanwhile, ..count(victim, &outcome, settled, verdict, audited.clean) })
 }
 
 /// Two tenants without bounds, and one whose budget ends in the middle.
@@ -212,8 +220,14 @@ pub fn monthly_budget(amount: i64) -> Limit {
 
 fn count(victim: &str, outcome: &Outcome, settled: Duration, verdict: Verdict, audit: bool) -> Run {
     let ended = |as_one: fn(&Ending) -> bool| outcome.answers.iter().filter(|(.., one)| as_one(&one.ending)).count();
+    let mut reasons = outcome.turned_away.clone();
+    for (.., observed) in outcome.answers.iter().filter(|(.., observed)| observed.ending != Ending::Complete) {
+        *reasons.entry(observed.reason()).or_default() += 1;
+    }
     Run {
         victim: victim.to_owned(),
+        meanwhile: 0,
+        reasons,
         complete: ended(|ending| *ending == Ending::Complete),
         refused: ended(|ending| matches!(ending, Ending::Refused(_))),
         broken: ended(|ending| matches!(ending, Ending::Broken(_) | Ending::Unreachable(_))),
@@ -225,10 +239,11 @@ fn count(victim: &str, outcome: &Outcome, settled: Duration, verdict: Verdict, a
 }
 
 fn describe(run: &Run) -> String {
-    let Run { victim, complete, refused, broken, retries, settled_after_seconds, verdict, audit } = run;
+    let Run { victim, complete, refused, broken, retries, meanwhile, settled_after_seconds, verdict, audit, .. } = run;
+    let reasons: String = run.reasons.iter().map(|(reason, times)| format!("    {times} x {reason}\n")).collect();
     let books = if *audit { "quota, usage and billing agree" } else { "quota, usage and billing DISAGREE" };
     format!(
-        "killed {victim}: {complete} complete, {refused} refused, {broken} broken off, {retries} sent again; settled after \
-         {settled_after_seconds:.1} s; {books}\n{verdict}"
+        "killed {victim}: {complete} complete ({meanwhile} answers while it was dead), {refused} refused, {broken} broken off, \
+         {retries} sent again; settled after {settled_after_seconds:.1} s; {books}\n{reasons}{verdict}"
     )
 }

@@ -38,6 +38,19 @@ pub struct Observed {
     pub retry_after: Option<Duration>,
 }
 
+impl Observed {
+    /// The status and what stands in the error, without the numbers that differ between requests.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let text = match &self.ending {
+            Ending::Complete => "complete",
+            Ending::Refused(text) | Ending::Unreachable(text) | Ending::Broken(text) => text,
+        };
+        let text: String = text.chars().filter(|letter| !letter.is_ascii_digit()).take(200).collect();
+        format!("{} {text}", self.status)
+    }
+}
+
 #[derive(Deserialize)]
 struct WithUsage {
     usage: Option<Usage>,

@@ -100,7 +100,9 @@ impl Deployment {
     /// Something does not come up; the error has its last words.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let weir = weir_executable()?;
-        let dir = tempfile::Builder::new().prefix("weir-deployment-").tempdir()?;
+        let mut dir = tempfile::Builder::new().prefix("weir-deployment-").tempdir()?;
+        // For whoever looks for the cause of something: the logs stay.
+        dir.disable_cleanup(std::env::var_os("WEIR_KEEP_LOGS").is_some_and(|value| !value.is_empty()));
         let postgres = PostgresOptions { durable: options.durable, ..PostgresOptions::default() };
         let (postgres, redis) = tokio::try_join!(Postgres::start(postgres), Redis::start(RedisOptions::default()))?;
         let provider = match options.provider {

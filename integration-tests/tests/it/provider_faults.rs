@@ -8,7 +8,8 @@ use weir_integration_tests::deployment::{Mode, Options};
 use crate::{World, asking, with};
 
 /// Keys that were turned down are soon tried again.
-const SHORT_RESTS: &str = "[broker.rests]\nrefused = \"100ms\"\nfailed = \"100ms\"\nfailed_most = \"100ms\"\n";
+const SHORT_RESTS: &str =
+    "[broker.rests]\nrefused = \"100ms\"\nfailed = \"100ms\"\nfailed_most = \"100ms\"\nprobe = \"100ms\"\n";
 
 #[tokio::test]
 async fn a_failure_before_the_first_byte_is_tried_again_and_charged_once() {
