@@ -1,4 +1,4 @@
-//! Clients of all services, signed in as the operator.
+//! Clients of all services.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 use weir_rpc::{Channel, ServiceIdentity};
 
-/// Who the harness is to the services.
-const OPERATOR: &str = "operator";
+/// Who the harness usually is to the services.
+pub const OPERATOR: &str = "operator";
 
 /// A channel to each service.
 #[derive(Clone)]
@@ -35,18 +35,19 @@ impl Validate for Config {
 }
 
 impl Siblings {
-    /// To the services at these addresses, in the deployment of this key.
+    /// To the services at these addresses, in the deployment of this key, as the service of this name.
     ///
     /// # Errors
     /// The built-in configuration of calls cannot be read.
-    pub fn new(addresses: &HashMap<&'static str, SocketAddr>, master: &MasterKey) -> anyhow::Result<Self> {
+    pub fn new(addresses: &HashMap<&'static str, SocketAddr>, master: &MasterKey, name: &str) -> anyhow::Result<Self> {
         let config: Config = Loader::new().section(weir_rpc::DEFAULTS).load()?;
         let directory = addresses
             .iter()
             .fold(Static::default(), |directory, (name, address)| directory.with(name, [Endpoint::from(*address)]));
         let directory: Arc<dyn Directory> = Arc::new(directory);
-        let channel = |name| Channel::remote(&directory, name, ServiceIdentity::new(OPERATOR, master), &config.rpc);
-        Ok(Self { channels: addresses.keys().map(|&name| (name, channel(name))).collect() })
+        let identity = ServiceIdentity::new(name, master);
+        let channel = |peer| Channel::remote(&directory, peer, identity.clone(), &config.rpc);
+        Ok(Self { channels: addresses.keys().map(|&peer| (peer, channel(peer))).collect() })
     }
 
     fn to(&self, name: &'static str) -> Channel {

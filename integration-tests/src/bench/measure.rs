@@ -19,6 +19,9 @@ const CHUNKS: u64 = 50;
 /// After a round, so long for what goes on behind the answers: batches, ratings. Its CPU time counts.
 const AFTERMATH: Duration = Duration::from_millis(700);
 
+/// How long a request that is turned away is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
@@ -37,6 +40,8 @@ pub(super) struct Measured {
     pub own_cpu: f64,
     /// CPU seconds of everything that the target runs per 1,000 requests.
     pub all_cpu: f64,
+    /// Requests that were turned away and sent again; the latencies are those of the last attempt.
+    pub turned_away: f64,
     /// Whole answers.
     pub total: Quantiles,
     /// First bytes.
@@ -73,6 +78,7 @@ pub(super) async fn measure(target: &Target, offer: Offer) -> anyhow::Result<Mea
         per_second: offer.requests as f64 / outcome.took.as_secs_f64(),
         own_cpu: cpu.own,
         all_cpu: cpu.all,
+        turned_away: outcome.retries() as f64,
         total: Quantiles::of(outcome.answers.iter().map(|(.., observed)| observed.total)),
         first_byte: Quantiles::of(outcome.answers.iter().map(|(.., observed)| observed.first_byte)),
     })
@@ -90,12 +96,8 @@ pub(super) async fn send(target: &Target, offer: Offer) -> anyhow::Result<Outcom
     let request =
         Request { path: "/v1/chat/completions", authorization, body, streamed, headers: target.headers.clone() };
     let due = |number: usize| offer.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate));
-    let plan = Plan {
-        address: target.address,
-        connections: offer.connections,
-        requests: offer.requests,
-        patience: Duration::ZERO,
-    };
+    let plan =
+        Plan { address: target.address, connections: offer.connections, requests: offer.requests, patience: PATIENCE };
     let outcome = load::send(plan, |_| request.clone(), due, |_| ()).await;
     if let Some((.., failed)) = outcome.answers.iter().find(|(.., observed)| observed.ending != Ending::Complete) {
         let failures = outcome.answers.iter().filter(|(.., observed)| observed.ending != Ending::Complete).count();

@@ -84,7 +84,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     drop(peers);
     let tenant = Tenant::create(&one.siblings, "Ingest", UNLIMITED, Vec::new()).await?;
     say("usage beside a bare COPY")?;
-    let ingest = ingest::measure(&one.siblings, one.postgres_url(), &tenant, args.rounds).await?;
+    let ingest = ingest::measure(&one.siblings_as("ai-broker")?, one.postgres_url(), &tenant, args.rounds).await?;
     separate.stop().await?;
     let memory = match args.memory_requests {
         0 => None,

@@ -105,6 +105,7 @@ fn middle(rounds: &[Measured]) -> Measured {
         per_second: of(&|one| one.per_second),
         own_cpu: of(&|one| one.own_cpu),
         all_cpu: of(&|one| one.all_cpu),
+        turned_away: rounds.iter().map(|one| one.turned_away).sum(),
         total: quantiles(&|one| one.total),
         first_byte: quantiles(&|one| one.first_byte),
     }

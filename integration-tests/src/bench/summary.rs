@@ -60,6 +60,13 @@ impl Summary {
                 one.alone_streamed.first_byte.p50
             );
         }
+        for one in &self.targets {
+            let rounds = [&one.plain, &one.alone, &one.alone_streamed, &one.steady, &one.streamed];
+            let turned_away: f64 = rounds.iter().map(|one| one.turned_away).sum();
+            if turned_away > 0.0 {
+                let _ = writeln!(out, "{}: {turned_away:.0} requests were turned away and sent again", one.name);
+            }
+        }
         let Ingest { usage_per_second, copy_per_second, percent } = self.usage;
         let _ = writeln!(
             out,

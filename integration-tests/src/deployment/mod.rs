@@ -18,7 +18,7 @@ use weir_proto::billing::v1::GetPriceBookRequest;
 use crate::prices::Prices;
 use crate::process::{Process, Program, free_port, weir_executable};
 use crate::provider::Provider;
-use crate::siblings::Siblings;
+use crate::siblings::{OPERATOR, Siblings};
 
 const READY_WITHIN: Duration = Duration::from_secs(40);
 const STOP_WITHIN: Duration = Duration::from_secs(40);
@@ -75,6 +75,8 @@ pub struct Deployment {
     pub provider: Rc<Provider>,
     /// The services, called as the operator.
     pub siblings: Siblings,
+    addresses: HashMap<&'static str, SocketAddr>,
+    master: MasterKey,
     processes: BTreeMap<String, Process>,
     admin: BTreeMap<String, SocketAddr>,
     facade: SocketAddr,
@@ -140,10 +142,11 @@ impl Deployment {
         }
         let addresses: HashMap<&'static str, SocketAddr> =
             layout.services.iter().map(|(&name, &at)| (name, at)).collect();
-        let siblings = Siblings::new(&addresses, &master_key)?;
+        let siblings = Siblings::new(&addresses, &master_key, OPERATOR)?;
         let admin = layout.processes.into_iter().collect();
         let facade = layout.facade;
-        let mut deployment = Self { provider, siblings, processes, admin, facade, postgres, redis, dir };
+        let mut deployment =
+            Self { provider, siblings, addresses, master: master_key, processes, admin, facade, postgres, redis, dir };
         deployment.ready().await?;
         Ok(deployment)
     }
@@ -195,6 +198,14 @@ impl Deployment {
     #[must_use]
     pub fn store_pids(&self) -> Vec<u32> {
         [self.postgres.pid(), self.redis.pid()].into_iter().flatten().collect()
+    }
+
+    /// The services, called as one of them.
+    ///
+    /// # Errors
+    /// The built-in configuration of calls cannot be read.
+    pub fn siblings_as(&self, name: &str) -> anyhow::Result<Siblings> {
+        Siblings::new(&self.addresses, &self.master, name)
     }
 
     /// The price list that the simulated provider stands in for.
