@@ -145,10 +145,12 @@ fn refusal(limits: &[LimitState]) -> String {
 /// Names every limit that refuses, for people in `QuotaFailure` and for programs in the metadata (`limit.<name>`).
 fn refused(limits: &[LimitState], message: String) -> weir_rpc::Error {
     let refusing = || limits.iter().filter(|limit| limit.refuses);
-    let reason = if refusing().any(|limit| limit.money) { ErrorReason::BudgetExhausted } else { ErrorReason::QuotaExceeded };
+    let reason =
+        if refusing().any(|limit| limit.money) { ErrorReason::BudgetExhausted } else { ErrorReason::QuotaExceeded };
     let mut error = weir_rpc::Error::new(reason, message);
     for limit in refusing() {
-        error = error.violation(&*limit.limit, describe(limit)).metadata(format!("limit.{}", limit.limit), figures(limit));
+        error =
+            error.violation(&*limit.limit, describe(limit)).metadata(format!("limit.{}", limit.limit), figures(limit));
     }
     // Waiting helps only if it helps with each of them.
     let waits: Option<Vec<Duration>> = refusing().map(|limit| limit.retry_after).collect();

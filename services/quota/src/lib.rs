@@ -33,22 +33,29 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 /// What the schema needs.
 pub const MIGRATION: Migration = Migration { service: NAME, migrator: &MIGRATOR };
 
-/// Starts the service.
+/// Starts the service. It needs no store to begin with: both may come up later.
 ///
 /// # Errors
-/// None yet: both stores may come up later.
+/// None yet.
 #[expect(clippy::unused_async, reason = "as every service's")]
 pub async fn start(config: Config, database: Database, redis: Redis, context: &Context) -> Result<Service, StartError> {
+    let (quota, routes) = assemble(config, database, redis, context);
+    Ok(Service::new(NAME).grpc(routes, ACCESS).essential(ESSENTIAL).probe(Probe::new("stores", move || {
+        let quota = Arc::clone(&quota);
+        async move { quota.ping().await }
+    })))
+}
+
+/// The routes alone, with their background work; for tests that put their own layers around them.
+pub fn routes(config: Config, database: Database, redis: Redis, context: &Context) -> Routes {
+    assemble(config, database, redis, context).1
+}
+
+fn assemble(config: Config, database: Database, redis: Redis, context: &Context) -> (Arc<app::Quota>, Routes) {
     let Context { clock, channels, tasks, shutdown, .. } = context;
     let size = context.max_message_bytes;
     let billing = BillingServiceClient::new(channels.to("billing")).max_decoding_message_size(size);
     let quota = app::Quota::start(config, database, redis, Arc::clone(clock), billing, tasks, shutdown);
     let server = QuotaServiceServer::new(grpc::Grpc(Arc::clone(&quota))).max_decoding_message_size(size);
-    Ok(Service::new(NAME)
-        .grpc(Routes::new(server), ACCESS)
-        .essential(ESSENTIAL)
-        .probe(Probe::new("stores", move || {
-            let quota = Arc::clone(&quota);
-            async move { quota.ping().await }
-        })))
+    (quota, Routes::new(server))
 }

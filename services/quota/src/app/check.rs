@@ -53,7 +53,7 @@ impl Quota {
             let reading = match self.store.read(&epoch.scripts, id, &demand(now)).await {
                 Ok(reading) => reading,
                 Err(Failure::UnknownScripts) => {
-                    self.epochs.reload().await?;
+                    Box::pin(self.epochs.reload()).await?;
                     continue;
                 }
                 Err(failure) => return Err(failure.into()),
@@ -73,9 +73,7 @@ impl Quota {
 /// Whether the counters can be taken at their word. A period that the store has not seen begin is read as empty, as Reserve does.
 fn is_warm(part: &Part<'_>, state: Option<&SubjectState>, epoch: &Epoch) -> bool {
     match state {
-        Some(state) => {
-            state.layout == part.scope.layout && (state.generation == epoch.number() || !part.scope.durable)
-        }
+        Some(state) => state.layout == part.scope.layout && (state.generation == epoch.number() || !part.scope.durable),
         None => !part.scope.durable,
     }
 }

@@ -94,6 +94,10 @@ impl Entitlements {
         if let Some(plan) = self.fresh(organization) {
             return Ok(plan);
         }
+        Box::pin(self.renew(id, organization)).await
+    }
+
+    async fn renew(&self, id: &OrganizationId, organization: &Organization) -> Result<Arc<Plan>> {
         let _one_at_a_time = organization.fetching.lock().await;
         if let Some(plan) = self.fresh(organization) {
             return Ok(plan);

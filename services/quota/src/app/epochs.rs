@@ -55,7 +55,7 @@ impl Epochs {
     pub(super) async fn current(&self) -> Result<Arc<Epoch>> {
         match self.current.load_full() {
             Some(epoch) => Ok(epoch),
-            None => self.verify().await,
+            None => Box::pin(self.verify()).await,
         }
     }
 

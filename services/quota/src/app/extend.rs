@@ -64,12 +64,12 @@ impl Quota {
             match self.store.extend(&epoch.scripts, &id, &extension.id, &concurrent, extension.lease).await {
                 Ok(Extended::Extended) => return Ok(LeaseOutcome::Extended),
                 Ok(Extended::Settled) => return Ok(LeaseOutcome::Settled),
-                Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
+                Err(Failure::UnknownScripts) => drop(Box::pin(self.epochs.reload()).await?),
                 Err(failure) => return Err(failure.into()),
                 Ok(Extended::Unknown) => {
                     // It may be this process that does not know the store's generation yet.
                     if self.epochs.verify().await?.number() == epoch.number()
-                        && let Some(outcome) = self.announce(&epoch, extension, &handle, &concurrent).await?
+                        && let Some(outcome) = Box::pin(self.announce(&epoch, extension, &handle, &concurrent)).await?
                     {
                         return Ok(outcome);
                     }

@@ -23,10 +23,13 @@ impl<K: Eq + Hash + Clone> Flights<K> {
         let mut ours = false;
         let mut flight = {
             let mut flights = self.0.lock();
-            flights.entry(key.clone()).or_insert_with(|| {
-                ours = true;
-                receiver
-            }).clone()
+            flights
+                .entry(key.clone())
+                .or_insert_with(|| {
+                    ours = true;
+                    receiver
+                })
+                .clone()
         };
         if ours {
             let landing = Landing { flights: self, key: Some(key) };

@@ -109,7 +109,7 @@ impl Quota {
                         self.warm(&id, &epoch, &demand, now).await?;
                     }
                 }
-                Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
+                Err(Failure::UnknownScripts) => drop(Box::pin(self.epochs.reload()).await?),
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -117,7 +117,13 @@ impl Quota {
     }
 
     /// The same answer again: the handle of the first time, and the limits as they are now.
-    async fn repeated(&self, record: &Record, id: &OrganizationId, demand: &Demand<'_>, epoch: &Epoch) -> Result<Reserved> {
+    async fn repeated(
+        &self,
+        record: &Record,
+        id: &OrganizationId,
+        demand: &Demand<'_>,
+        epoch: &Epoch,
+    ) -> Result<Reserved> {
         let reading = self.store.read(&epoch.scripts, id, demand).await?;
         let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
         Ok(Reserved { handle: record.handle(), limits, epoch: epoch.number() })

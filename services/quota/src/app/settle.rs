@@ -48,11 +48,7 @@ impl Quota {
     }
 
     async fn prepare(&self, settle: Settle) -> Result<Item> {
-        let bytes = if settle.handle.is_empty() {
-            self.find_handle(&settle).await?
-        } else {
-            settle.handle.clone()
-        };
+        let bytes = if settle.handle.is_empty() { self.find_handle(&settle).await? } else { settle.handle.clone() };
         let handle = if bytes.is_empty() { None } else { Some(Handle::decode(&bytes)?) };
         if let Some(handle) = &handle
             && (handle.reservation != settle.id || handle.organization != settle.organization)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use metrics::{counter, histogram};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weir_database::Database;
@@ -17,7 +17,7 @@ use weir_types::{OrganizationId, ReservationId};
 use super::epochs::Epochs;
 use super::settle::Outcome;
 use crate::config::Settlements;
-use crate::domain::{CounterKey, Handle, HandleCounter, LimitId, Millis};
+use crate::domain::{CounterKey, Handle, HandleCounter, Kind, LimitId, Millis};
 use crate::error::{Error, Result};
 use crate::storage::counters::Total;
 use crate::storage::redis::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
@@ -44,7 +44,7 @@ pub(super) struct Settler {
 pub(super) struct Writer {
     queue: mpsc::Receiver<Waiting>,
     batch: usize,
-    writers: Arc<Semaphore>,
+    writers: usize,
     books: Books,
 }
 
@@ -57,9 +57,8 @@ struct Books {
 
 pub(super) fn new(config: &Settlements, database: Database, store: Store, epochs: Arc<Epochs>) -> (Settler, Writer) {
     let (sender, queue) = mpsc::channel(config.queue);
-    let writers = Arc::new(Semaphore::new(config.writers));
     let books = Books { database, store, epochs };
-    (Settler { queue: sender }, Writer { queue, batch: config.batch, writers, books })
+    (Settler { queue: sender }, Writer { queue, batch: config.batch, writers: config.writers, books })
 }
 
 impl Settler {
@@ -75,55 +74,71 @@ impl Settler {
 }
 
 impl Writer {
-    /// Writes what is handed in; at the end what is left.
+    /// Writes what is handed in; at the end what is left. While all writers are busy the next batch grows. A reservation is in
+    /// one batch at a time, so that its settlements take effect in the order in which they came.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut writing = JoinSet::new();
+        let mut under_way = HashSet::new();
+        let mut open = true;
         loop {
-            if waiting.is_empty() {
-                let received = shutdown.run_until_cancelled(self.queue.recv()).await.flatten();
-                match received {
-                    Some(first) => waiting.push(first),
-                    None => break,
-                }
-            }
-            // While all writers are busy the next batch grows.
-            let Ok(permit) = Arc::clone(&self.writers).acquire_owned().await else { break };
             while waiting.len() < self.batch
                 && let Ok(next) = self.queue.try_recv()
             {
                 waiting.push(next);
             }
-            let (batch, rest) = distinct(waiting, self.batch);
-            waiting = rest;
-            let books = self.books.clone();
-            writing.spawn(async move {
-                books.write(batch).await;
-                drop(permit);
-            });
-            while writing.try_join_next().is_some() {}
+            if writing.len() < self.writers {
+                let (batch, rest) = pick(waiting, &mut under_way, self.batch);
+                waiting = rest;
+                if !batch.is_empty() {
+                    let books = self.books.clone();
+                    writing.spawn(async move { books.write(batch).await });
+                    continue;
+                }
+            }
+            tokio::select! {
+                Some(done) = writing.join_next() => match done {
+                    Ok(ids) => under_way.retain(|id| !ids.contains(id)),
+                    // Its callers have been told by their channels; without the ids nothing of theirs may be held back.
+                    Err(error) => {
+                        tracing::error!(%error, "a batch of settlements broke off");
+                        under_way.clear();
+                    }
+                },
+                next = self.queue.recv(), if open && waiting.len() < self.batch => match next {
+                    Some(next) => waiting.push(next),
+                    None => open = false,
+                },
+                () = shutdown.cancelled(), if open => {
+                    self.queue.close();
+                    open = false;
+                }
+                else => break,
+            }
         }
-        self.queue.close();
-        while let Ok(next) = self.queue.try_recv() {
-            waiting.push(next);
-        }
-        while !waiting.is_empty() {
-            let (batch, rest) = distinct(waiting, self.batch);
-            waiting = rest;
-            self.books.write(batch).await;
-        }
-        while writing.join_next().await.is_some() {}
     }
 }
 
-/// Takes a batch in which each reservation is once; what comes second must wait for the first.
-fn distinct(waiting: Vec<Waiting>, most: usize) -> (Vec<Waiting>, Vec<Waiting>) {
-    let mut seen = HashSet::new();
-    waiting.into_iter().partition(|(item, _)| seen.len() < most && seen.insert(item.settlement.id))
+/// Takes a batch of different reservations, none of which is under way; the others wait.
+fn pick(waiting: Vec<Waiting>, under_way: &mut HashSet<ReservationId>, most: usize) -> (Vec<Waiting>, Vec<Waiting>) {
+    let mut room = most;
+    let mut blocked = HashSet::new();
+    waiting.into_iter().partition(|(item, _)| {
+        let id = item.settlement.id;
+        // Not before one that came earlier and waits itself.
+        let free = room > 0 && !blocked.contains(&id) && under_way.insert(id);
+        if free {
+            room -= 1;
+        } else {
+            blocked.insert(id);
+        }
+        free
+    })
 }
 
 impl Books {
-    async fn write(&self, batch: Vec<Waiting>) {
+    /// Answers whose settlements it wrote.
+    async fn write(&self, batch: Vec<Waiting>) -> HashSet<ReservationId> {
         #[expect(clippy::cast_precision_loss, reason = "a metric")]
         histogram!("weir_quota_settlement_batch").record(batch.len() as f64);
         let (items, waiting): (Vec<Item>, Vec<_>) = batch.into_iter().unzip();
@@ -131,6 +146,7 @@ impl Books {
             // A caller that has left asks again.
             let _ = waiting.send(result);
         }
+        items.iter().map(|item| item.settlement.id).collect()
     }
 
     async fn settle(&self, items: &[Item]) -> Vec<Result<Outcome>> {
@@ -156,7 +172,8 @@ impl Books {
         let totals = Totals::new(totals);
         let late = self.apply(items, &settled, &totals).await;
         let outcome = |item: &Item| {
-            let row = settled.get(&item.settlement.id).ok_or_else(|| Error::Bug("a settlement without a row".to_owned()))?;
+            let row =
+                settled.get(&item.settlement.id).ok_or_else(|| Error::Bug("a settlement without a row".to_owned()))?;
             let decided = decide(&item.settlement, row)?;
             // Durable, but the fast store does not know: the caller must ask again.
             let late = late.get(&item.settlement.organization).cloned().unwrap_or(Ok(HashMap::new()))?;
@@ -245,13 +262,13 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
     let amount = |amounts: &ByUnit, key: &CounterKey| amounts.get(key.unit.as_str()).copied().unwrap_or(0);
     let Some(handle) = &item.handle else {
         let ending = Ending::of(row.released, row.estimated);
-        return Apply { id: row.id, ending, counters: Vec::new(), concurrent: Vec::new() };
+        return Apply { id: row.id, ending, applied: row.applied, counters: Vec::new(), concurrent: Vec::new() };
     };
     let counter = |(counter, key): (&HandleCounter, &Arc<CounterKey>)| {
         let place = counter.place(key.kind, handle.reserved_at);
         let value = handle.values[counter.value].clone();
-        let kind = if key.kind.is_rolling() {
-            ApplyKind::Rolling
+        let kind = if let Kind::Rolling(length) = key.kind {
+            ApplyKind::Rolling(length, key.is_durable())
         } else if key.is_durable() {
             // A release touches no total: version 0 is older than any.
             let total = totals.0.get(&(row.organization, counter.limit, value.text(), place));
@@ -275,6 +292,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
     Apply {
         id: row.id,
         ending: Ending::of(row.released, row.estimated),
+        applied: row.applied,
         counters: handle.counters.iter().zip(&item.keys).map(counter).collect(),
         concurrent: concurrent.collect(),
     }

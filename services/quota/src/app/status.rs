@@ -78,7 +78,8 @@ impl Quota {
     /// The totals against the settlements; in one snapshot, because one statement writes both.
     async fn compare_totals(&self, status: &mut Status) -> Result<()> {
         let retention = self.config.settlements.retention;
-        let complete = epochs::began_within(self.database.pool(), i64::try_from(retention.as_secs()).unwrap_or(i64::MAX)).await?;
+        let complete =
+            epochs::began_within(self.database.pool(), i64::try_from(retention.as_secs()).unwrap_or(i64::MAX)).await?;
         // What was settled before it is gone, and with it a part of older periods.
         let oldest = self.now() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         let mut transaction = self.database.begin().await?;
@@ -90,7 +91,8 @@ impl Quota {
         for (organization, total) in totals {
             found.insert((organization, total.limit, total.subject, total.period), total.committed);
         }
-        let keys: Vec<_> = expected.keys().chain(found.keys().filter(|key| !expected.contains_key(*key))).cloned().collect();
+        let keys: Vec<_> =
+            expected.keys().chain(found.keys().filter(|key| !expected.contains_key(*key))).cloned().collect();
         for key in keys {
             let names = self.dictionary.keys(&[key.1]).await?;
             let whole = complete || (names[0].kind != Kind::Lifetime && key.3 > oldest);
@@ -155,7 +157,8 @@ impl Quota {
                 let expected = match &entry.queue {
                     Some(queue) => queue.iter().map(|(_, amount)| amount).sum(),
                     None => {
-                        let held: i64 = holds.iter().filter(|(period, _)| *period == entry.period).map(|(_, n)| n).sum();
+                        let held: i64 =
+                            holds.iter().filter(|(period, _)| *period == entry.period).map(|(_, n)| n).sum();
                         let total = totals.iter().find(|t| t.limit == entry.limit && t.subject == subject);
                         let total = total.filter(|total| total.period == entry.period);
                         // Without a total in Postgres the store's own sum is the only one.
@@ -195,11 +198,8 @@ impl Quota {
 
     async fn totals(&self, id: &OrganizationId, contents: &Contents) -> Result<Vec<Total>> {
         let entries = contents.subjects.iter().flat_map(|(value, state)| state.entries.iter().map(move |e| (value, e)));
-        let wanted = entries.filter(|(_, entry)| entry.queue.is_none()).map(|(value, entry): (&Value, &Entry)| Wanted {
-            limit: entry.limit,
-            subject: value.text(),
-            from: entry.period,
-            to: entry.period,
+        let wanted = entries.filter(|(_, entry)| entry.queue.is_none()).map(|(value, entry): (&Value, &Entry)| {
+            Wanted { limit: entry.limit, subject: value.text(), from: entry.period, to: entry.period }
         });
         let wanted: Vec<Wanted> = wanted.collect();
         let mut transaction = self.database.begin_tenant(*id).await?;

@@ -20,7 +20,9 @@ impl Quota {
     ) -> Result<()> {
         let mut key = epoch.number().to_le_bytes().to_vec();
         demand.parts.iter().for_each(|part| key.extend(part.value.field()));
-        self.warming.run((*organization, key), self.load(organization, epoch, demand, now)).await
+        // Boxed: every request's future would be as large as this one, which few come to.
+        let load = Box::pin(self.load(organization, epoch, demand, now));
+        self.warming.run((*organization, key), load).await
     }
 
     async fn load(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>, now: Millis) -> Result<()> {

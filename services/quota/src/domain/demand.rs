@@ -43,7 +43,8 @@ impl<'a> Demand<'a> {
                 .iter()
                 .map(|limit| amounts.get(&limit.limit.unit).map(|amount| Touch { amount, period: period(limit, now) }))
                 .collect();
-            let concurrent = !scope.concurrent.is_empty() && amounts.iter().any(|(unit, n)| unit.is_concurrent() && n > 0);
+            let concurrent =
+                !scope.concurrent.is_empty() && amounts.iter().any(|(unit, n)| unit.is_concurrent() && n > 0);
             (concurrent || touches.iter().any(Option::is_some)).then_some(Part { scope, value, touches, concurrent })
         });
         Self { parts: parts.collect() }
@@ -54,7 +55,8 @@ impl<'a> Demand<'a> {
     pub fn nothing(plan: &'a Plan, subject: &'a Subject, now: Millis) -> Self {
         let parts = plan.scopes.iter().filter_map(|scope| {
             let value = subject.value(&scope.scope)?;
-            let touches = scope.windows.iter().map(|limit| Some(Touch { amount: 0, period: period(limit, now) })).collect();
+            let touches =
+                scope.windows.iter().map(|limit| Some(Touch { amount: 0, period: period(limit, now) })).collect();
             Some(Part { scope, value, touches, concurrent: !scope.concurrent.is_empty() })
         });
         Self { parts: parts.collect() }

@@ -53,7 +53,14 @@ impl LimitState {
     }
 
     /// A limit whose window was in this state.
-    fn window(limit: &PlanLimit, touch: Touch, entry: Option<&Entry>, generation: u64, state: u64, now: Millis) -> Self {
+    fn window(
+        limit: &PlanLimit,
+        touch: Touch,
+        entry: Option<&Entry>,
+        generation: u64,
+        state: u64,
+        now: Millis,
+    ) -> Self {
         // What was held in a former generation counts again when it is announced again.
         let held = entry.map_or(0, |entry| if state == generation { entry.held } else { 0 });
         let Some(length) = limit.rolling() else {

@@ -136,8 +136,8 @@ fn rolling_length(limit: &Limit) -> Millis {
 
 /// FNV-1a, cut to what a double holds exactly.
 fn layout(ids: impl Iterator<Item = LimitId>) -> u64 {
-    let digest = ids.flat_map(u32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
-        (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let digest = ids
+        .flat_map(u32::to_le_bytes)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     digest & ((1 << 52) - 1)
 }

@@ -66,7 +66,8 @@ impl SubjectState {
             let queue = match usize::try_from(-1 - period) {
                 Err(_) => None,
                 Ok(length) => {
-                    let read = |i| Some((number(bytes, queue_at + BUCKET * i)?, number(bytes, queue_at + BUCKET * i + 8)?));
+                    let read =
+                        |i| Some((number(bytes, queue_at + BUCKET * i)?, number(bytes, queue_at + BUCKET * i + 8)?));
                     let queue: Option<Vec<_>> = (0..length).map(read).collect();
                     queue_at += BUCKET * length;
                     Some(queue?)

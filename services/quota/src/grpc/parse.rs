@@ -29,7 +29,9 @@ pub(super) fn amounts(field: &'static str, amounts: &[Amount]) -> Result<Amounts
 
 pub(super) fn lease(lease: Option<&ProtoDuration>) -> Result<Duration> {
     let lease = lease.and_then(|lease| Duration::try_from(*lease).ok());
-    lease.filter(|lease| LEASE.contains(lease)).ok_or_else(|| weir_rpc::Error::invalid("lease", "must be from 1 s to 1 h"))
+    lease
+        .filter(|lease| LEASE.contains(lease))
+        .ok_or_else(|| weir_rpc::Error::invalid("lease", "must be from 1 s to 1 h"))
 }
 
 pub(super) fn subject(caller: &Caller, subject: Option<&proto::Subject>) -> Result<Subject> {

@@ -32,7 +32,10 @@ pub async fn store(
 ///
 /// # Errors
 /// The database's.
-pub async fn load(connection: &mut PgConnection, organization: &OrganizationId) -> Result<Option<(i64, Vec<u8>)>, Error> {
+pub async fn load(
+    connection: &mut PgConnection,
+    organization: &OrganizationId,
+) -> Result<Option<(i64, Vec<u8>)>, Error> {
     let row = sqlx::query("select version, body from quota.entitlements where organization_id = $1")
         .bind(organization.as_uuid())
         .fetch_optional(connection)

@@ -62,8 +62,10 @@ pub async fn find(pool: &PgPool, ids: &[LimitId]) -> Result<Vec<(LimitId, Counte
     for row in rows {
         let (id, kind): (i32, String) = (row.try_get("id")?, row.try_get("kind")?);
         let (scope, unit): (String, String) = (row.try_get("scope")?, row.try_get("unit")?);
-        let kind = kind.parse().map_err(|error: crate::domain::limit::UnknownKind| Error::Internal(error.to_string()))?;
-        let key = CounterKey { name: row.try_get("name")?, scope: Scope::parse(&scope), unit: Unit::parse(&unit), kind };
+        let kind =
+            kind.parse().map_err(|error: crate::domain::limit::UnknownKind| Error::Internal(error.to_string()))?;
+        let key =
+            CounterKey { name: row.try_get("name")?, scope: Scope::parse(&scope), unit: Unit::parse(&unit), kind };
         if let Ok(id) = LimitId::try_from(id) {
             found.push((id, key));
         }

@@ -66,7 +66,7 @@ pub struct Settled {
     pub estimated: bool,
     /// What was used.
     pub amounts: ByUnit,
-    /// What an estimate had said before, if it was replaced by this statement.
+    /// What an estimate had said that the amounts have replaced.
     pub replaced: Option<ByUnit>,
     /// Whether this statement wrote it; it stood there before otherwise.
     pub applied: bool,
@@ -114,7 +114,7 @@ with settled as (
     set committed = least(k.committed::numeric + excluded.committed, 4611686018427387904)::bigint, version = k.version + 1
     returning organization_id, limit_id, subject, period, committed, version
 )
-select reservation_id, organization_id, released, estimated, amounts, case when replacing then replaced end as replaced, applied,
+select reservation_id, organization_id, released, estimated, amounts, replaced, applied,
     null::int as limit_id, null::text as subject, null::bigint as period, null::bigint as committed, null::bigint as version
 from settled
 union all
@@ -256,9 +256,7 @@ pub async fn snapshot(connection: &mut PgConnection) -> Result<(), Error> {
 }
 
 /// Every committed settlement whose counters are known: handle and amounts.
-pub fn commits(
-    connection: &mut PgConnection,
-) -> impl Stream<Item = Result<(Vec<u8>, ByUnit), Error>> + Send {
+pub fn commits(connection: &mut PgConnection) -> impl Stream<Item = Result<(Vec<u8>, ByUnit), Error>> + Send {
     sqlx::query("select handle, amounts from quota.settlements where not released and length(handle) > 0")
         .fetch(connection)
         .map_err(Error::from)

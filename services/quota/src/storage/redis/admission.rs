@@ -150,7 +150,9 @@ pub(super) fn sweep_after(part: &Part<'_>) -> i64 {
         return -1;
     }
     let windows = part.scope.windows.iter().zip(&part.touches);
-    let ends = windows.filter(|(limit, _)| limit.rolling().is_none()).filter_map(|(_, touch)| Some(touch.as_ref()?.period.end));
+    let ends = windows
+        .filter(|(limit, _)| limit.rolling().is_none())
+        .filter_map(|(_, touch)| Some(touch.as_ref()?.period.end));
     ends.max().map_or(0, |end| end + GRACE)
 }
 

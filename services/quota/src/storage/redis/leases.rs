@@ -123,7 +123,13 @@ impl Store {
             });
             let rolling = i64::from(counter.rolling.is_some());
             program.push_len(place + 1);
-            program.push([i64::from(counter.limit), rolling, i64::from(counter.durable), counter.place, counter.amount]);
+            program.push([
+                i64::from(counter.limit),
+                rolling,
+                i64::from(counter.durable),
+                counter.place,
+                counter.amount,
+            ]);
             program.push([counter.rolling.unwrap_or(0)]);
         }
         let id = reservation_field(&announce.id);
@@ -160,9 +166,9 @@ impl Store {
         let broken = || Failure::answer("take_over");
         let left = values.next().and_then(|value| from_redis_value(value).ok()).ok_or_else(broken)?;
         let values: Vec<Vec<u8>> = values.filter_map(|value| from_redis_value(value).ok()).collect();
-        let expired = values.chunks_exact(2).filter_map(|pair| {
-            Some(Expired { id: reservation_of(&pair[0])?, record: Record::decode(&pair[1])? })
-        });
+        let expired = values
+            .chunks_exact(2)
+            .filter_map(|pair| Some(Expired { id: reservation_of(&pair[0])?, record: Record::decode(&pair[1])? }));
         Ok((left, expired.collect()))
     }
 

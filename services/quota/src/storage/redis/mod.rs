@@ -25,8 +25,8 @@ pub use admission::{Admission, Reading, Reserve};
 pub use epoch::Generation;
 pub use install::{InstallEntry, InstallSubject};
 pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended};
-pub use scripts::Scripts;
 use scripts::Script;
+pub use scripts::Scripts;
 pub use settle::{Apply, ApplyCounter, ApplyKind, Ending};
 pub use tenants::Contents;
 
@@ -85,7 +85,8 @@ impl Store {
         }
         match self.redis.command::<Reply>(&command).await {
             Ok(reply) => from_redis_value(reply).map_err(|error| Failure::Redis(error.into())),
-            Err(RedisError::Script(text)) if text.contains("NOSCRIPT") => Err(Failure::UnknownScripts),
+            // The server's own words; a test would tell if they changed.
+            Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::UnknownScripts),
             Err(error) => Err(error.into()),
         }
     }

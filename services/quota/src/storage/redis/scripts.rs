@@ -29,7 +29,8 @@ impl Scripts {
     /// The scripts of a generation.
     #[must_use]
     pub fn new(generation: u64) -> Self {
-        let script = |parts: &[&str]| Script(redis::Script::new(&format!("-- generation {generation}\n{}", parts.concat())));
+        let script =
+            |parts: &[&str]| Script(redis::Script::new(&format!("-- generation {generation}\n{}", parts.concat())));
         Self {
             generation,
             reserve: script(&[include_str!("lua/reserve.lua")]),

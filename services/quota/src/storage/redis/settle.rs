@@ -13,6 +13,8 @@ pub struct Apply {
     pub id: ReservationId,
     /// How it ended.
     pub ending: Ending,
+    /// Whether that was written just now, not before.
+    pub applied: bool,
     /// The counters that it was held in.
     pub counters: Vec<ApplyCounter>,
     /// The concurrency limits that it counted in.
@@ -56,8 +58,8 @@ pub enum ApplyKind {
     Total(i64, i64),
     /// A sum that only the store has.
     Sum,
-    /// Buckets.
-    Rolling,
+    /// Buckets of a window of this length; and whether Postgres has them, too.
+    Rolling(Millis, bool),
 }
 
 impl Store {
@@ -65,7 +67,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store did not answer. Doing it again is safe.
-    pub async fn settle(&self, scripts: &Scripts, organization: &OrganizationId, settles: &[Apply]) -> Result<Vec<bool>> {
+    pub async fn settle(
+        &self,
+        scripts: &Scripts,
+        organization: &OrganizationId,
+        settles: &[Apply],
+    ) -> Result<Vec<bool>> {
         let keys = Keys::new(organization);
         let mut all = vec![keys.state(), keys.leases()];
         let mut subjects: Vec<&Value> = Vec::new();
@@ -82,7 +89,7 @@ impl Store {
                 Ending::Estimated => 1,
                 Ending::Final => 2,
             };
-            body.push([ending]).push_len(settle.counters.len());
+            body.push([ending, i64::from(settle.applied)]).push_len(settle.counters.len());
             for counter in &settle.counters {
                 let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
                     subjects.push(&counter.value);
@@ -91,7 +98,7 @@ impl Store {
                 let (kind, total, version) = match counter.kind {
                     ApplyKind::Total(total, version) => (1, total, version),
                     ApplyKind::Sum => (2, 0, 0),
-                    ApplyKind::Rolling => (3, 0, 0),
+                    ApplyKind::Rolling(length, durable) => (3, length, i64::from(durable)),
                 };
                 body.push_len(place + 1);
                 body.push([i64::from(counter.limit), kind, counter.place, counter.reserved, counter.actual]);

@@ -10,6 +10,9 @@ use crate::domain::{SubjectState, Value};
 
 const KEY: &str = "wq:tenants";
 
+/// Fields and values of a hash.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// All that a tenant has in the store.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -92,14 +95,14 @@ impl Store {
             pipeline.atomic().cmd("HGETALL").arg(keys.state());
             let values = self.redis.pipeline(&pipeline).await?;
             for value in values {
-                contents.read(read::<Vec<(Vec<u8>, Vec<u8>)>>(value)?);
+                contents.read(read::<Fields>(value)?);
             }
         } else {
             let mut cursor = "0".to_owned();
             loop {
                 let mut command = cmd("HSCAN");
                 command.arg(keys.state()).arg(&cursor).arg("COUNT").arg(1_000);
-                let page: (String, Vec<(Vec<u8>, Vec<u8>)>) = self.redis.command(&command).await?;
+                let page: (String, Fields) = self.redis.command(&command).await?;
                 cursor = page.0;
                 contents.read(page.1);
                 if cursor == "0" {
@@ -119,7 +122,7 @@ impl Store {
 }
 
 impl Contents {
-    fn read(&mut self, fields: Vec<(Vec<u8>, Vec<u8>)>) {
+    fn read(&mut self, fields: Fields) {
         for (field, value) in fields {
             if let Some(id) = reservation_of(&field) {
                 if let Some(record) = Record::decode(&value) {

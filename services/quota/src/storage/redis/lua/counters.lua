@@ -48,18 +48,6 @@ local function seek(queue, bucket)
   return at
 end
 
--- Adds to the bucket that holds what was counted in `bucket`, but never makes it negative. A bucket that has left the window takes
--- what it had with it: nothing to return, nothing to charge.
-local function adjust(entry, bucket, difference)
-  local at = seek(entry.queue, bucket)
-  if difference == 0 or at > #entry.queue then return end
-  local ends, size = read('<dd', entry.queue, at)
-  local new = math.max(0, size + difference)
-  entry.spent = entry.spent + new - size
-  local middle = new > 0 and write('<dd', ends, new) or ''
-  entry.queue = sub(entry.queue, 1, at - 1) .. middle .. sub(entry.queue, at + 16)
-end
-
 -- Counts an amount in its own bucket, wherever that is in the queue.
 local function insert(entry, bucket, amount)
   if amount == 0 then return end
@@ -71,6 +59,19 @@ local function insert(entry, bucket, amount)
   end
   entry.spent = entry.spent + amount
   entry.queue = sub(entry.queue, 1, at - 1) .. write('<dd', bucket, size + amount) .. sub(entry.queue, rest)
+end
+
+-- Changes what was counted in `bucket`, as long as it is inside the window: a bucket that has left it took what it had with it, so
+-- there is nothing to return and nothing to charge. What was counted in a finer bucket may stand in the next one.
+local function adjust(entry, bucket, difference)
+  if difference > 0 then return insert(entry, bucket, difference) end
+  local at = seek(entry.queue, bucket)
+  if difference == 0 or at > #entry.queue then return end
+  local ends, size = read('<dd', entry.queue, at)
+  local new = math.max(0, size + difference)
+  entry.spent = entry.spent + new - size
+  local middle = new > 0 and write('<dd', ends, new) or ''
+  entry.queue = sub(entry.queue, 1, at - 1) .. middle .. sub(entry.queue, at + 16)
 end
 
 -- Sums may grow beyond what a double counts exactly only by commits of more than was reserved; they stay at the largest one.

@@ -2,9 +2,9 @@
 --
 -- KEYS: the tenant's state, its leases, then the concurrency sets of all of them.
 -- ARGV: the program; the fields of the subjects; then the fields of the reservations.
--- The program: subjects, settlements, concurrency sets; per settlement: what it is (0 released, 1 estimated, 2 final), counters;
---   per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved, actual, actual before
---   (of an estimate), total, version (of kind 1: the row in Postgres).
+-- The program: subjects, settlements, concurrency sets; per settlement: what it is (0 released, 1 estimated, 2 final), whether that
+--   was written just now, counters; per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket,
+--   reserved, actual, actual before (of an estimate), then total and version, or the window's length and whether it is durable.
 -- Answers one digit per settlement: 1 if its lease had ended.
 --
 -- Totals are set, not added to, and only by a newer version: neither a repeated settlement nor one that was overtaken by another
@@ -29,8 +29,8 @@ end
 
 local changes, late, tombs = {}, {}, {[0] = 'r', 'e', 'f'}
 for i = 1, settlements do
-  local is, counters
-  is, counters, pos = read('<dd', program, pos)
+  local is, applied, counters
+  is, applied, counters, pos = read('<ddd', program, pos)
   local record = values[subjects + i]
   local mark = record and sub(record, 1, 1)
   local held = mark == 'R'
@@ -51,8 +51,9 @@ for i = 1, settlements do
       if kind == 3 then
         if held then
           if gen == counted.gen then entry.held = clamp(entry.held - reserved) end
-          adjust(entry, place, actual - reserved)
-        elseif replaced then
+          if place + total > now then adjust(entry, place, actual - reserved) end
+        elseif (replaced or (applied == 1 and version == 1 and not record)) and place + total > now then
+          -- Where the mark is lost the buckets were read from Postgres, which had the estimate.
           adjust(entry, place, actual - before)
         end
       else

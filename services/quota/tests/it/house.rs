@@ -1,0 +1,250 @@
+//! A deployment of quota: two stores, a billing, and any number of engines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_config::MasterKey;
+use weir_database::{Database, migrate, service_url};
+use weir_host::{Channels, Context};
+use weir_proto::billing::v1::Limit;
+use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
+use weir_proto::common::v1::Amount;
+use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
+use weir_proto::quota::v1::*;
+use weir_redis::Redis;
+use weir_rpc::testing::Deployment;
+use weir_rpc::{Channel, Failure, Revocations, Routes, Stacked};
+use weir_testing::{PostgresServer, RedisServer, TestDatabase};
+use weir_types::{OrganizationId, ReservationId, SystemClock, names};
+
+use crate::billing::{self, Billing};
+
+pub(crate) type Client = QuotaServiceClient<Channel>;
+
+/// One key for all tests: roles and their passwords belong to the server that the tests share.
+pub(crate) fn master() -> MasterKey {
+    MasterKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap()
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) quota: weir_quota::Config,
+    pub(crate) database: weir_database::Config,
+    pub(crate) redis: weir_redis::Config,
+}
+
+/// The defaults, but for patience: tests share few cores.
+pub(crate) fn settings() -> Settings {
+    let text = [weir_quota::DEFAULTS, weir_database::DEFAULTS, weir_redis::DEFAULTS].concat();
+    let mut settings: Settings = toml::from_str(&text).unwrap();
+    settings.redis.deadline = Duration::from_secs(2);
+    settings.quota.rebuild.check_every = Duration::from_millis(50);
+    settings.quota.rebuild.window = Duration::from_secs(1);
+    settings.database.min_connections = 0;
+    settings
+}
+
+pub(crate) struct House {
+    pub(crate) redis: RedisServer,
+    pub(crate) url: String,
+    pub(crate) billing: Arc<Billing>,
+    deployment: Deployment,
+    stacked_billing: Stacked,
+    _database: Option<TestDatabase>,
+}
+
+impl House {
+    pub(crate) async fn new() -> Self {
+        let database = weir_testing::database("quota", async |url: String| {
+            Ok(migrate(&url.into(), &master(), &[weir_quota::MIGRATION]).await?)
+        })
+        .await
+        .unwrap();
+        Self::build(database.url.clone(), Some(database)).await
+    }
+
+    /// On a Postgres of the test's own.
+    pub(crate) async fn at(server: &PostgresServer) -> Self {
+        migrate(&server.url().into(), &master(), &[weir_quota::MIGRATION]).await.unwrap();
+        Self::build(server.url().to_owned(), None).await
+    }
+
+    async fn build(url: String, database: Option<TestDatabase>) -> Self {
+        let deployment = Deployment::new().await;
+        let billing = Billing::new();
+        let routes = Routes::new(BillingServiceServer::new(billing::Fake(Arc::clone(&billing))));
+        let stacked_billing = deployment.stack("billing", routes, billing::ACCESS).await;
+        let redis = weir_testing::redis().await.unwrap();
+        Self { redis, url, billing, deployment, stacked_billing, _database: database }
+    }
+
+    /// A tenant with these limits.
+    pub(crate) fn tenant(&self, limits: Vec<Limit>) -> OrganizationId {
+        let organization = OrganizationId::new_v7();
+        self.billing.set(organization, limits);
+        organization
+    }
+
+    pub(crate) async fn database(&self) -> Database {
+        let mut config = settings().database;
+        config.url = service_url(&self.url.as_str().into(), &master(), "quota");
+        Database::connect(&config, "quota").await.unwrap()
+    }
+
+    /// A connection to the same Redis.
+    pub(crate) async fn connection(&self) -> Redis {
+        let mut config = settings().redis;
+        config.url = self.redis.url().into();
+        Redis::connect(&config).await.unwrap()
+    }
+
+    pub(crate) async fn engine(&self) -> Engine {
+        self.engine_with(settings()).await
+    }
+
+    pub(crate) async fn engine_with(&self, mut settings: Settings) -> Engine {
+        settings.redis.url = self.redis.url().into();
+        settings.database.url = service_url(&self.url.as_str().into(), &master(), "quota");
+        let context = Context {
+            clock: Arc::new(SystemClock),
+            channels: Channels::fixed([("billing", self.deployment.channel("quota", &self.stacked_billing))]),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            master: master(),
+            instance: "test".into(),
+            max_message_bytes: 1 << 22,
+            revocations: Revocations::default(),
+        };
+        let database = Database::connect(&settings.database, "quota").await.unwrap();
+        let redis = Redis::connect(&settings.redis).await.unwrap();
+        let routes = weir_quota::routes(settings.quota, database, redis, &context);
+        let stacked = self.deployment.stack("quota", routes, weir_quota::ACCESS).await;
+        Engine { stacked, deployment: self.deployment.clone(), context }
+    }
+}
+
+/// A running quota service. Dropped without a shutdown, it ends as by `kill -9`: its tasks are gone with the runtime.
+pub(crate) struct Engine {
+    stacked: Stacked,
+    pub(crate) deployment: Deployment,
+    context: Context,
+}
+
+impl Engine {
+    /// As the broker.
+    pub(crate) fn client(&self) -> Client {
+        self.as_service("ai-broker")
+    }
+
+    pub(crate) fn as_service(&self, name: &str) -> Client {
+        QuotaServiceClient::new(self.deployment.channel(name, &self.stacked))
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.context.shutdown.cancel();
+        self.context.tasks.close();
+        tokio::time::timeout(Duration::from_secs(5), self.context.tasks.wait()).await.unwrap();
+    }
+
+    /// Status, as the audit sees it.
+    pub(crate) async fn status(&self) -> GetStatusResponse {
+        self.as_service("operator").get_status(GetStatusRequest {}).await.unwrap().into_inner()
+    }
+
+    /// Nothing is held, and every counter is what it must be.
+    pub(crate) async fn assert_balanced(&self) -> GetStatusResponse {
+        let status = self.status().await;
+        assert_eq!(status.drifts, []);
+        assert_eq!((status.held, status.expired), (0, 0));
+        status
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.context.shutdown.cancel();
+    }
+}
+
+pub(crate) fn id() -> String {
+    ReservationId::new_v7().to_string()
+}
+
+pub(crate) fn amounts(list: &[(&str, i64)]) -> Vec<Amount> {
+    list.iter().map(|(unit, value)| Amount { unit: (*unit).to_owned(), value: *value }).collect()
+}
+
+pub(crate) fn subject(organization: OrganizationId) -> Subject {
+    Subject { organization: names::organization(&organization), ..Default::default() }
+}
+
+pub(crate) fn reserve(organization: OrganizationId, list: &[(&str, i64)]) -> ReserveRequest {
+    ReserveRequest {
+        reservation_id: id(),
+        subject: Some(subject(organization)),
+        amounts: amounts(list),
+        lease: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+        context: b"draft".to_vec().into(),
+    }
+}
+
+pub(crate) fn commit(reserved: &ReserveRequest, handle: &ReserveResponse, actuals: &[(&str, i64)]) -> CommitRequest {
+    CommitRequest {
+        reservation_id: reserved.reservation_id.clone(),
+        organization: reserved.subject.as_ref().unwrap().organization.clone(),
+        handle: handle.handle.clone(),
+        actuals: amounts(actuals),
+        estimated: false,
+    }
+}
+
+pub(crate) fn release(reserved: &ReserveRequest, handle: &ReserveResponse) -> ReleaseRequest {
+    ReleaseRequest {
+        reservation_id: reserved.reservation_id.clone(),
+        organization: reserved.subject.as_ref().unwrap().organization.clone(),
+        handle: handle.handle.clone(),
+        reason: "test".to_owned(),
+    }
+}
+
+pub(crate) fn extension(reserved: &ReserveRequest, handle: &ReserveResponse, seconds: i64) -> LeaseExtension {
+    LeaseExtension {
+        reservation_id: reserved.reservation_id.clone(),
+        handle: handle.handle.clone(),
+        lease: Some(prost_types::Duration { seconds, nanos: 0 }),
+        context: reserved.context.clone(),
+    }
+}
+
+/// The answer, or the failure as clients see it.
+pub(crate) fn open<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Failure> {
+    answer.map(tonic::Response::into_inner).map_err(Failure::from)
+}
+
+/// The state of one limit.
+pub(crate) async fn balance(client: &mut Client, organization: OrganizationId, limit: &str) -> LimitState {
+    balance_of(client, subject(organization), limit).await
+}
+
+pub(crate) async fn balance_of(client: &mut Client, subject: Subject, limit: &str) -> LimitState {
+    let answer = client.get_balance(GetBalanceRequest { subject: Some(subject) }).await.unwrap().into_inner();
+    answer.limits.into_iter().find(|state| state.limit == limit).unwrap()
+}
+
+/// Runs `clients` at once, each over one of the engines; answers what each returns.
+pub(crate) async fn storm<T: Send + 'static>(
+    engines: &[&Engine],
+    clients: usize,
+    work: impl AsyncFn(Client, usize) -> T,
+) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let runs = (0..clients).map(|number| {
+        let engine = engines[next.fetch_add(1, Ordering::Relaxed) % engines.len()];
+        work(engine.client(), number)
+    });
+    futures::future::join_all(runs).await
+}

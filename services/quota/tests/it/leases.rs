@@ -1,0 +1,116 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::*;
+use weir_types::names;
+
+use crate::billing::{concurrent, lifetime, limit};
+use crate::house::{House, amounts, balance, commit, extension, open, reserve, storm};
+
+const fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+#[tokio::test]
+async fn an_expired_reservation_counts_until_whoever_takes_it_over_settles_it() {
+    let house = House::new().await;
+    let (one, two) = (house.engine().await, house.engine().await);
+    let tenant = house.tenant(vec![
+        limit("budget", "organization", "nano_usd", 100, lifetime()),
+        limit("at-once", "organization", "concurrent", 1, concurrent()),
+    ]);
+    let mut client = one.client();
+    let mut request = reserve(tenant, &[("nano_usd", 80), ("concurrent", 1)]);
+    request.lease = seconds(1);
+    client.reserve(request.clone()).await.unwrap();
+    let take = TakeOverRequest { max: 10, lease: seconds(1) };
+    assert!(client.take_over(take).await.unwrap().into_inner().reservations.is_empty(), "it is alive");
+    let failure = open(client.reserve(reserve(tenant, &[("nano_usd", 80), ("concurrent", 1)])).await).unwrap_err();
+    let names_: Vec<_> = failure.violations().iter().map(|violation| violation.subject.clone()).collect();
+    assert_eq!(names_, ["budget", "at-once"]);
+
+    sleep(Duration::from_millis(1_100)).await;
+    // Nobody is under way any more, but the money is still held.
+    let failure = open(client.reserve(reserve(tenant, &[("nano_usd", 80), ("concurrent", 1)])).await).unwrap_err();
+    assert_eq!(failure.violations().len(), 1, "{failure:?}");
+    assert_eq!(failure.violations()[0].subject, "budget");
+
+    // By anybody, with all that is needed, and by one only.
+    let taken = two.client().take_over(take).await.unwrap().into_inner().reservations;
+    let [expired] = taken.as_slice() else { panic!("{taken:?}") };
+    assert_eq!(expired.reservation_id, request.reservation_id);
+    assert_eq!(expired.organization, names::organization(&tenant));
+    assert_eq!(expired.context, request.context);
+    assert_eq!(expired.amounts, amounts(&[("concurrent", 1), ("nano_usd", 80)]));
+    assert!(client.take_over(take).await.unwrap().into_inner().reservations.is_empty());
+    // Unless that one dies, too.
+    sleep(Duration::from_millis(1_100)).await;
+    let again = client.take_over(take).await.unwrap().into_inner().reservations;
+    assert_eq!(again.len(), 1);
+
+    let handle = ReserveResponse { handle: again[0].handle.clone(), ..Default::default() };
+    let mut settle = commit(&request, &handle, &[("nano_usd", 80)]);
+    settle.estimated = true;
+    client.commit(settle).await.unwrap();
+    assert_eq!(balance(&mut client, tenant, "budget").await.used, 80);
+    assert!(client.take_over(take).await.unwrap().into_inner().reservations.is_empty());
+    one.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn many_takers_share_the_expired_reservations_of_many_tenants() {
+    let house = House::new().await;
+    let (one, two) = (house.engine().await, house.engine().await);
+    let mut wanted = HashSet::new();
+    for _ in 0..30 {
+        let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
+        for _ in 0..5 {
+            let mut request = reserve(tenant, &[("nano_usd", 1)]);
+            request.lease = seconds(1);
+            one.client().reserve(request.clone()).await.unwrap();
+            wanted.insert(request.reservation_id);
+        }
+    }
+    sleep(Duration::from_millis(1_100)).await;
+    let taken = storm(&[&one, &two], 20, async |mut client, _| {
+        let mut mine = Vec::new();
+        for _ in 0..4 {
+            let take = TakeOverRequest { max: 40, lease: seconds(60) };
+            mine.extend(client.take_over(take).await.unwrap().into_inner().reservations);
+        }
+        mine
+    })
+    .await;
+    let taken: Vec<String> = taken.into_iter().flatten().map(|one| one.reservation_id).collect();
+    let distinct: HashSet<String> = taken.iter().cloned().collect();
+    assert_eq!(distinct.len(), taken.len(), "nobody gets what another one got");
+    assert_eq!(distinct, wanted);
+}
+
+#[tokio::test]
+async fn an_extended_lease_lives_on() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("at-once", "organization", "concurrent", 1, concurrent())]);
+    let mut client = engine.client();
+    let mut request = reserve(tenant, &[("concurrent", 1)]);
+    request.lease = seconds(1);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    let leases = vec![extension(&request, &handle, 30)];
+    let answer = client.extend(ExtendRequest { leases: leases.clone() }).await.unwrap().into_inner();
+    assert_eq!((answer.outcomes, answer.epoch), (vec![LeaseOutcome::Extended.into()], handle.epoch));
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(engine.status().await.expired, 0);
+    assert!(client.reserve(reserve(tenant, &[("concurrent", 1)])).await.is_err());
+    client.commit(commit(&request, &handle, &[])).await.unwrap();
+    let answer = client.extend(ExtendRequest { leases }).await.unwrap().into_inner();
+    assert_eq!(answer.outcomes, [i32::from(LeaseOutcome::Settled)]);
+    client.reserve(reserve(tenant, &[("concurrent", 1)])).await.unwrap();
+
+    let mut broken = extension(&request, &handle, 30);
+    broken.handle = vec![7].into();
+    let failure = open(client.extend(ExtendRequest { leases: vec![broken] }).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::InvalidArgument);
+}

@@ -1,0 +1,368 @@
+//! What each loss does, and what it must not do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+use weir_proto::billing::v1::{CalendarUnit, Limit};
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::*;
+use weir_testing::PostgresServer;
+use weir_types::OrganizationId;
+
+use crate::billing::{calendar, concurrent, lifetime, limit, open as opens, rolling};
+use crate::house::{Client, Engine, House, balance, commit, extension, open, release, reserve, storm};
+
+fn limits(budget: i64) -> Vec<Limit> {
+    vec![
+        limit("budget", "organization", "nano_usd", budget, calendar(CalendarUnit::Month)),
+        limit("spent-per-day", "organization", "nano_usd", budget, rolling(86_400_000)),
+        limit("tokens", "organization", "token", 1_000_000_000, rolling(60_000)),
+        limit("at-once", "organization", "concurrent", 1_000, concurrent()),
+    ]
+}
+
+/// A broker as DESIGN has it: it keeps its leases alive, announces them when the epoch changes, repeats what is not answered, and
+/// knows what the provider was really paid for.
+struct Broker {
+    client: Client,
+    tenant: OrganizationId,
+    live: Mutex<Vec<(ReserveRequest, ReserveResponse)>>,
+    epoch: Mutex<u64>,
+    /// Provider calls that were made, at their price.
+    paid: AtomicI64,
+    /// Held and not settled yet, at its price.
+    stop: AtomicBool,
+}
+
+const PRICE: i64 = 100;
+
+impl Broker {
+    fn new(engine: &Engine, tenant: OrganizationId) -> Arc<Self> {
+        Arc::new(Self {
+            client: engine.client(),
+            tenant,
+            live: Mutex::default(),
+            epoch: Mutex::new(0),
+            paid: AtomicI64::new(0),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// One request from the first to the last: true if it was admitted.
+    async fn call(&self, work: Duration) -> bool {
+        let request = reserve(self.tenant, &[("nano_usd", PRICE), ("token", 10), ("concurrent", 1)]);
+        let mut client = self.client.clone();
+        let handle = loop {
+            match open(client.reserve(request.clone()).await) {
+                Ok(handle) => break handle,
+                Err(failure) if failure.is_transient() => {
+                    if self.stop.load(Ordering::SeqCst) {
+                        // It may have been held after all.
+                        self.settle(release(&request, &ReserveResponse::default()).into()).await;
+                        return false;
+                    }
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Err(failure) => {
+                    assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "{failure}");
+                    return false;
+                }
+            }
+        };
+        self.live.lock().push((request.clone(), handle.clone()));
+        self.paid.fetch_add(PRICE, Ordering::SeqCst);
+        sleep(work).await;
+        self.settle(commit(&request, &handle, &[("nano_usd", PRICE), ("token", 10)]).into()).await;
+        self.live.lock().retain(|(other, _)| other.reservation_id != request.reservation_id);
+        true
+    }
+
+    async fn settle(&self, action: Action) {
+        loop {
+            let answer = match &action {
+                Action::Commit(commit) => open(self.client.clone().commit(commit.clone()).await).map(drop),
+                Action::Release(release) => open(self.client.clone().release(release.clone()).await).map(drop),
+            };
+            match answer {
+                Ok(()) => return,
+                Err(failure) => assert!(failure.is_transient(), "{failure}"),
+            }
+            sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Keeps the leases alive until it is stopped.
+    async fn heartbeat(&self) {
+        while !self.stop.load(Ordering::SeqCst) {
+            let live = self.live.lock().clone();
+            let leases: Vec<_> = live.iter().map(|(request, handle)| extension(request, handle, 30)).collect();
+            if let Ok(answer) = open(self.client.clone().extend(ExtendRequest { leases }).await) {
+                *self.epoch.lock() = answer.epoch;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+enum Action {
+    Commit(CommitRequest),
+    Release(ReleaseRequest),
+}
+
+impl From<CommitRequest> for Action {
+    fn from(commit: CommitRequest) -> Self {
+        Self::Commit(commit)
+    }
+}
+
+impl From<ReleaseRequest> for Action {
+    fn from(release: ReleaseRequest) -> Self {
+        Self::Release(release)
+    }
+}
+
+/// Drives brokers on two engines against a budget that fits `fits` calls, does `harm` in the middle, and holds the books together.
+async fn books_balance_through(house: House, fits: i64, harm: impl AsyncFnOnce(&House)) {
+    let (one, two) = (house.engine().await, house.engine().await);
+    let tenant = house.tenant(limits(fits * PRICE));
+    let brokers: Vec<_> = [&one, &two].into_iter().map(|engine| Broker::new(engine, tenant)).collect();
+    let clients = brokers.iter().flat_map(|broker| {
+        (0..12).map(move |number| async move {
+            // Some calls are long enough to be under way when it happens.
+            while broker.call(Duration::from_millis(5 + 120 * (number % 4))).await {}
+        })
+    });
+    let clients = async {
+        futures::future::join_all(clients).await;
+        brokers.iter().for_each(|broker| broker.stop.store(true, Ordering::SeqCst));
+    };
+    let heartbeats = futures::future::join_all(brokers.iter().map(|broker| broker.heartbeat()));
+    let harm = async {
+        sleep(Duration::from_millis(400)).await;
+        harm(&house).await;
+    };
+    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(clients, heartbeats, harm) }).await.unwrap();
+
+    let paid: i64 = brokers.iter().map(|broker| broker.paid.load(Ordering::SeqCst)).sum();
+    assert!(paid <= fits * PRICE, "oversold: {paid} of {}", fits * PRICE);
+    assert_eq!(paid, fits * PRICE, "what fits is admitted");
+    let budget = balance(&mut one.client(), tenant, "budget").await;
+    assert_eq!((budget.used, budget.held), (paid, 0));
+    one.assert_balanced().await;
+    two.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn flushall_in_a_storm_oversells_nothing_and_loses_nothing() {
+    books_balance_through(House::new().await, 400, async |house| house.redis.flush().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn flushall_again_while_counters_are_rebuilt_oversells_nothing() {
+    books_balance_through(House::new().await, 300, async |house| {
+        for _ in 0..3 {
+            house.redis.flush().await.unwrap();
+            sleep(Duration::from_millis(300)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_redis_oversells_nothing_and_loses_nothing() {
+    books_balance_through(House::new().await, 300, async |house| {
+        house.redis.kill().await.unwrap();
+        sleep(Duration::from_millis(300)).await;
+        house.redis.restart().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_postgres_oversells_nothing_and_loses_nothing() {
+    let server = PostgresServer::start().await.unwrap();
+    books_balance_through(House::at(&server).await, 300, async |_| {
+        server.kill9().await;
+        sleep(Duration::from_millis(500)).await;
+        server.restart().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_stores_gone_at_once_oversell_nothing_and_lose_nothing() {
+    let server = PostgresServer::start().await.unwrap();
+    books_balance_through(House::at(&server).await, 300, async |house| {
+        house.redis.kill().await.unwrap();
+        server.kill9().await;
+        sleep(Duration::from_millis(200)).await;
+        house.redis.restart().await.unwrap();
+        sleep(Duration::from_millis(200)).await;
+        server.restart().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_loss_money_is_closed_until_live_leases_are_announced_again() {
+    let house = House::new().await;
+    let (one, two) = (house.engine().await, house.engine().await);
+    let tenant = house.tenant(vec![
+        limit("budget", "organization", "nano_usd", 100, lifetime()),
+        limit("rate", "organization", "request", 100, rolling(60_000)),
+        limit("at-once", "organization", "concurrent", 2, concurrent()),
+    ]);
+    let mut client = one.client();
+    let spent = reserve(tenant, &[("nano_usd", 30)]);
+    let handle = client.reserve(spent.clone()).await.unwrap().into_inner();
+    client.commit(commit(&spent, &handle, &[("nano_usd", 30)])).await.unwrap();
+    let alive = reserve(tenant, &[("nano_usd", 50), ("concurrent", 1)]);
+    let handle = client.reserve(alive.clone()).await.unwrap().into_inner();
+
+    house.redis.flush().await.unwrap();
+    // By either engine, whether it has noticed or not.
+    let money = reserve(tenant, &[("nano_usd", 50)]);
+    for engine in [&one, &two] {
+        let failure = open(engine.client().reserve(money.clone()).await).unwrap_err();
+        assert_eq!(failure.reason(), ErrorReason::Rebuilding, "{failure}");
+        assert!(failure.retry_after().unwrap() <= Duration::from_secs(1));
+    }
+    // Rates go on.
+    let rate = client.reserve(reserve(tenant, &[("request", 1)])).await.unwrap().into_inner();
+    assert!(rate.epoch > handle.epoch, "the broker learns that it must announce");
+    let leases = vec![extension(&alive, &handle, 30)];
+    let answer = two.client().extend(ExtendRequest { leases: leases.clone() }).await.unwrap().into_inner();
+    assert_eq!(answer.outcomes, [i32::from(LeaseOutcome::Announced)]);
+    let answer = one.client().extend(ExtendRequest { leases }).await.unwrap().into_inner();
+    assert_eq!(answer.outcomes, [i32::from(LeaseOutcome::Extended)], "once");
+    sleep(Duration::from_millis(1_050)).await;
+
+    let failure = open(client.reserve(money).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "30 spent, 50 held: {failure}");
+    let budget = balance(&mut client, tenant, "budget").await;
+    assert_eq!((budget.used, budget.held), (80, 50));
+    assert_eq!(balance(&mut client, tenant, "at-once").await.used, 1);
+    client.reserve(reserve(tenant, &[("nano_usd", 20)])).await.unwrap();
+    assert_eq!(one.status().await.drifts, []);
+
+    // Another tenant, with nothing to rebuild, has nothing to wait for.
+    let fresh = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
+    client.reserve(reserve(fresh, &[("nano_usd", 100)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_announcement_of_what_is_settled_is_told_so() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
+    let mut client = engine.client();
+    let request = reserve(tenant, &[("nano_usd", 50)]);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    client.commit(commit(&request, &handle, &[("nano_usd", 50)])).await.unwrap();
+    house.redis.flush().await.unwrap();
+    let leases = vec![extension(&request, &handle, 30)];
+    let answer = client.extend(ExtendRequest { leases }).await.unwrap().into_inner();
+    assert_eq!(answer.outcomes, [i32::from(LeaseOutcome::Settled)]);
+    assert_eq!(balance(&mut client, tenant, "budget").await.used, 50);
+}
+
+#[tokio::test]
+async fn a_commit_that_the_store_has_forgotten_is_charged_from_its_handle() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
+    let mut client = engine.client();
+    let request = reserve(tenant, &[("nano_usd", 50)]);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    house.redis.flush().await.unwrap();
+    client.commit(commit(&request, &handle, &[("nano_usd", 45)])).await.unwrap();
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(balance(&mut client, tenant, "budget").await.used, 45);
+    assert!(client.reserve(reserve(tenant, &[("nano_usd", 56)])).await.is_err());
+    engine.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn without_postgres_settlements_are_refused_retryably_and_warm_tenants_go_on() {
+    let server = PostgresServer::start().await.unwrap();
+    let house = House::at(&server).await;
+    let mut settings = crate::house::settings();
+    settings.database.acquire_timeout = Duration::from_millis(300);
+    let engine = house.engine_with(settings).await;
+    let tenant = house.tenant(limits(1_000));
+    let mut client = engine.client();
+    let request = reserve(tenant, &[("nano_usd", 100)]);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    server.kill9().await;
+    client.reserve(reserve(tenant, &[("nano_usd", 100)])).await.unwrap();
+    let failure = open(client.commit(commit(&request, &handle, &[("nano_usd", 60)])).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::Unavailable, "{failure}");
+    assert_eq!(failure.metadata("peer"), Some("postgres"));
+    assert!(failure.retry_after().is_some());
+    let budget = balance(&mut client, tenant, "budget").await;
+    assert_eq!((budget.used, budget.held), (200, 200), "still held");
+    server.restart().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while let Err(failure) = open(client.commit(commit(&request, &handle, &[("nano_usd", 60)])).await) {
+        assert!(failure.is_transient() && Instant::now() < until, "{failure}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let budget = balance(&mut client, tenant, "budget").await;
+    assert_eq!((budget.used, budget.held), (160, 100));
+}
+
+#[tokio::test]
+async fn without_redis_limits_refuse_unless_they_say_otherwise_and_count_later() {
+    let house = House::new().await;
+    let mut settings = crate::house::settings();
+    settings.redis.deadline = Duration::from_millis(100);
+    let engine = house.engine_with(settings).await;
+    let month = calendar(CalendarUnit::Month);
+    let strict = house.tenant(vec![limit("rate", "organization", "request", 10, rolling(60_000))]);
+    let lenient = house.tenant(vec![
+        opens(limit("rate", "organization", "request", 10, rolling(60_000))),
+        opens(limit("tokens", "organization", "token", 1_000, month)),
+        limit("budget", "organization", "nano_usd", 1_000, lifetime()),
+    ]);
+    let mut client = engine.client();
+    for tenant in [strict, lenient] {
+        client.reserve(reserve(tenant, &[("request", 1)])).await.unwrap();
+    }
+    house.redis.kill().await.unwrap();
+    let started = Instant::now();
+    let failure = open(client.reserve(reserve(strict, &[("request", 1)])).await).unwrap_err();
+    assert_eq!((failure.reason(), failure.metadata("peer")), (ErrorReason::Unavailable, Some("redis")));
+    // Money never opens.
+    assert!(client.reserve(reserve(lenient, &[("request", 1), ("nano_usd", 1)])).await.is_err());
+    let request = reserve(lenient, &[("request", 1), ("token", 100)]);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    house.redis.restart().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while let Err(failure) = open(client.commit(commit(&request, &handle, &[("request", 1), ("token", 70)])).await) {
+        assert!(failure.is_transient() && Instant::now() < until, "{failure}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(balance(&mut client, lenient, "tokens").await.used, 70, "it is on the books");
+    engine.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_store_that_forgot_its_scripts_but_no_data_goes_on_at_once() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(limits(1_000));
+    let mut client = engine.client();
+    let epoch = client.reserve(reserve(tenant, &[("nano_usd", 1)])).await.unwrap().into_inner().epoch;
+    let redis = house.connection().await;
+    redis.command::<()>(weir_redis::redis::cmd("SCRIPT").arg("FLUSH")).await.unwrap();
+    let answers = storm(&[&engine], 20, async |mut client, _| {
+        client.reserve(reserve(tenant, &[("nano_usd", 1)])).await.unwrap().into_inner().epoch
+    })
+    .await;
+    assert!(answers.iter().all(|other| *other == epoch));
+}

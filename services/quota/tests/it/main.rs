@@ -1,0 +1,18 @@
+//! Against a real Postgres and a real Redis, through the RPCs with all their layers.
+// A test that can't go on says where by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod audits;
+mod billing;
+mod configuration;
+mod entitlements;
+mod handles;
+mod histories;
+mod house;
+mod leases;
+mod losses;
+mod periods;
+mod reserving;
+mod rolling;
+mod settling;
+mod tenants;

@@ -1,0 +1,112 @@
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use weir_types::UserId;
+
+use crate::billing::{limit, rolling};
+use crate::house::{House, balance, commit, open, reserve};
+
+/// Never more than `cap` in any span of `window`, by the times at which they were admitted.
+fn assert_never_above(admitted: &[(Instant, i64)], window: Duration, cap: i64) {
+    for (place, (end, _)) in admitted.iter().enumerate() {
+        let inside = admitted[..=place].iter().filter(|(at, _)| end.duration_since(*at) < window);
+        let sum: i64 = inside.map(|(_, amount)| amount).sum();
+        assert!(sum <= cap, "{sum} within {window:?}");
+    }
+}
+
+#[tokio::test]
+async fn never_more_than_the_cap_in_any_window_and_not_much_less() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    // One exact, one in buckets.
+    for (cap, step) in [(15, 1), (1_500, 100)] {
+        let tenant = house.tenant(vec![limit("rate", "organization", "token", cap, rolling(600))]);
+        let mut client = engine.client();
+        let mut admitted = Vec::new();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(2_700) {
+            // The time of admission lies between the two; the earlier one is the stricter test of a sum.
+            let before = Instant::now();
+            if client.reserve(reserve(tenant, &[("token", step)])).await.is_ok() {
+                admitted.push((before.max(start), step));
+            }
+            let after = Instant::now();
+            if let Some(last) = admitted.last_mut()
+                && last.0 == before
+            {
+                last.0 = after;
+            }
+            sleep(Duration::from_millis(3)).await;
+        }
+        // Answers take a while: allow for what one call takes.
+        assert_never_above(&admitted, Duration::from_millis(570), cap);
+        let total: i64 = admitted.iter().map(|(_, amount)| amount).sum();
+        assert!(total >= 4 * cap, "{total} in 4.5 windows of {cap}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_returned_counts_only_while_its_bucket_is_inside() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("rate", "organization", "token", 100, rolling(700))]);
+    let mut client = engine.client();
+    let old = reserve(tenant, &[("token", 90)]);
+    let old_handle = client.reserve(old.clone()).await.unwrap().into_inner();
+    sleep(Duration::from_millis(750)).await;
+    let new = reserve(tenant, &[("token", 80)]);
+    let new_handle = client.reserve(new.clone()).await.unwrap().into_inner();
+    // Nothing of the old one is left in the window: giving it back must not make room.
+    client.commit(commit(&old, &old_handle, &[("token", 0)])).await.unwrap();
+    assert_eq!(balance(&mut client, tenant, "rate").await.used, 80);
+    assert!(client.reserve(reserve(tenant, &[("token", 21)])).await.is_err());
+    client.commit(commit(&new, &new_handle, &[("token", 30)])).await.unwrap();
+    assert_eq!(balance(&mut client, tenant, "rate").await.used, 30);
+    client.reserve(reserve(tenant, &[("token", 70)])).await.unwrap();
+    assert_eq!(engine.status().await.drifts, []);
+}
+
+#[tokio::test]
+async fn reserving_and_releasing_for_ever_leaves_nothing_behind() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("rate", "organization", "request", 10, rolling(3_600_000))]);
+    let mut client = engine.client();
+    let redis = house.connection().await;
+    for _ in 0..100 {
+        let request = reserve(tenant, &[("request", 1)]);
+        let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+        client.commit(commit(&request, &handle, &[])).await.unwrap();
+    }
+    let key = format!("wq:{{{}}}s", tenant.as_uuid().simple());
+    let size: i64 = redis.command(weir_redis::redis::cmd("HSTRLEN").arg(&key).arg("o")).await.unwrap();
+    assert!(size <= 32 + 36, "an empty queue, not 100 empty buckets: {size} bytes");
+}
+
+#[tokio::test]
+async fn what_can_not_matter_any_more_is_swept_away() {
+    let house = House::new().await;
+    let mut settings = crate::house::settings();
+    settings.quota.housekeeping.every = Duration::from_millis(100);
+    settings.quota.settlements.remember = Duration::from_millis(300);
+    let engine = house.engine_with(settings).await;
+    let tenant = house.tenant(vec![limit("rate", "user", "request", 1, rolling(100))]);
+    let mut client = engine.client();
+    for _ in 0..20 {
+        let mut request = reserve(tenant, &[("request", 1)]);
+        request.subject.as_mut().unwrap().user = weir_types::names::user(&tenant, &UserId::new_v7());
+        let handle = open(client.reserve(request.clone()).await).unwrap();
+        client.commit(commit(&request, &handle, &[("request", 1)])).await.unwrap();
+    }
+    let redis = house.connection().await;
+    let key = format!("wq:{{{}}}s", tenant.as_uuid().simple());
+    for _ in 0..50 {
+        let left: i64 = redis.command(weir_redis::redis::cmd("HLEN").arg(&key)).await.unwrap();
+        if left == 0 {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("marks and windows that have passed are still there");
+}
