@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 
-use weir_host::Host;
+use weir_host::{Host, StartError};
 
 /// Settings that move every listener whose port is taken to a free one.
 pub(crate) fn free(host: &weir_host::Config) -> String {
@@ -25,6 +25,11 @@ fn moved(address: &str) -> Option<SocketAddr> {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Some(SocketAddr::new(address.ip(), 0)),
         _ => None,
     }
+}
+
+/// Whether a port was taken between looking and binding.
+pub(crate) fn is_taken(error: &StartError) -> bool {
+    matches!(error, StartError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// The public API's URL as a client on this machine writes it.

@@ -4,6 +4,7 @@ mod addresses;
 mod demo;
 mod home;
 mod provider;
+mod readiness;
 mod screen;
 mod servers;
 
@@ -26,8 +27,10 @@ pub(crate) const DEFAULT_DIR: &str = ".weir";
 /// In it: how an operator's commands reach what runs here.
 pub(crate) const CONFIG_FILE: &str = "weir.toml";
 
-/// The screen is for people: only what needs attention is logged, unless the user asks for more.
-const DEFAULTS: &str = "[telemetry]\nlog_level = \"warn,sqlx::postgres::notice=error\"\nlog_format = \"pretty\"\n";
+/// The screen is for people: only what needs attention is logged, unless the user asks for more. (What the drivers warn of is
+/// logged by us where it matters; at the end they would mourn each connection.)
+const DEFAULTS: &str =
+    "[telemetry]\nlog_level = \"warn,sqlx=error,sqlx_core=error,deadpool=error\"\nlog_format = \"pretty\"\n";
 
 /// Runs until Ctrl-C.
 pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(), Failure> {
@@ -42,21 +45,28 @@ pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(),
     serve::runtime(config.runtime.worker_threads)?.block_on(async {
         let instance = config.host.instance();
         let telemetry = serve::telemetry(&config, "weir", &instance)?;
-        let addresses = addresses::free(&config.host);
-        let host_config = load(&[addresses])?.host;
         let chosen = Name::chosen(&[Name::All]);
         let names: Vec<_> = chosen.iter().map(|name| name.service()).collect();
-        let setup = Setup {
-            host: &host_config,
-            rpc: &config.rpc,
-            discovery: &config.discovery,
-            master: master.clone(),
-            instance,
-            services: &names,
-            telemetry,
-        };
         // Bound first: what is taken by somebody else is said before anything has been started.
-        let mut host = Host::bind(setup).await.map_err(|error| serve::not_started(&error))?;
+        let mut looks = 0;
+        let mut host = loop {
+            let host_config = load(&[addresses::free(&config.host)])?.host;
+            let setup = Setup {
+                host: &host_config,
+                rpc: &config.rpc,
+                discovery: &config.discovery,
+                master: master.clone(),
+                instance: instance.clone(),
+                services: &names,
+                telemetry: telemetry.clone(),
+            };
+            match Host::bind(setup).await {
+                Ok(host) => break host,
+                // Taken since it was looked at, by another one that starts just now: look again.
+                Err(error) if addresses::is_taken(&error) && looks < 5 => looks += 1,
+                Err(error) => return Err(serve::not_started(&error)),
+            }
+        };
         let servers = Servers::start(&config, &home).await?;
         let provider = provider::choose(&config, &master).await?;
         let config = load(&[servers.settings(), provider.settings()])?;
@@ -66,14 +76,23 @@ pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(),
         home.write_config(&host)?;
         let url = addresses::public(&host);
         demo::ensure(&home, &url, &mut host).await?;
-        console::print(screen::text(&screen::Facts {
+        let screen = screen::text(&screen::Facts {
             url: &url,
             metrics: host.admin_address(),
             provider: &provider,
             home: &home,
             servers: &servers,
-        }));
-        host.run(weir_host::signal()).await;
+        });
+        let ready = readiness::wait(host.admin_address());
+        let announced = async {
+            let missing = ready.await.map(|missing| format!("{missing}\n")).unwrap_or_default();
+            console::print(missing + &screen);
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = host.run(weir_host::signal()) => {}
+            () = announced => {}
+        }
         provider.stop().await;
         servers.stop().await
     })

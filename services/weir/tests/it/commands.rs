@@ -33,7 +33,7 @@ fn an_audit_without_services_says_who_does_not_answer() {
     let mut command = weir(dir.path());
     let (code, _, errors) = output(command.args(["audit", "--config", "weir.toml"]).env("WEIR_MASTER_KEY", key));
     assert_eq!(code, Some(69), "{errors}");
-    assert!(errors.contains("billing"), "{errors}");
+    assert!(errors.contains("ai-broker: 127.0.0.1"), "{errors}");
 }
 
 #[tokio::test]

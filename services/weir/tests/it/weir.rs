@@ -12,6 +12,18 @@ pub(crate) fn weir(dir: &Path) -> Command {
             command.env_remove(&name);
         }
     }
+    // Tests that run at the same time must not meet at the ports of the defaults.
+    for listener in [
+        "LISTEN__AUTH",
+        "LISTEN__QUOTA",
+        "LISTEN__AI_BROKER",
+        "LISTEN__USAGE",
+        "LISTEN__BILLING",
+        "LISTEN__FACADE",
+        "ADMIN_LISTEN",
+    ] {
+        command.env(format!("WEIR_HOST__{listener}"), "127.0.0.1:0");
+    }
     command.current_dir(dir).stdin(Stdio::null());
     command
 }
