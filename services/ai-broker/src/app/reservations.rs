@@ -118,7 +118,15 @@ impl Broker {
         let room = self.reservations.room()?;
         let draft = call.draft(id, self.clock.now());
         let context = Bytes::from(draft.encode_to_vec());
-        let response = self.ask_quota(call, id, &context).await?;
+        let response = match self.ask_quota(call, id, &context).await {
+            Ok(response) => response,
+            Err(failure) => {
+                if may_have_reserved(&failure) {
+                    self.settler.release_unanswered(call.caller.organization, id, room);
+                }
+                return Err(failure.into());
+            }
+        };
         if self.reservations.note_epoch(response.epoch) {
             tracing::warn!("quota's fast store has lost data: live reservations are announced again");
         }
@@ -129,8 +137,13 @@ impl Broker {
         Ok(Held { id, organization: call.caller.organization, handle, draft, limits, live })
     }
 
-    /// Asks; and asks once more where the answer may be better or was lost. The id makes that safe.
-    async fn ask_quota(&self, call: &ModelCall, id: ReservationId, context: &Bytes) -> Result<ReserveResponse, Error> {
+    /// Asks; and asks once more where the answer was lost or may be better now. The id makes that safe.
+    async fn ask_quota(
+        &self,
+        call: &ModelCall,
+        id: ReservationId,
+        context: &Bytes,
+    ) -> Result<ReserveResponse, Failure> {
         let request = ReserveRequest {
             reservation_id: id.to_string(),
             subject: Some(call.caller.subject.clone()),
@@ -147,18 +160,9 @@ impl Broker {
             ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted => {
                 self.settler.settle_now(call.caller.organization).await
             }
-            ErrorReason::DeadlineExceeded => true,
-            _ => false,
+            _ => may_have_reserved(&failure),
         };
-        if !again {
-            return Err(Error::from(failure));
-        }
-        self.ask_once(request).await.map_err(|failure| {
-            if failure.reason() == ErrorReason::DeadlineExceeded {
-                self.settler.release_unanswered(call.caller.organization, id);
-            }
-            Error::from(failure)
-        })
+        if again { self.ask_once(request).await } else { Err(failure) }
     }
 
     async fn ask_once(&self, request: ReserveRequest) -> Result<ReserveResponse, Failure> {
@@ -167,6 +171,11 @@ impl Broker {
         let answer = self.reservations.quota.clone().reserve(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| Failure::from(&status))
     }
+}
+
+/// Whether a failed Reserve may have been carried out all the same: its answer was lost or late.
+fn may_have_reserved(failure: &Failure) -> bool {
+    matches!(failure.reason(), ErrorReason::Unavailable | ErrorReason::DeadlineExceeded)
 }
 
 impl Held {

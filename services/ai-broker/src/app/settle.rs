@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_proto::quota::v1::{BatchSettleRequest, CommitRequest, ReleaseRequest, Settle, settle, settle_outcome};
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
@@ -68,8 +68,17 @@ struct Ending {
     organization: OrganizationId,
     handle: Bytes,
     how: How,
-    /// Absent for what this broker did not reserve.
-    _live: Option<Live>,
+    _place: Place,
+}
+
+/// What an ending keeps until it is settled.
+enum Place {
+    /// The reservation's lease and room.
+    Live(#[expect(dead_code, reason = "kept until it is dropped")] Live),
+    /// Room alone: it is not known whether there is a reservation.
+    Room(#[expect(dead_code, reason = "kept until it is dropped")] OwnedSemaphorePermit),
+    /// None: another broker reserved it.
+    Beside,
 }
 
 enum How {
@@ -108,30 +117,36 @@ impl Settler {
             first_byte_ms: millis(used.first_byte),
             ..draft
         };
-        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(event)), _live: Some(live) });
+        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(event)), _place: Place::Live(live) });
     }
 
     /// Commits what was reserved, because nobody knows what was used.
     pub(crate) fn commit_draft(&self, held: Held) {
         let Held { id, organization, handle, draft, live, .. } = held;
-        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _live: Some(live) });
+        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _place: Place::Live(live) });
     }
 
     /// Gives a reservation back: nothing was used.
     pub(crate) fn release(&self, held: Held, reason: String) {
         let Held { id, organization, handle, live, .. } = held;
-        self.end(Ending { id, organization, handle, how: How::Release(reason), _live: Some(live) });
+        self.end(Ending { id, organization, handle, how: How::Release(reason), _place: Place::Live(live) });
     }
 
-    /// Gives back a reservation that quota may have made without our hearing of it.
-    pub(crate) fn release_unanswered(&self, organization: OrganizationId, id: ReservationId) {
+    /// Gives back a reservation that quota may have made without our hearing of it. Left alone it would expire
+    /// and be charged, and no provider was called.
+    pub(crate) fn release_unanswered(
+        &self,
+        organization: OrganizationId,
+        id: ReservationId,
+        room: OwnedSemaphorePermit,
+    ) {
         let how = How::Release("the answer to the reservation was lost".into());
-        self.end(Ending { id, organization, handle: Bytes::new(), how, _live: None });
+        self.end(Ending { id, organization, handle: Bytes::new(), how, _place: Place::Room(room) });
     }
 
     /// Settles a reservation of a broker that died.
     pub(crate) fn take_over(&self, id: ReservationId, organization: OrganizationId, handle: Bytes, draft: UsageEvent) {
-        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _live: None });
+        self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _place: Place::Beside });
     }
 
     /// Waits, within a bound, until the organisation's ended calls are settled; answers whether there were any.

@@ -60,6 +60,9 @@ async fn without_quota_no_provider_is_called() {
     let failure = scene.invoke(&chat(1, "")).await.unwrap_err();
     assert_eq!((failure.reason(), failure.is_transient()), (ErrorReason::Unavailable, true));
     assert!(scene.provider.served().is_empty());
+    scene
+        .eventually("what quota may have reserved is released", async |scene| scene.siblings.released.lock().len() == 1)
+        .await;
 }
 
 #[tokio::test]
