@@ -67,7 +67,7 @@ pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(),
                 Err(error) => return Err(serve::not_started(&error)),
             }
         };
-        let servers = Servers::start(&config, &home).await?;
+        let servers = Servers::start(&config, &home, &master).await?;
         let provider = provider::choose(&config, &master).await?;
         let config = load(&[servers.settings(), provider.settings()])?;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use weir_config::MasterKey;
 use weir_launcher::{Account, Postgres, PostgresOptions, Redis, RedisOptions};
 
 use crate::config::WeirConfig;
@@ -29,9 +30,9 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) async fn start(config: &WeirConfig, home: &Home) -> Result<Self, Failure> {
+    pub(crate) async fn start(config: &WeirConfig, home: &Home, master: &MasterKey) -> Result<Self, Failure> {
         let failed = |error: weir_launcher::Error| Failure::unavailable("a private server did not start", &error);
-        let (dir, elsewhere) = data_dir(home.path(), Account::for_servers().map_err(failed)?.as_ref())?;
+        let (dir, elsewhere) = data_dir(home.path(), Account::for_servers().map_err(failed)?.as_ref(), master)?;
         let wants_postgres = config.database.url.expose() == PRIVATE_POSTGRES;
         let wants_redis = config.redis.url.expose() == PRIVATE_REDIS;
         let postgres = async {
@@ -85,8 +86,9 @@ impl Servers {
     }
 }
 
-/// The home, or a place that the account can reach and that belongs to this home alone.
-fn data_dir(home: &Path, account: Option<&Account>) -> Result<(PathBuf, Option<String>), Failure> {
+/// The home, or a place that the account can reach and that belongs to this home and this master key alone: what is in the
+/// database is sealed with the key, so data outlives its home only in vain.
+fn data_dir(home: &Path, account: Option<&Account>, master: &MasterKey) -> Result<(PathBuf, Option<String>), Failure> {
     let unusable = |error: std::io::Error| Failure::unavailable(&home.display().to_string(), &error);
     let home = home.canonicalize().map_err(unusable)?;
     match account {
@@ -97,7 +99,8 @@ fn data_dir(home: &Path, account: Option<&Account>) -> Result<(PathBuf, Option<S
                 .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
                 .collect();
             let why = format!("the account {} cannot enter {}", account.name(), home.display());
-            Ok((Path::new(ELSEWHERE).join(name.trim_matches('-')), Some(why)))
+            let key = &master.derive_password("data-directory")[..8];
+            Ok((Path::new(ELSEWHERE).join(format!("{}-{key}", name.trim_matches('-'))), Some(why)))
         }
         _ => Ok((home, None)),
     }
