@@ -9,16 +9,16 @@ use tokio::sync::mpsc;
 
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
-    pub(crate) received: mpsc::UnboundedReceiver<Bytes>,
+    pub(crate) received: mpsc::Receiver<Bytes>,
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        let (sender, received) = mpsc::unbounded_channel();
+        let (sender, received) = mpsc::channel(16);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let export = axum::routing::post(move |body: Bytes| async move {
-            sender.send(body).unwrap();
+            sender.send(body).await.unwrap();
             answer()
         });
         let router = Router::new().route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", export);

@@ -34,7 +34,7 @@ pub(crate) fn is_taken(error: &StartError) -> bool {
 
 /// The public API's URL as a client on this machine writes it.
 pub(crate) fn public(host: &Host) -> String {
-    host.address(weir_facade::NAME).map(|address| url(address)).unwrap_or_default()
+    host.address(weir_facade::NAME).map(url).unwrap_or_default()
 }
 
 fn url(address: SocketAddr) -> String {
