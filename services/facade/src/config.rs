@@ -1,11 +1,12 @@
 //! The facade's configuration: `config.defaults.toml` says what each key means.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use serde::Deserialize;
 use weir_config::{Problem, Validate};
+
+use crate::network::Network;
 
 /// The facade's section, with its defaults.
 pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
@@ -16,6 +17,8 @@ pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
 pub struct Config {
     pub(crate) max_body_bytes: usize,
     #[serde(with = "weir_config::duration")]
+    pub(crate) body_pause: Duration,
+    #[serde(with = "weir_config::duration")]
     pub(crate) deadline: Duration,
     #[serde(with = "weir_config::duration")]
     pub(crate) api_deadline: Duration,
@@ -25,7 +28,7 @@ pub struct Config {
     pub(crate) credential_cache: u64,
     #[serde(with = "weir_config::duration")]
     pub(crate) refused_for: Duration,
-    pub(crate) trusted_proxies: Vec<IpAddr>,
+    pub(crate) trusted_proxies: Vec<Network>,
 }
 
 impl Validate for Config {
@@ -36,9 +39,14 @@ impl Validate for Config {
             }
         };
         check(self.max_body_bytes >= 1024, "max_body_bytes", "must be at least 1024");
-        check(!self.deadline.is_zero(), "deadline", "must not be zero");
-        check(!self.api_deadline.is_zero(), "api_deadline", "must not be zero");
-        check(self.max_in_flight > 0, "max_in_flight", "must be at least 1");
+        for (key, duration) in
+            [("body_pause", self.body_pause), ("deadline", self.deadline), ("api_deadline", self.api_deadline)]
+        {
+            check(!duration.is_zero(), key, "must be longer than zero");
+        }
+        let most = tokio::sync::Semaphore::MAX_PERMITS;
+        check((1..=most).contains(&self.max_in_flight), "max_in_flight", "must be at least 1, and not absurd");
+        check(self.credential_cache > 0, "credential_cache", "must be at least 1");
         for origin in &self.cors_origins {
             check(
                 is_origin(origin),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 use weir_proto::quota::v1 as proto;
 use weir_types::names;
 
+use super::extract::By;
 use super::problem::Problem;
 use crate::facade::Facade;
 
@@ -32,6 +32,7 @@ pub(crate) struct Limit {
     reset_after_seconds: Option<i64>,
 }
 
+/// What is left.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Balance {
     limits: Vec<Limit>,
@@ -39,11 +40,13 @@ pub(crate) struct Balance {
 
 /// Every limit that applies to the caller, with what is used, held and left.
 #[utoipa::path(
-    get, path = "/api/v1/balance", tag = "limits",
-    responses((status = 200, body = Balance), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/balance", operation_id = "getBalance", tag = "limits",
+    responses(
+        (status = 200, description = "The limits.", body = Balance),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
-pub(crate) async fn get(State(facade): State<Arc<Facade>>, headers: HeaderMap) -> Result<Json<Balance>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
+pub(crate) async fn get(State(facade): State<Arc<Facade>>, By(caller): By) -> Result<Json<Balance>, Problem> {
     let organization = names::organization(&caller.organization);
     let subject = proto::Subject {
         user: caller.user.map(|user| names::user(&caller.organization, &user)).unwrap_or_default(),

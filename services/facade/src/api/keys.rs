@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use weir_proto::auth::v1 as proto;
 use weir_rpc::Error;
-use weir_types::{OrganizationId, names};
+use weir_types::{ApiKeyId, UserId, names};
 
-use super::body::{ApiJson, ApiQuery};
+use super::convert::{id, instant, optional_id, required, timestamp};
+use super::created::Created;
+use super::extract::{ApiJson, ApiPath, ApiQuery, By};
+use super::page::Page;
 use super::problem::Problem;
-use super::time::{id, instant, optional_id, required, timestamp};
 use crate::facade::Facade;
 
 /// A long-lived credential for programs.
@@ -43,39 +44,32 @@ pub(crate) struct NewApiKey {
     secret: String,
 }
 
+/// What the new key is to be.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateApiKey {
+    /// For people.
     display_name: String,
+    /// The user it acts for; absent for a key of the organisation itself.
     #[serde(default)]
-    user_id: Option<String>,
+    #[schema(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// For instance `ai.invoke`.
     scopes: Vec<String>,
+    /// Absent: never.
     #[serde(default)]
     expire_time: Option<DateTime<Utc>>,
 }
 
+/// How to replace a key.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateApiKey {
     /// How long the old key goes on, at most 30 days; 0 revokes it at once.
-    #[serde(default)]
     overlap_seconds: u32,
 }
 
-/// A page of a list.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Page {
-    /// At most this many; 50 by default, 1,000 at most.
-    #[serde(default)]
-    pub(crate) page_size: i32,
-    /// From the page before.
-    #[serde(default)]
-    pub(crate) page_token: String,
-}
-
+/// A page of API keys.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ApiKeys {
     api_keys: Vec<ApiKey>,
@@ -110,24 +104,27 @@ impl TryFrom<proto::CreateApiKeyResponse> for NewApiKey {
     }
 }
 
-fn name(organization: &OrganizationId, key: &str) -> String {
-    format!("{}/apiKeys/{key}", names::organization(organization))
+fn created_key(created: proto::CreateApiKeyResponse) -> Result<Created<NewApiKey>, Error> {
+    let key = NewApiKey::try_from(created)?;
+    Ok(Created { location: format!("/api/v1/keys/{}", key.api_key.id), body: key })
 }
 
 /// Creates an API key. The answer is the only place where its secret is ever shown.
 #[utoipa::path(
-    post, path = "/api/v1/keys", tag = "keys", request_body = CreateApiKey,
-    responses((status = 201, body = NewApiKey), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    post, path = "/api/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateApiKey,
+    responses(
+        (status = 201, description = "The key and its secret.", body = NewApiKey),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn create(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiJson(asked): ApiJson<CreateApiKey>,
-) -> Result<(StatusCode, Json<NewApiKey>), Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
+) -> Result<Created<NewApiKey>, Problem> {
     let parent = names::organization(&caller.organization);
     let request = proto::CreateApiKeyRequest {
-        user: asked.user_id.map(|user| format!("{parent}/users/{user}")).unwrap_or_default(),
+        user: asked.user_id.map(|user| names::user(&caller.organization, &user)).unwrap_or_default(),
         parent,
         display_name: asked.display_name,
         scopes: asked.scopes,
@@ -135,20 +132,22 @@ pub(crate) async fn create(
     };
     let created =
         facade.as_caller(&caller, request, async |request| facade.auth.clone().create_api_key(request).await).await?;
-    Ok((StatusCode::CREATED, Json(created.try_into()?)))
+    Ok(created_key(created)?)
 }
 
 /// Lists the organisation's API keys, oldest first.
 #[utoipa::path(
-    get, path = "/api/v1/keys", tag = "keys", params(Page),
-    responses((status = 200, body = ApiKeys), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/keys", operation_id = "listKeys", tag = "keys", params(Page),
+    responses(
+        (status = 200, description = "A page of keys.", body = ApiKeys),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn list(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiQuery(page): ApiQuery<Page>,
 ) -> Result<Json<ApiKeys>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
     let Page { page_size, page_token } = page;
     let request =
         proto::ListApiKeysRequest { parent: names::organization(&caller.organization), page_size, page_token };
@@ -160,16 +159,18 @@ pub(crate) async fn list(
 
 /// Reads one API key, never its secret.
 #[utoipa::path(
-    get, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, body = ApiKey), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/keys/{id}", operation_id = "getKey", tag = "keys", params(("id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "The key.", body = ApiKey),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
+    By(caller): By,
+    ApiPath(key): ApiPath<ApiKeyId>,
 ) -> Result<Json<ApiKey>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
-    let request = proto::GetApiKeyRequest { name: name(&caller.organization, &key) };
+    let request = proto::GetApiKeyRequest { name: names::api_key(&caller.organization, &key) };
     let key =
         facade.as_caller(&caller, request, async |request| facade.auth.clone().get_api_key(request).await).await?;
     Ok(Json(key.try_into()?))
@@ -177,16 +178,18 @@ pub(crate) async fn get(
 
 /// Revokes an API key: it stops working everywhere within seconds. Revoking twice changes nothing.
 #[utoipa::path(
-    delete, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, body = ApiKey), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    delete, path = "/api/v1/keys/{id}", operation_id = "revokeKey", tag = "keys", params(("id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "The key, revoked.", body = ApiKey),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn revoke(
     State(facade): State<Arc<Facade>>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
+    By(caller): By,
+    ApiPath(key): ApiPath<ApiKeyId>,
 ) -> Result<Json<ApiKey>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
-    let request = proto::RevokeApiKeyRequest { name: name(&caller.organization, &key) };
+    let request = proto::RevokeApiKeyRequest { name: names::api_key(&caller.organization, &key) };
     let key =
         facade.as_caller(&caller, request, async |request| facade.auth.clone().revoke_api_key(request).await).await?;
     Ok(Json(key.try_into()?))
@@ -194,19 +197,22 @@ pub(crate) async fn revoke(
 
 /// Makes a successor with the same owner and scopes; the old key goes on for the overlap.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/rotate", tag = "keys", params(("id" = String, Path)), request_body = RotateApiKey,
-    responses((status = 201, body = NewApiKey), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    post, path = "/api/v1/keys/{id}/rotate", operation_id = "rotateKey", tag = "keys", params(("id" = Uuid, Path)), request_body = RotateApiKey,
+    responses(
+        (status = 201, description = "The successor and its secret.", body = NewApiKey),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn rotate(
     State(facade): State<Arc<Facade>>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
+    By(caller): By,
+    ApiPath(key): ApiPath<ApiKeyId>,
     ApiJson(asked): ApiJson<RotateApiKey>,
-) -> Result<(StatusCode, Json<NewApiKey>), Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
+) -> Result<Created<NewApiKey>, Problem> {
     let overlap = prost_types::Duration { seconds: asked.overlap_seconds.into(), nanos: 0 };
-    let request = proto::RotateApiKeyRequest { name: name(&caller.organization, &key), overlap: Some(overlap) };
+    let request =
+        proto::RotateApiKeyRequest { name: names::api_key(&caller.organization, &key), overlap: Some(overlap) };
     let made =
         facade.as_caller(&caller, request, async |request| facade.auth.clone().rotate_api_key(request).await).await?;
-    Ok((StatusCode::CREATED, Json(made.try_into()?)))
+    Ok(created_key(made)?)
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 use weir_proto::billing::v1 as proto;
 use weir_types::{NanoUsd, names};
 
+use super::convert::{id, required};
+use super::extract::By;
 use super::problem::Problem;
-use super::time::{id, required};
 use crate::facade::Facade;
 
 /// A plan on offer.
@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     models: Vec<String>,
 }
 
+/// The plans on offer.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Plans {
     plans: Vec<Plan>,
@@ -41,11 +42,13 @@ pub(crate) struct Subscription {
 
 /// The plans on offer.
 #[utoipa::path(
-    get, path = "/api/v1/plans", tag = "billing",
-    responses((status = 200, body = Plans), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/plans", operation_id = "listPlans", tag = "billing",
+    responses(
+        (status = 200, description = "The plans.", body = Plans),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
-pub(crate) async fn list(State(facade): State<Arc<Facade>>, headers: HeaderMap) -> Result<Json<Plans>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
+pub(crate) async fn list(State(facade): State<Arc<Facade>>, By(caller): By) -> Result<Json<Plans>, Problem> {
     let request = proto::ListPlansRequest {};
     let answer =
         facade.as_caller(&caller, request, async |request| facade.billing.clone().list_plans(request).await).await?;
@@ -61,14 +64,16 @@ pub(crate) async fn list(State(facade): State<Arc<Facade>>, headers: HeaderMap) 
 
 /// The organisation's plan.
 #[utoipa::path(
-    get, path = "/api/v1/subscription", tag = "billing",
-    responses((status = 200, body = Subscription), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/subscription", operation_id = "getSubscription", tag = "billing",
+    responses(
+        (status = 200, description = "The plan.", body = Subscription),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn subscription(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
 ) -> Result<Json<Subscription>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
     let request = proto::GetSubscriptionRequest { name: names::subscription(&caller.organization) };
     let answer = facade
         .as_caller(&caller, request, async |request| facade.billing.clone().get_subscription(request).await)

@@ -5,17 +5,15 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
-use tonic::Status;
 use utoipa::ToSchema;
-use weir_proto::common::v1::ErrorReason;
-use weir_rpc::{Error, Failure, Violation};
+use weir_rpc::{Call, Error, Violation};
 
-use crate::status;
+use crate::refusal::Refusal;
 
-/// What went wrong.
+/// What went wrong (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// `urn:weir:problem:` and the reason: what clients branch on.
+    /// `urn:weir:problem:` and the reason: what programs branch on.
     #[serde(rename = "type")]
     #[schema(example = "urn:weir:problem:quota-exceeded")]
     kind: String,
@@ -25,11 +23,16 @@ pub(crate) struct Problem {
     status: u16,
     /// What happened this time, and what to do.
     detail: String,
+    /// As in the header `x-request-id`: what to ask an operator about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    request_id: String,
     /// The parameters at fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     parameters: Vec<Fault>,
     /// The limits that refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     limits: Vec<Fault>,
     #[serde(skip)]
     retry_after_seconds: Option<u64>,
@@ -48,21 +51,29 @@ impl From<&Violation> for Fault {
     }
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let code = refusal.class().code();
+        let title = code.replace('_', " ");
+        let request = Call::current();
+        let request_id = request.as_ref().and_then(|call| call.request_id().to_str().ok()).unwrap_or_default();
+        let seconds = |delay: std::time::Duration| u64::try_from(delay.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        Self {
+            kind: format!("urn:weir:problem:{}", code.replace('_', "-")),
+            title: title[..1].to_ascii_uppercase() + &title[1..],
+            status: refusal.status().as_u16(),
+            detail: refusal.message().to_owned(),
+            request_id: request_id.to_owned(),
+            parameters: refusal.fields().iter().map(Fault::from).collect(),
+            limits: refusal.violations().iter().map(Fault::from).collect(),
+            retry_after_seconds: refusal.retry_after().map(seconds),
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        // Made a status first: that is where an error's internal detail is logged.
-        let failure = Failure::from(Status::from(error));
-        let reason = failure.reason().as_str_name().trim_start_matches("ERROR_REASON_").to_ascii_lowercase();
-        let title = reason.replace('_', " ");
-        Self {
-            kind: format!("urn:weir:problem:{}", reason.replace('_', "-")),
-            title: title[..1].to_ascii_uppercase() + &title[1..],
-            status: status::of(failure.reason()).as_u16(),
-            detail: failure.message().to_owned(),
-            parameters: failure.fields().iter().map(Fault::from).collect(),
-            limits: failure.violations().iter().map(Fault::from).collect(),
-            retry_after_seconds: failure.retry_after().map(|delay| delay.as_millis().div_ceil(1000) as u64),
-        }
+        Refusal::from(error).into()
     }
 }
 
@@ -80,9 +91,4 @@ impl IntoResponse for Problem {
         }
         response
     }
-}
-
-/// A request that can't be read.
-pub(crate) fn unreadable(message: impl Into<String>) -> Problem {
-    Error::new(ErrorReason::InvalidArgument, message.into()).into()
 }

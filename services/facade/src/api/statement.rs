@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use weir_proto::billing::v1 as proto;
 use weir_types::{NanoUsd, names};
 
-use super::body::ApiQuery;
-use super::keys::Page;
+use super::convert::{required, timestamp};
+use super::extract::{ApiQuery, By};
+use super::page::Page;
 use super::problem::Problem;
-use super::time::{required, timestamp};
 use crate::facade::Facade;
 
+/// A period.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -29,6 +29,7 @@ pub(crate) struct Period {
 
 /// Usage of one model.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StatementLine)]
 pub(crate) struct Line {
     provider: String,
     model: String,
@@ -56,15 +57,17 @@ pub(crate) struct Statement {
 
 /// What the organisation used and owes in a period, by model.
 #[utoipa::path(
-    get, path = "/api/v1/statement", tag = "billing", params(Period),
-    responses((status = 200, body = Statement), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/statement", operation_id = "getStatement", tag = "billing", params(Period),
+    responses(
+        (status = 200, description = "The statement.", body = Statement),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiQuery(period): ApiQuery<Period>,
 ) -> Result<Json<Statement>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
     let request = proto::GetStatementRequest {
         organization: names::organization(&caller.organization),
         start_time: Some(timestamp(period.start_time)),
@@ -100,6 +103,7 @@ impl From<proto::StatementLine> for Line {
 
 /// One side of a ledger transaction.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LedgerEntry)]
 pub(crate) struct Entry {
     /// The sides of a transaction sum to zero.
     transaction_id: String,
@@ -111,7 +115,9 @@ pub(crate) struct Entry {
     create_time: DateTime<Utc>,
 }
 
+/// A page of ledger entries.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LedgerEntries)]
 pub(crate) struct Entries {
     entries: Vec<Entry>,
     /// Empty on the last page.
@@ -120,15 +126,17 @@ pub(crate) struct Entries {
 
 /// The organisation's ledger entries, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/ledger", tag = "billing", params(Page),
-    responses((status = 200, body = Entries), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/ledger", operation_id = "listLedgerEntries", tag = "billing", params(Page),
+    responses(
+        (status = 200, description = "A page of entries.", body = Entries),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn ledger(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiQuery(page): ApiQuery<Page>,
 ) -> Result<Json<Entries>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
     let parent = names::organization(&caller.organization);
     let request = proto::ListLedgerEntriesRequest { parent, page_size: page.page_size, page_token: page.page_token };
     let answer = facade

@@ -8,13 +8,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_proto::auth::v1::SignInRequest;
-use weir_rpc::{Error, Failure};
+use weir_rpc::Failure;
 
-use super::body::ApiJson;
+use super::convert::{id, optional_id, required};
+use super::extract::ApiJson;
 use super::problem::Problem;
-use super::time::{id, optional_id, required};
 use crate::facade::Facade;
+use crate::refusal::Refusal;
 
+/// Who signs in.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignIn {
@@ -36,15 +38,18 @@ pub(crate) struct Token {
 
 /// Exchanges e-mail and password for a short-lived token.
 #[utoipa::path(
-    post, path = "/api/v1/tokens", tag = "tokens", security(()), request_body = SignIn,
-    responses((status = 200, body = Token), (status = 401, body = Problem, content_type = "application/problem+json"))
+    post, path = "/api/v1/tokens", operation_id = "createToken", tag = "tokens", security(()), request_body = SignIn,
+    responses(
+        (status = 200, description = "The token.", body = Token),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn create(
     State(facade): State<Arc<Facade>>,
     ApiJson(asked): ApiJson<SignIn>,
 ) -> Result<Json<Token>, Problem> {
     let request = SignInRequest { email: asked.email, password: asked.password };
-    let answer = facade.auth.clone().sign_in(request).await.map_err(|status| Error::from(Failure::from(&status)))?;
+    let answer = facade.auth.clone().sign_in(request).await.map_err(|status| Refusal::from(Failure::from(status)))?;
     let token = answer.into_inner();
     Ok(Json(Token {
         token: token.token,

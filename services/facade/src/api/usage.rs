@@ -1,20 +1,19 @@
-//! Usage: sums and single events.
+//! Sums of usage.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use weir_proto::usage::v1 as proto;
 use weir_rpc::Error;
-use weir_types::{NanoUsd, names};
+use weir_types::{ApiKeyId, NanoUsd, UserId, names};
 
-use super::body::ApiQuery;
+use super::convert::{id, required, timestamp};
+use super::extract::{ApiQuery, By};
 use super::problem::Problem;
-use super::time::{id, optional_id, required, timestamp};
 use crate::facade::Facade;
 
 /// The width of a time bucket, in UTC.
@@ -32,6 +31,7 @@ pub(crate) enum Bucket {
     Total,
 }
 
+/// What to sum.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -48,10 +48,12 @@ pub(crate) struct UsageQuery {
     group_by: String,
     /// Only of this user.
     #[serde(default)]
-    user_id: Option<String>,
+    #[param(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// Only of this API key.
     #[serde(default)]
-    api_key_id: Option<String>,
+    #[param(value_type = Option<Uuid>)]
+    api_key_id: Option<ApiKeyId>,
     /// Only of this model.
     #[serde(default)]
     model: Option<String>,
@@ -83,6 +85,7 @@ pub(crate) struct UsageRow {
     estimated_requests: i64,
 }
 
+/// A page of sums.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UsageRows {
     rows: Vec<UsageRow>,
@@ -110,20 +113,22 @@ fn dimensions(group_by: &str) -> Result<Vec<(&'static str, proto::Dimension)>, E
 
 /// Sums usage by time and by what is asked for.
 #[utoipa::path(
-    get, path = "/api/v1/usage", tag = "usage", params(UsageQuery),
-    responses((status = 200, body = UsageRows), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/usage", operation_id = "queryUsage", tag = "usage", params(UsageQuery),
+    responses(
+        (status = 200, description = "A page of sums.", body = UsageRows),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn query(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiQuery(asked): ApiQuery<UsageQuery>,
 ) -> Result<Json<UsageRows>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
     let organization = names::organization(&caller.organization);
     let grouped = dimensions(&asked.group_by)?;
     let filters = [
-        (proto::Dimension::User, asked.user_id.map(|user| format!("{organization}/users/{user}"))),
-        (proto::Dimension::ApiKey, asked.api_key_id.map(|key| format!("{organization}/apiKeys/{key}"))),
+        (proto::Dimension::User, asked.user_id.map(|user| names::user(&caller.organization, &user))),
+        (proto::Dimension::ApiKey, asked.api_key_id.map(|key| names::api_key(&caller.organization, &key))),
         (proto::Dimension::Model, asked.model),
         (proto::Dimension::Provider, asked.provider),
     ];
@@ -168,108 +173,6 @@ impl UsageRow {
             cost_nano_usd: row.cost_nano_usd,
             cost_usd: NanoUsd(row.cost_nano_usd).to_usd_string(),
             estimated_requests: row.estimated_requests,
-        })
-    }
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct EventsQuery {
-    /// Only of this user.
-    #[serde(default)]
-    user_id: Option<String>,
-    /// At most this many; 50 by default, 1,000 at most.
-    #[serde(default)]
-    page_size: i32,
-    /// From the page before.
-    #[serde(default)]
-    page_token: String,
-}
-
-/// One use of a provider.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Event {
-    id: String,
-    time: DateTime<Utc>,
-    user_id: Option<String>,
-    api_key_id: Option<String>,
-    provider: String,
-    model: String,
-    operation: String,
-    input_tokens: i64,
-    cached_input_tokens: i64,
-    output_tokens: i64,
-    cost_nano_usd: i64,
-    cost_usd: String,
-    /// Nobody saw the provider's own count.
-    estimated: bool,
-    /// `complete`, `cancelled`, `broken` or `unknown`.
-    outcome: &'static str,
-    latency_ms: i64,
-    first_byte_ms: i64,
-    request_id: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Events {
-    events: Vec<Event>,
-    /// Empty on the last page.
-    next_page_token: String,
-}
-
-/// Lists single events, newest first.
-#[utoipa::path(
-    get, path = "/api/v1/usage/events", tag = "usage", params(EventsQuery),
-    responses((status = 200, body = Events), (status = "4XX", body = Problem, content_type = "application/problem+json"))
-)]
-pub(crate) async fn events(
-    State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
-    ApiQuery(asked): ApiQuery<EventsQuery>,
-) -> Result<Json<Events>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
-    let parent = names::organization(&caller.organization);
-    let request = proto::ListEventsRequest {
-        user: asked.user_id.map(|user| format!("{parent}/users/{user}")).unwrap_or_default(),
-        parent,
-        page_size: asked.page_size,
-        page_token: asked.page_token,
-    };
-    let answer =
-        facade.as_caller(&caller, request, async |request| facade.usage.clone().list_events(request).await).await?;
-    let events = answer.events.into_iter().map(Event::try_from).collect::<Result<_, _>>()?;
-    Ok(Json(Events { events, next_page_token: answer.next_page_token }))
-}
-
-impl TryFrom<proto::UsageEvent> for Event {
-    type Error = Error;
-
-    fn try_from(event: proto::UsageEvent) -> Result<Self, Error> {
-        let outcome = match event.outcome() {
-            proto::Outcome::Complete => "complete",
-            proto::Outcome::Cancelled => "cancelled",
-            proto::Outcome::Broken => "broken",
-            proto::Outcome::Unknown | proto::Outcome::Unspecified => "unknown",
-        };
-        Ok(Self {
-            time: required(event.event_time)?,
-            user_id: optional_id(&event.user),
-            api_key_id: optional_id(&event.api_key),
-            outcome,
-            id: event.event_id,
-            provider: event.provider,
-            model: event.model,
-            operation: event.operation,
-            input_tokens: event.input_tokens,
-            cached_input_tokens: event.cached_input_tokens,
-            output_tokens: event.output_tokens,
-            cost_nano_usd: event.cost_nano_usd,
-            cost_usd: NanoUsd(event.cost_nano_usd).to_usd_string(),
-            estimated: event.estimated,
-            latency_ms: event.latency_ms,
-            first_byte_ms: event.first_byte_ms,
-            request_id: event.request_id,
         })
     }
 }

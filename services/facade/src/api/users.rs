@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_proto::auth::v1 as proto;
 use weir_rpc::Error;
-use weir_types::{OrganizationId, names};
+use weir_types::{UserId, names};
 
-use super::body::{ApiJson, ApiQuery};
-use super::keys::Page;
+use super::convert::{id, required};
+use super::created::Created;
+use super::extract::{ApiJson, ApiPath, ApiQuery, By};
+use super::page::Page;
 use super::problem::Problem;
-use super::time::{id, required};
 use crate::facade::Facade;
 
 /// What a user may do in their organisation.
@@ -39,12 +39,14 @@ pub(crate) struct User {
     create_time: DateTime<Utc>,
 }
 
+/// Whom to add.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateUser {
     email: String,
     #[serde(default)]
     display_name: String,
+    /// A member if absent.
     #[serde(default)]
     role: Option<Role>,
     /// At least 12 characters; absent for a user who never signs in with a password.
@@ -53,6 +55,7 @@ pub(crate) struct CreateUser {
     password: Option<String>,
 }
 
+/// A page of users.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Users {
     users: Vec<User>,
@@ -76,21 +79,19 @@ impl TryFrom<proto::User> for User {
     }
 }
 
-fn name(organization: &OrganizationId, user: &str) -> String {
-    format!("{}/users/{user}", names::organization(organization))
-}
-
 /// Creates a user.
 #[utoipa::path(
-    post, path = "/api/v1/users", tag = "users", request_body = CreateUser,
-    responses((status = 201, body = User), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    post, path = "/api/v1/users", operation_id = "createUser", tag = "users", request_body = CreateUser,
+    responses(
+        (status = 201, description = "The user.", body = User),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn create(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiJson(asked): ApiJson<CreateUser>,
-) -> Result<(StatusCode, Json<User>), Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
+) -> Result<Created<User>, Problem> {
     let role = match asked.role {
         Some(Role::Admin) => proto::Role::Admin,
         Some(Role::Member) | None => proto::Role::Member,
@@ -104,20 +105,23 @@ pub(crate) async fn create(
     };
     let user =
         facade.as_caller(&caller, request, async |request| facade.auth.clone().create_user(request).await).await?;
-    Ok((StatusCode::CREATED, Json(user.try_into()?)))
+    let user = User::try_from(user)?;
+    Ok(Created { location: format!("/api/v1/users/{}", user.id), body: user })
 }
 
 /// Lists the organisation's users, oldest first.
 #[utoipa::path(
-    get, path = "/api/v1/users", tag = "users", params(Page),
-    responses((status = 200, body = Users), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/users", operation_id = "listUsers", tag = "users", params(Page),
+    responses(
+        (status = 200, description = "A page of users.", body = Users),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn list(
     State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
+    By(caller): By,
     ApiQuery(page): ApiQuery<Page>,
 ) -> Result<Json<Users>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
     let Page { page_size, page_token } = page;
     let request = proto::ListUsersRequest { parent: names::organization(&caller.organization), page_size, page_token };
     let listed =
@@ -128,32 +132,36 @@ pub(crate) async fn list(
 
 /// Reads one user.
 #[utoipa::path(
-    get, path = "/api/v1/users/{id}", tag = "users", params(("id" = String, Path)),
-    responses((status = 200, body = User), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    get, path = "/api/v1/users/{id}", operation_id = "getUser", tag = "users", params(("id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "The user.", body = User),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
-    Path(user): Path<String>,
-    headers: HeaderMap,
+    By(caller): By,
+    ApiPath(user): ApiPath<UserId>,
 ) -> Result<Json<User>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
-    let request = proto::GetUserRequest { name: name(&caller.organization, &user) };
+    let request = proto::GetUserRequest { name: names::user(&caller.organization, &user) };
     let user = facade.as_caller(&caller, request, async |request| facade.auth.clone().get_user(request).await).await?;
     Ok(Json(user.try_into()?))
 }
 
 /// Disables a user: their keys and tokens stop working within seconds, their records stay.
 #[utoipa::path(
-    post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = String, Path)),
-    responses((status = 200, body = User), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    post, path = "/api/v1/users/{id}/disable", operation_id = "disableUser", tag = "users", params(("id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "The user, disabled.", body = User),
+        (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(crate) async fn disable(
     State(facade): State<Arc<Facade>>,
-    Path(user): Path<String>,
-    headers: HeaderMap,
+    By(caller): By,
+    ApiPath(user): ApiPath<UserId>,
 ) -> Result<Json<User>, Problem> {
-    let caller = facade.credentials.caller(&headers).await?;
-    let request = proto::DisableUserRequest { name: name(&caller.organization, &user) };
+    let request = proto::DisableUserRequest { name: names::user(&caller.organization, &user) };
     let user =
         facade.as_caller(&caller, request, async |request| facade.auth.clone().disable_user(request).await).await?;
     Ok(Json(user.try_into()?))

@@ -4,34 +4,46 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Response};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, Response};
 use bytes::Bytes;
 use memchr::memmem;
 use serde::Deserialize;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{Accounting, InvokeRequest, Operation, StreamInvokeRequest};
-use weir_rpc::{Error, Failure};
+use weir_rpc::{Call, Error, Failure};
 
-use super::errors::OpenAiError;
+use super::errors::{ErrorBody, OpenAiError};
 use super::headers;
 use super::stream::Events;
 use crate::facade::{Facade, Incoming};
+use crate::refusal::Refusal;
 
-/// Answers a chat completion, plain or as a stream.
-pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Response<Body> {
-    let id = headers::request_id(request.headers());
-    let answer = async {
-        let incoming = facade.receive(request).await?;
-        if asks_for_stream(&incoming.body) {
-            stream(&facade, incoming, &id).await
-        } else {
-            plain(&facade, incoming, &id).await
-        }
+/// nginx and others that understand it must not hold events back.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Answers a chat, plain or, with `stream`, as server-sent events. Takes what OpenAI's endpoint takes.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "openai",
+    request_body(content = Object, description = "As OpenAI documents it; fields that Weir does not know reach the provider untouched."),
+    responses(
+        (
+            status = 200, content_type = "application/json", body = Object,
+            description = "As the provider answers; `text/event-stream` with `stream`. Headers say what it was: `weir-model`, `weir-attempts`, `weir-overhead-ms`, `weir-cost-usd` (not with `stream`), and what is left: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`.",
+        ),
+        (status = 402, description = "The budget is used up.", body = ErrorBody),
+        (status = 429, description = "A rate limit refused; `retry-after` and `retry-after-ms` say when to try again.", body = ErrorBody),
+        (status = "default", description = "Any other refusal; an error of the provider keeps its status and body.", body = ErrorBody)
+    )
+)]
+pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Result<Response<Body>, OpenAiError> {
+    let incoming = facade.receive(request).await?;
+    let answer = if asks_for_stream(&incoming.body) {
+        stream(&facade, incoming).await
+    } else {
+        invoke(&facade, incoming, Operation::ChatCompletions).await
     };
-    let answer =
-        facade.serve(&id, facade.deadline, answer).await.unwrap_or_else(|error| OpenAiError::from(error).response());
-    headers::identified(answer, id)
+    Ok(answer?)
 }
 
 /// One answer at once. Also what embeddings need.
@@ -39,44 +51,36 @@ pub(crate) async fn invoke(
     facade: &Facade,
     incoming: Incoming,
     operation: Operation,
-    id: &HeaderValue,
-) -> Result<Response<Body>, Error> {
-    let request = invocation(&incoming, operation, id);
-    let answer =
-        facade.as_caller(&incoming.caller, request, async |request| facade.broker.clone().invoke(request).await);
+) -> Result<Response<Body>, Refusal> {
+    let Incoming { caller, body, client_ip, room: _room } = incoming;
+    let request = invocation(body, client_ip, operation);
+    let answer = facade.as_caller(&caller, request, async |request| facade.broker.clone().invoke(request).await);
     let answer = answer.await?;
     let accounting = answer.accounting.unwrap_or_default();
     Ok(respond(&answer.content_type, &accounting, Body::from(answer.body)))
 }
 
-async fn plain(facade: &Facade, incoming: Incoming, id: &HeaderValue) -> Result<Response<Body>, Error> {
-    invoke(facade, incoming, Operation::ChatCompletions, id).await
-}
-
 /// The answer as it comes. Errors before its first byte have a status of their own.
-async fn stream(facade: &Facade, incoming: Incoming, id: &HeaderValue) -> Result<Response<Body>, Error> {
-    let request = StreamInvokeRequest { request: Some(invocation(&incoming, Operation::ChatCompletions, id)) };
-    let answer =
-        facade.as_caller(&incoming.caller, request, async |request| facade.broker.clone().stream_invoke(request).await);
+async fn stream(facade: &Facade, incoming: Incoming) -> Result<Response<Body>, Refusal> {
+    let Incoming { caller, body, client_ip, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, Operation::ChatCompletions)) };
+    let answer = facade.as_caller(&caller, request, async |request| facade.broker.clone().stream_invoke(request).await);
     let mut parts = answer.await?;
-    let first = parts.message().await.map_err(|status| Failure::from(&status))?;
+    let first = parts.message().await.map_err(Failure::from)?;
     let Some(Part::Start(start)) = first.and_then(|first| first.part) else {
-        return Err(Error::defect("the broker's stream does not begin with its start"));
+        return Err(Error::defect("the broker's stream does not begin with its start").into());
     };
     let accounting = start.accounting.unwrap_or_default();
-    let mut response = respond(&start.content_type, &accounting, Body::new(Events::new(parts)));
-    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache"));
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    let mut response = respond(&start.content_type, &accounting, Body::new(Events::new(parts, room)));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }
 
-fn invocation(incoming: &Incoming, operation: Operation, id: &HeaderValue) -> InvokeRequest {
-    InvokeRequest {
-        operation: operation.into(),
-        body: incoming.body.clone(),
-        request_id: id.to_str().unwrap_or_default().to_owned(),
-        client_ip: incoming.client_ip.clone(),
-    }
+fn invocation(body: Bytes, client_ip: String, operation: Operation) -> InvokeRequest {
+    let call = Call::current();
+    let request_id = call.as_ref().and_then(|call| call.request_id().to_str().ok()).unwrap_or_default().to_owned();
+    InvokeRequest { operation: operation.into(), body, request_id, client_ip }
 }
 
 fn respond(content_type: &str, accounting: &Accounting, body: Body) -> Response<Body> {

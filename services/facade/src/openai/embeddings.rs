@@ -7,15 +7,20 @@ use axum::extract::{Request, State};
 use axum::http::Response;
 use weir_proto::broker::v1::Operation;
 
-use super::errors::OpenAiError;
-use super::{chat, headers};
+use super::chat;
+use super::errors::{ErrorBody, OpenAiError};
 use crate::facade::Facade;
 
-/// Answers embeddings.
-pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Response<Body> {
-    let id = headers::request_id(request.headers());
-    let answer = async { chat::invoke(&facade, facade.receive(request).await?, Operation::Embeddings, &id).await };
-    let answer =
-        facade.serve(&id, facade.deadline, answer).await.unwrap_or_else(|error| OpenAiError::from(error).response());
-    headers::identified(answer, id)
+/// Answers embeddings. Takes what OpenAI's endpoint takes.
+#[utoipa::path(
+    post, path = "/v1/embeddings", operation_id = "createEmbedding", tag = "openai",
+    request_body(content = Object, description = "As OpenAI documents it."),
+    responses(
+        (status = 200, description = "As the provider answers, with the headers of a chat completion.", body = Object),
+        (status = "default", description = "A refusal.", body = ErrorBody)
+    )
+)]
+pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Result<Response<Body>, OpenAiError> {
+    let incoming = facade.receive(request).await?;
+    Ok(chat::invoke(&facade, incoming, Operation::Embeddings).await?)
 }

@@ -3,76 +3,101 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, Response, StatusCode, Uri};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use serde::Serialize;
-use tonic::Status;
+use utoipa::ToSchema;
 use weir_proto::common::v1::{ErrorReason, ProviderError};
-use weir_rpc::{Error, Failure};
+use weir_rpc::Error;
 
-use crate::status;
+use crate::refusal::{Class, Refusal};
+
+/// In milliseconds; OpenAI's SDKs prefer it to `retry-after`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// OpenAI's SDKs retry by it, whatever the status.
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// OpenAI's SDKs do not wait longer than this: they would repeat a hopeless request within seconds.
+const SDK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// An error on its way to an OpenAI client.
+#[derive(Debug)]
 pub(crate) struct OpenAiError {
     status: StatusCode,
     body: Bytes,
-    content_type: HeaderValue,
     retry_after: Option<Duration>,
+    is_final: bool,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Detail<'a>,
+/// A refusal, as OpenAI writes it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OpenAiError)]
+pub(crate) struct ErrorBody {
+    error: ErrorDetail,
 }
 
-#[derive(Serialize)]
-struct Detail<'a> {
-    message: &'a str,
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OpenAiErrorDetail)]
+pub(crate) struct ErrorDetail {
+    /// What happened, and what to do.
+    message: String,
+    /// The kind of error.
     #[serde(rename = "type")]
+    #[schema(example = "rate_limit_error")]
     kind: &'static str,
-    param: Option<&'a str>,
+    /// The parameter at fault.
+    param: Option<String>,
+    /// What programs branch on.
+    #[schema(example = "rate_limit_exceeded")]
     code: Option<String>,
+}
+
+impl From<Refusal> for OpenAiError {
+    fn from(refusal: Refusal) -> Self {
+        let retry_after = refusal.retry_after();
+        if let Some((status, body)) = refusal.provider_error().and_then(passed_on) {
+            return Self { status, body, retry_after, is_final: false };
+        }
+        let status = refusal.status();
+        let (kind, code) = naming(refusal.class());
+        let param = refusal.fields().first().map(|field| field.subject.clone()).filter(|name| !name.is_empty());
+        let error = ErrorDetail { message: refusal.message().to_owned(), kind, param, code };
+        let body = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default().into();
+        let is_final = status == StatusCode::NOT_IMPLEMENTED || retry_after.is_some_and(|delay| delay > SDK_PATIENCE);
+        Self { status, body, retry_after, is_final }
+    }
 }
 
 impl From<Error> for OpenAiError {
     fn from(error: Error) -> Self {
-        // Made a status first: that is where an error's internal detail is logged.
-        let failure = Failure::from(Status::from(error));
-        failure.provider_error().and_then(passed_on).unwrap_or_else(|| Self::of(&failure))
+        Refusal::from(error).into()
+    }
+}
+
+impl IntoResponse for OpenAiError {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(delay) = self.retry_after {
+            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+        }
+        if self.is_final {
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
 impl OpenAiError {
-    fn of(error: &Failure) -> Self {
-        let status = status::of(error.reason());
-        let (kind, code) = naming(error.reason());
-        let param = error.fields().first().map(|field| field.subject.as_str()).filter(|name| !name.is_empty());
-        let message = error.fields().first().map_or_else(|| error.message(), |field| field.description.as_str());
-        let envelope = Envelope { error: Detail { message, kind, param, code } };
-        let body = serde_json::to_vec(&envelope).unwrap_or_default().into();
-        Self {
-            status,
-            body,
-            content_type: HeaderValue::from_static("application/json"),
-            retry_after: error.retry_after(),
-        }
-    }
-
-    /// As an answer.
-    pub(crate) fn response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, self.content_type);
-        if let Some(delay) = self.retry_after {
-            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
-            headers.insert("retry-after-ms", HeaderValue::from(millis));
-        }
-        response
-    }
-
     /// As the last events of a stream.
     pub(crate) fn event(self) -> Bytes {
         let mut event = b"data: ".to_vec();
@@ -82,44 +107,66 @@ impl OpenAiError {
     }
 }
 
-/// A provider's own refusal, passed on as it came; what is not JSON is replaced.
-fn passed_on(answer: &ProviderError) -> Option<OpenAiError> {
+/// A provider's own refusal, passed on as it came. What is not JSON is replaced.
+fn passed_on(answer: &ProviderError) -> Option<(StatusCode, Bytes)> {
     let status = u16::try_from(answer.http_status).ok().and_then(|status| StatusCode::from_u16(status).ok())?;
     let is_error = (status.is_client_error() || status.is_server_error())
         && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
-    is_error.then(|| OpenAiError {
-        status,
-        body: answer.body.clone(),
-        content_type: HeaderValue::from_static("application/json"),
-        retry_after: None,
-    })
+    is_error.then(|| (status, answer.body.clone()))
 }
 
-/// OpenAI's `type` and `code` for a reason. SDKs branch on both.
-fn naming(reason: ErrorReason) -> (&'static str, Option<String>) {
-    let own = || Some(reason.as_str_name().trim_start_matches("ERROR_REASON_").to_ascii_lowercase());
+/// OpenAI's `type` and `code` for a class. SDKs branch on both.
+fn naming(class: Class) -> (&'static str, Option<String>) {
+    use ErrorReason as R;
+    let own = || Some(class.code());
+    let Class::Reason(reason) = class else { return ("invalid_request_error", own()) };
     match reason {
-        ErrorReason::InvalidArgument => ("invalid_request_error", None),
-        ErrorReason::Unauthenticated | ErrorReason::CredentialRevoked => {
-            ("invalid_request_error", Some("invalid_api_key".into()))
+        R::InvalidArgument => ("invalid_request_error", None),
+        R::Unauthenticated | R::CredentialRevoked => ("invalid_request_error", Some("invalid_api_key".into())),
+        R::PermissionDenied => ("invalid_request_error", Some("insufficient_permissions".into())),
+        R::QuotaExceeded | R::ProviderExhausted => ("rate_limit_error", Some("rate_limit_exceeded".into())),
+        R::BudgetExhausted => ("insufficient_quota", Some("insufficient_quota".into())),
+        R::ModelNotFound | R::ModelNotAllowed | R::ModelNotPriced | R::NotFound | R::TooLarge | R::Unimplemented => {
+            ("invalid_request_error", own())
         }
-        ErrorReason::PermissionDenied => ("invalid_request_error", Some("insufficient_permissions".into())),
-        ErrorReason::QuotaExceeded | ErrorReason::ProviderExhausted => {
-            ("rate_limit_error", Some("rate_limit_exceeded".into()))
-        }
-        ErrorReason::BudgetExhausted => ("insufficient_quota", Some("insufficient_quota".into())),
-        ErrorReason::ModelNotFound
-        | ErrorReason::ModelNotAllowed
-        | ErrorReason::ModelNotPriced
-        | ErrorReason::NotFound
-        | ErrorReason::TooLarge
-        | ErrorReason::Unimplemented => ("invalid_request_error", own()),
-        _ => ("api_error", own()),
+        _ => ("server_error", own()),
     }
 }
 
-/// A path under `/v1` that does not exist.
-pub(crate) async fn unknown_route(uri: Uri) -> Response<Body> {
-    let message = format!("There is no {}. The API's document is at /api/v1/openapi.json.", uri.path());
-    OpenAiError::from(Error::new(ErrorReason::NotFound, message)).response()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(error: Error, name: HeaderName) -> Option<String> {
+        let response = OpenAiError::from(error).into_response();
+        response.headers().get(name).map(|value| value.to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_rounded_up_and_in_milliseconds() {
+        let limited = || Error::new(ErrorReason::QuotaExceeded, "slow down").retry_after(Duration::from_millis(1200));
+        assert_eq!(header(limited(), RETRY_AFTER).as_deref(), Some("2"));
+        assert_eq!(header(limited(), RETRY_AFTER_MS).as_deref(), Some("1200"));
+        assert_eq!(header(limited(), X_SHOULD_RETRY), None);
+    }
+
+    #[test]
+    fn sdks_are_told_not_to_repeat_what_needs_a_longer_wait_than_theirs() {
+        let limited = Error::new(ErrorReason::QuotaExceeded, "tomorrow").retry_after(Duration::from_secs(61));
+        assert_eq!(header(limited, X_SHOULD_RETRY).as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn a_providers_error_keeps_its_status_and_body_if_it_is_one() {
+        let answer = |http_status, body: &'static str| {
+            let answer = ProviderError { http_status, body: body.into(), ..ProviderError::default() };
+            let error = OpenAiError::from(Error::new(ErrorReason::ProviderRejected, "refused").provider(answer));
+            (error.status.as_u16(), error.body)
+        };
+        let (status, body) = answer(422, r#"{"error": {"message":"odd" }}"#);
+        assert_eq!((status, &body[..]), (422, &br#"{"error": {"message":"odd" }}"#[..]));
+        for (status, body) in [(422, "<html>"), (200, "{}"), (99, "{}")] {
+            assert_eq!(answer(status, body).0, 502, "{status} {body}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
-//! Headers of the OpenAI routes: the request's id, what the call was and cost, and what is left of its limits.
+//! Headers of the OpenAI routes: what the call was and cost, and what is left of its limits.
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use weir_proto::broker::v1::Accounting;
 use weir_types::NanoUsd;
 
@@ -32,17 +31,6 @@ static RATE_LIMITS: [RateLimitNames; 2] = [
         reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
     },
 ];
-
-/// The caller's own `x-request-id`, or a new one.
-pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
-    weir_rpc::request_id(headers)
-}
-
-/// With the request's id.
-pub(crate) fn identified(mut response: Response<Body>, id: HeaderValue) -> Response<Body> {
-    response.headers_mut().insert(weir_rpc::REQUEST_ID, id);
-    response
-}
 
 /// Says what a call was and cost. A stream's cost is not known when its headers go out.
 pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {

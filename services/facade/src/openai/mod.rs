@@ -1,7 +1,6 @@
 //! The OpenAI routes: `/v1/chat/completions`, `/v1/embeddings`, `/v1/models`, in OpenAI's own shapes.
 
 mod chat;
-mod document;
 mod embeddings;
 mod errors;
 mod headers;
@@ -10,19 +9,19 @@ mod stream;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::facade::Facade;
 
-pub(crate) use document::document;
+pub(crate) use errors::OpenAiError;
 
-/// The routes under `/v1`.
-pub(crate) fn routes() -> Router<Arc<Facade>> {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/embeddings", post(embeddings::create))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*model}", get(models::get))
-        .route("/v1/{*rest}", axum::routing::any(errors::unknown_route))
+/// The routes under `/v1`, with their documentation. Bodies are OpenAI's, so they are described by reference and not a
+/// second time.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
+    OpenApiRouter::new()
+        .routes(routes!(chat::create))
+        .routes(routes!(embeddings::create))
+        .routes(routes!(models::list))
+        .routes(routes!(models::get))
 }

@@ -3,29 +3,36 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Response};
-use axum::response::IntoResponse as _;
+use axum::http::HeaderMap;
 use serde::Serialize;
+use utoipa::ToSchema;
 use weir_proto::broker::v1::{ListModelsRequest, Model};
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Error;
 
-use super::errors::OpenAiError;
-use super::headers;
+use super::errors::{ErrorBody, OpenAiError};
 use crate::facade::Facade;
+use crate::refusal::Refusal;
 
-#[derive(Serialize)]
-struct ModelList {
+/// The models that the caller may use.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelList {
+    /// `list`.
     object: &'static str,
     data: Vec<ModelObject>,
 }
 
-#[derive(Serialize)]
-struct ModelObject {
+/// A model.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(crate) struct ModelObject {
+    /// What `model` in a request says.
     id: String,
+    /// `model`.
     object: &'static str,
+    /// Seconds since 1970.
     created: i64,
     owned_by: String,
 }
@@ -37,41 +44,45 @@ impl From<Model> for ModelObject {
 }
 
 /// Lists the models that the caller may use.
-pub(crate) async fn list(State(facade): State<Arc<Facade>>, headers: HeaderMap) -> Response<Body> {
-    let id = headers::request_id(&headers);
-    let answer = async {
-        let data = models(&facade, &headers).await?;
-        Ok(Json(ModelList { object: "list", data }).into_response())
-    };
-    let answer = facade
-        .serve(&id, facade.api_deadline, answer)
-        .await
-        .unwrap_or_else(|error: Error| OpenAiError::from(error).response());
-    headers::identified(answer, id)
+#[utoipa::path(
+    get, path = "/v1/models", operation_id = "listModels", tag = "openai",
+    responses(
+        (status = 200, description = "The models.", body = ModelList),
+        (status = "default", description = "A refusal.", body = ErrorBody)
+    )
+)]
+pub(crate) async fn list(
+    State(facade): State<Arc<Facade>>,
+    headers: HeaderMap,
+) -> Result<Json<ModelList>, OpenAiError> {
+    let data = models(&facade, &headers).await?.into_iter().map(ModelObject::from).collect();
+    Ok(Json(ModelList { object: "list", data }))
 }
 
-/// One model.
+/// Reads one model. Its name may have slashes.
+#[utoipa::path(
+    get, path = "/v1/models/{*model}", operation_id = "getModel", tag = "openai", params(("model" = String, Path)),
+    responses(
+        (status = 200, description = "The model.", body = ModelObject),
+        (status = 404, description = "There is no such model for this caller.", body = ErrorBody),
+        (status = "default", description = "Any other refusal.", body = ErrorBody)
+    )
+)]
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
-    Path(name): Path<String>,
     headers: HeaderMap,
-) -> Response<Body> {
-    let id = headers::request_id(&headers);
-    let answer = async {
-        let model = models(&facade, &headers).await?.into_iter().find(|model| model.id == name);
-        let missing = || Error::new(ErrorReason::ModelNotFound, format!("The model `{name}` does not exist here."));
-        Ok(Json(model.ok_or_else(missing)?).into_response())
-    };
-    let answer = facade
-        .serve(&id, facade.api_deadline, answer)
-        .await
-        .unwrap_or_else(|error: Error| OpenAiError::from(error).response());
-    headers::identified(answer, id)
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<ModelObject>, OpenAiError> {
+    let models = models(&facade, &headers).await?;
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let model = models.into_iter().find(|model| model.id == name);
+    let missing = || Error::new(ErrorReason::ModelNotFound, format!("The model `{name}` does not exist here."));
+    Ok(Json(model.ok_or_else(missing)?.into()))
 }
 
-async fn models(facade: &Facade, headers: &HeaderMap) -> Result<Vec<ModelObject>, Error> {
+async fn models(facade: &Facade, headers: &HeaderMap) -> Result<Vec<Model>, Refusal> {
     let caller = facade.credentials.caller(headers).await?;
     let answer = facade
         .as_caller(&caller, ListModelsRequest {}, async |request| facade.broker.clone().list_models(request).await);
-    Ok(answer.await?.models.into_iter().map(ModelObject::from).collect())
+    Ok(answer.await?.models)
 }

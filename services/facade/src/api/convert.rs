@@ -1,4 +1,4 @@
-//! Instants and names between JSON and the services' messages.
+//! Instants and ids between JSON and the services' messages.
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;

@@ -1,0 +1,46 @@
+//! In which shape a path's callers expect errors.
+
+use axum::body::Body;
+use axum::http::Response;
+use axum::response::IntoResponse as _;
+
+use crate::api::Problem;
+use crate::openai::OpenAiError;
+use crate::refusal::Refusal;
+
+/// The shape of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// `{"error":{…}}`.
+    OpenAi,
+    /// RFC 9457.
+    Problem,
+}
+
+impl Shape {
+    /// Of everything under `/v1`, whether it exists or not, OpenAI's.
+    pub(super) fn of(path: &str) -> Self {
+        match path.strip_prefix("/v1") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::OpenAi,
+            _ => Self::Problem,
+        }
+    }
+
+    pub(super) fn refuse(self, refusal: Refusal) -> Response<Body> {
+        match self {
+            Self::OpenAi => OpenAiError::from(refusal).into_response(),
+            Self::Problem => Problem::from(refusal).into_response(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_v1_is_openais() {
+        assert!(["/v1", "/v1/", "/v1/nothing"].iter().all(|path| Shape::of(path) == Shape::OpenAi));
+        assert!(["/", "/v10/models", "/api/v1/keys", "/api"].iter().all(|path| Shape::of(path) == Shape::Problem));
+    }
+}

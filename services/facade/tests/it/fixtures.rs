@@ -1,0 +1,36 @@
+//! Paths of the siblings' methods, and who may call them.
+
+use weir_rpc::Access;
+use weir_types::Scope;
+
+macro_rules! paths {
+    ($($name:ident = $path:literal, $access:expr;)*) => {
+        $(pub(crate) const $name: &str = $path;)*
+        /// As the services themselves have it.
+        pub(crate) const ACCESS: &[(&str, Access)] = &[$(($path, $access)),*];
+    };
+}
+
+paths! {
+    EXCHANGE = "/weir.auth.v1.AuthService/ExchangeApiKey", Access::Services(&["facade"]);
+    SIGN_IN = "/weir.auth.v1.AuthService/SignIn", Access::Services(&["facade"]);
+    CREATE_KEY = "/weir.auth.v1.AuthService/CreateApiKey", Access::Scope(Scope::KeysManage);
+    LIST_KEYS = "/weir.auth.v1.AuthService/ListApiKeys", Access::Scope(Scope::KeysManage);
+    GET_KEY = "/weir.auth.v1.AuthService/GetApiKey", Access::AnyPrincipal;
+    REVOKE_KEY = "/weir.auth.v1.AuthService/RevokeApiKey", Access::Scope(Scope::KeysManage);
+    ROTATE_KEY = "/weir.auth.v1.AuthService/RotateApiKey", Access::Scope(Scope::KeysManage);
+    CREATE_USER = "/weir.auth.v1.AuthService/CreateUser", Access::Scope(Scope::UsersManage);
+    LIST_USERS = "/weir.auth.v1.AuthService/ListUsers", Access::Scope(Scope::UsersManage);
+    GET_USER = "/weir.auth.v1.AuthService/GetUser", Access::AnyPrincipal;
+    DISABLE_USER = "/weir.auth.v1.AuthService/DisableUser", Access::Scope(Scope::UsersManage);
+    INVOKE = "/weir.broker.v1.BrokerService/Invoke", Access::Scope(Scope::AiInvoke);
+    STREAM = "/weir.broker.v1.BrokerService/StreamInvoke", Access::Scope(Scope::AiInvoke);
+    LIST_MODELS = "/weir.broker.v1.BrokerService/ListModels", Access::Scope(Scope::ModelsRead);
+    BALANCE = "/weir.quota.v1.QuotaService/GetBalance", Access::Scope(Scope::QuotaRead);
+    QUERY_USAGE = "/weir.usage.v1.UsageService/QueryUsage", Access::Scope(Scope::UsageRead);
+    LIST_EVENTS = "/weir.usage.v1.UsageService/ListEvents", Access::Scope(Scope::UsageRead);
+    LIST_PLANS = "/weir.billing.v1.BillingService/ListPlans", Access::Scope(Scope::BillingRead);
+    SUBSCRIPTION = "/weir.billing.v1.BillingService/GetSubscription", Access::Scope(Scope::BillingRead);
+    STATEMENT = "/weir.billing.v1.BillingService/GetStatement", Access::Scope(Scope::BillingRead);
+    LEDGER = "/weir.billing.v1.BillingService/ListLedgerEntries", Access::Scope(Scope::BillingRead);
+}

@@ -1,0 +1,19 @@
+//! The facade over a real socket, with siblings that are faked behind real gRPC and its real layers.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+mod answers;
+mod bad_input;
+mod bodies;
+mod chat;
+mod cors;
+mod credentials;
+mod document;
+mod faults;
+mod fixtures;
+mod models;
+mod raw;
+mod rest;
+mod routes;
+mod scene;
+mod siblings;
+mod streams;
