@@ -3,5 +3,7 @@
 
 mod commands;
 mod configuration;
+mod deploy;
 mod dev;
+mod documents;
 mod weir;
