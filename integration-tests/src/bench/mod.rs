@@ -78,7 +78,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
         weir_target(rounds::SEPARATE, &separate).await?,
     ];
     let peers = if args.peers { peers::start(provider.address(), dir.path()).await? } else { Vec::new() };
-    targets.extend(peers.iter().map(|peer| peer.target(&anybody)));
+    targets.extend(peers.iter().map(peers::Peer::target));
 
     let measured = rounds::run(&targets, args.rounds, args.requests).await?;
     drop(peers);

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::bail;
 use http::{HeaderName, HeaderValue};
+
+use uuid::Uuid;
 
 use super::target::Target;
 use crate::process::{Process, Program, free_port};
@@ -21,15 +23,16 @@ pub(super) struct Peer {
     name: &'static str,
     process: Process,
     address: SocketAddr,
+    authorization: HeaderValue,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Peer {
-    pub(super) fn target(&self, authorization: &HeaderValue) -> Target {
+    pub(super) fn target(&self) -> Target {
         Target {
             name: self.name.to_owned(),
             address: self.address,
-            authorization: authorization.clone(),
+            authorization: self.authorization.clone(),
             headers: self.headers.clone(),
             own: self.process.pid().into_iter().collect(),
             stores: Vec::new(),
@@ -41,8 +44,8 @@ impl Peer {
 pub(super) async fn start(provider: SocketAddr, dir: &Path) -> anyhow::Result<Vec<Peer>> {
     let folder = std::env::current_dir()?.join(FOLDER);
     std::fs::create_dir_all(&folder)?;
-    let peers = vec![litellm(&folder, provider, dir).await?, portkey(&folder, provider, dir).await?];
-    for peer in &peers {
+    let mut peers = vec![litellm(&folder, provider, dir).await?, portkey(&folder, provider, dir).await?];
+    for peer in &mut peers {
         answers(peer).await?;
     }
     Ok(peers)
@@ -61,6 +64,7 @@ async fn litellm(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Res
          api_base: http://{provider}/v1\n      api_key: sk-simulated\nlitellm_settings:\n  telemetry: false\n"
     );
     std::fs::write(&config, text)?;
+    let key = format!("sk-{}", Uuid::new_v4().simple());
     let port = free_port()?;
     let args = ["--config", &config.display().to_string(), "--host", "127.0.0.1", "--port", &port.to_string()]
         .map(str::to_owned);
@@ -68,11 +72,13 @@ async fn litellm(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Res
         name: "LiteLLM".into(),
         path: program,
         args: args.to_vec(),
-        env: vec![],
+        // It refuses to start without a key of its own, and checks it on each request.
+        env: vec![("LITELLM_MASTER_KEY".to_owned(), key.clone())],
         log: dir.join("litellm.log"),
     };
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    Ok(Peer { name: "LiteLLM", process: program.start()?, address, headers: Vec::new() })
+    let authorization = HeaderValue::from_str(&format!("Bearer {key}"))?;
+    Ok(Peer { name: "LiteLLM", process: program.start()?, address, authorization, headers: Vec::new() })
 }
 
 async fn portkey(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Result<Peer> {
@@ -91,11 +97,13 @@ async fn portkey(folder: &Path, provider: SocketAddr, dir: &Path) -> anyhow::Res
     let args = ["node", &script.display().to_string(), &format!("--port={port}"), "--headless"].map(str::to_owned);
     let program =
         Program { name: "Portkey".into(), path: node, args: args.to_vec(), env: vec![], log: dir.join("portkey.log") };
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let authorization = HeaderValue::from_static("Bearer sk-simulated");
     let headers = vec![
         (HeaderName::from_static("x-portkey-provider"), HeaderValue::from_static("openai")),
         (HeaderName::from_static("x-portkey-custom-host"), HeaderValue::from_str(&format!("http://{provider}/v1"))?),
     ];
-    Ok(Peer { name: "Portkey", process: program.start()?, address: SocketAddr::from(([127, 0, 0, 1], port)), headers })
+    Ok(Peer { name: "Portkey", process: program.start()?, address, authorization, headers })
 }
 
 async fn shell(dir: &Path, script: &str, args: &[&Path]) -> anyhow::Result<()> {
@@ -105,12 +113,14 @@ async fn shell(dir: &Path, script: &str, args: &[&Path]) -> anyhow::Result<()> {
     program.start()?.succeed(INSTALLED_WITHIN).await
 }
 
-async fn answers(peer: &Peer) -> anyhow::Result<()> {
-    let connected = async {
-        while tokio::net::TcpStream::connect(peer.address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+async fn answers(peer: &mut Peer) -> anyhow::Result<()> {
+    let until = Instant::now() + READY_WITHIN;
+    while tokio::net::TcpStream::connect(peer.address).await.is_err() {
+        peer.process.check()?;
+        if Instant::now() > until {
+            bail!("{} does not come up:\n{}", peer.name, peer.process.program().last_words());
         }
-    };
-    let words = || format!("{} does not come up:\n{}", peer.name, peer.process.program().last_words());
-    tokio::time::timeout(READY_WITHIN, connected).await.with_context(words)
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
