@@ -245,7 +245,7 @@ async fn what_is_left_is_told_for_the_caller_themselves() {
         reset_after: Some(prost_types::Duration { seconds: 9, nanos: 1 }),
         ..quota::LimitState::default()
     };
-    scene.siblings.answer(BALANCE, quota::GetBalanceResponse { limits: vec![limit], ..Default::default() });
+    scene.siblings.answer(BALANCE, quota::GetBalanceResponse { limits: vec![limit] });
     let answer = json_of(scene.get("/api/v1/balance"), 200).await;
     assert_eq!(
         answer,
