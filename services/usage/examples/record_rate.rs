@@ -1,8 +1,8 @@
 //! Recorded events per second, durable, deduplicated and rolled up, against a bare binary COPY of the same rows in the
-//! same batches: `cargo run --release -p weir-usage --example record_rate [batch size ...]`.
+//! same batches: `cargo run --release -p weir-usage --example record_rate`.
 //!
-//! The bare COPY goes through the same encoder and one connection into a table without any index, one commit per batch;
-//! the server has fsync on for both. Rounds alternate, medians are printed; the last line is JSON.
+//! The bare COPY goes through the same encoder into a table without any index, one commit per batch, one connection per
+//! sender; the server has fsync on for both. Rounds alternate, medians are printed; the last line is JSON.
 
 // A measurement that can't go on says where by panicking, and what it found goes to standard output.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss)]
@@ -26,44 +26,60 @@ use weir_usage::{MIGRATION, NAME};
 
 const ROUNDS: usize = 7;
 const ROWS: usize = 40_000;
-const ORGANIZATIONS: usize = 50;
-const USERS: usize = 20;
+/// What is measured.
+struct Case {
+    /// So many send at a time.
+    senders: usize,
+    /// Events in each batch.
+    batch: usize,
+    /// Tenants, and users of each: with 1,000 users almost every event of a batch moves sums of its own.
+    crowd: (usize, usize),
+}
+
+const CASES: [Case; 5] = [
+    Case { senders: 1, batch: 1000, crowd: (8, 4) },
+    Case { senders: 1, batch: 5000, crowd: (8, 4) },
+    Case { senders: 8, batch: 100, crowd: (8, 4) },
+    Case { senders: 8, batch: 1000, crowd: (8, 4) },
+    Case { senders: 8, batch: 1000, crowd: (50, 20) },
+];
 const MODELS: [&str; 4] = ["gpt-4.1-mini", "gpt-4.1", "claude-sonnet-4-5", "text-embedding-3-small"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let sizes: Vec<usize> = std::env::args().skip(1).map(|size| size.parse().unwrap()).collect();
-    let sizes = if sizes.is_empty() { vec![100, 1000, 5000] } else { sizes };
     let server = PostgresServer::start().await.unwrap();
     let master = MasterKey::generate().unwrap();
     migrate(&server.url().into(), &master, &[MIGRATION]).await.unwrap();
     let pool = pool(service_url(&server.url().into(), &master, NAME));
     let client = pool.get().await.unwrap();
     client.batch_execute("create table usage.bare (like usage.events)").await.unwrap();
-    println!("{:>8} {:>16} {:>16} {:>8}", "batch", "bare COPY ev/s", "recorded ev/s", "ratio");
+    println!("senders  batch  tenants x users  bare COPY ev/s  recorded ev/s   ratio");
     let mut report = Vec::new();
-    for size in sizes {
+    for Case { senders, batch, crowd } in CASES {
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            client.batch_execute("checkpoint").await.ok();
-            bare.push(copy_bare(&pool, batches(size)).await);
-            ours.push(record(&pool, batches(size)).await);
+            client.batch_execute("truncate usage.bare").await.unwrap();
+            bare.push(copy_bare(&pool, batches(senders, batch, crowd)).await);
+            ours.push(record(&pool, batches(senders, batch, crowd)).await);
         }
         let (bare, ours) = (median(bare), median(ours));
-        println!("{size:>8} {bare:>16.0} {ours:>16.0} {:>7.1}%", 100.0 * ours / bare);
+        let (tenants, users) = crowd;
+        println!(
+            "{senders:>7} {batch:>6} {tenants:>8} x {users:<4} {bare:>16.0} {ours:>14.0} {:>6.1}%",
+            100.0 * ours / bare
+        );
         report.push(serde_json::json!({
-            "batch": size, "bare_copy_per_second": bare.round(), "recorded_per_second": ours.round(), "ratio": ours / bare
+            "senders": senders, "batch": batch, "tenants": tenants, "users_each": users,
+            "bare_copy_per_second": bare.round(), "recorded_per_second": ours.round(), "ratio": ours / bare
         }));
     }
-    let grouped = record_grouped(&pool).await;
-    println!("64 callers with 50 events each at a time, grouped into transactions: {grouped:.0} events/s");
-    println!("{}", serde_json::json!({ "usage_record_rate": report, "grouped_per_second": grouped.round() }));
+    println!("{}", serde_json::json!({ "usage_record_rate": report }));
 }
 
 fn pool(url: weir_config::Secret) -> Pool {
     let config = weir_database::Config {
         url,
-        max_connections: 4,
+        max_connections: 10,
         min_connections: 0,
         acquire_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(60),
@@ -78,7 +94,7 @@ fn recorder(pool: &Pool) -> Recorder {
     let day = Duration::from_secs(24 * 3600);
     let recording = Recording {
         max_batch: 5000,
-        linger: Duration::from_millis(5),
+        linger: Duration::ZERO,
         linger_below: 1000,
         queue: 20_000,
         commit_timeout: Duration::from_secs(10),
@@ -90,14 +106,14 @@ fn recorder(pool: &Pool) -> Recorder {
     recorder
 }
 
-/// New events of 50 tenants with 20 users each.
-fn batches(size: usize) -> Vec<Vec<Event>> {
-    let tenants: Vec<(OrganizationId, Vec<(UserId, ApiKeyId)>)> = (0..ORGANIZATIONS)
-        .map(|_| (OrganizationId::new_v7(), (0..USERS).map(|_| (UserId::new_v7(), ApiKeyId::new_v7())).collect()))
+/// New events: for each sender its batches.
+fn batches(senders: usize, size: usize, (tenants, users): (usize, usize)) -> Vec<Vec<Vec<Event>>> {
+    let tenants: Vec<(OrganizationId, Vec<(UserId, ApiKeyId)>)> = (0..tenants)
+        .map(|_| (OrganizationId::new_v7(), (0..users).map(|_| (UserId::new_v7(), ApiKeyId::new_v7())).collect()))
         .collect();
     let event = |at: usize| {
-        let (organization, users) = &tenants[(at * 7919) % ORGANIZATIONS];
-        let (user, api_key) = users[(at * 104_729 / ORGANIZATIONS) % USERS];
+        let (organization, users) = &tenants[(at * 7919) % tenants.len()];
+        let (user, api_key) = users[(at * 104_729 / tenants.len()) % users.len()];
         let tokens = i64::try_from(at % 4000).unwrap();
         Event {
             id: ReservationId::new_v7(),
@@ -122,64 +138,70 @@ fn batches(size: usize) -> Vec<Vec<Event>> {
             request_id: ReservationId::new_v7().to_string(),
         }
     };
-    let rows: Vec<usize> = (0..ROWS.min(size * 100)).collect();
-    rows.chunks(size).map(|chunk| chunk.iter().map(|at| event(*at)).collect()).collect()
+    let each = (ROWS / senders / size).max(1);
+    let batch = |first: usize| (first..first + size).map(event).collect();
+    let sender = |at: usize| (0..each).map(|turn| batch((at * each + turn) * size)).collect();
+    (0..senders).map(sender).collect()
 }
 
-async fn copy_bare(pool: &Pool, batches: Vec<Vec<Event>>) -> f64 {
-    let client = pool.get().await.unwrap();
-    client.batch_execute("truncate usage.bare").await.unwrap();
-    let statement = client.prepare(&format!("copy usage.bare ({COLUMNS}) from stdin binary")).await.unwrap();
-    let batches: Vec<Vec<Entry>> =
-        batches.into_iter().map(|batch| batch.into_iter().map(Entry::new).collect()).collect();
-    let (started, mut count, mut position) = (Instant::now(), 0, 0);
-    for batch in &batches {
-        let mut rows = CopyRows::with_capacity(batch.len());
-        for entry in batch {
-            position += 1;
-            rows.push(entry, position, 1);
-        }
-        let mut sink = std::pin::pin!(client.copy_in(&statement).await.unwrap());
-        sink.send(rows.finish()).await.unwrap();
-        count += sink.as_mut().finish().await.unwrap();
+async fn copy_bare(pool: &Pool, batches: Vec<Vec<Vec<Event>>>) -> f64 {
+    // The bare COPY is not made to wait for hashes.
+    let hashed = |event| {
+        let entry = Entry::new(event);
+        let _ = entry.hash();
+        entry
+    };
+    let entries = |batch: Vec<Event>| batch.into_iter().map(hashed).collect::<Vec<_>>();
+    let mut senders = Vec::new();
+    for own in batches {
+        let client = pool.get().await.unwrap();
+        let statement = client.prepare(&format!("copy usage.bare ({COLUMNS}) from stdin binary")).await.unwrap();
+        let own: Vec<Vec<Entry>> = own.into_iter().map(entries).collect();
+        senders.push(async move {
+            let mut count = 0;
+            for batch in &own {
+                let mut sink = std::pin::pin!(client.copy_in(&statement).await.unwrap());
+                let mut rows = CopyRows::begin();
+                for (position, entry) in (1..).zip(batch) {
+                    rows.push(entry, position, 1);
+                    if let Some(part) = rows.part() {
+                        sink.feed(part).await.unwrap();
+                    }
+                }
+                sink.feed(rows.finish()).await.unwrap();
+                count += sink.as_mut().finish().await.unwrap();
+            }
+            count
+        });
     }
-    count as f64 / started.elapsed().as_secs_f64()
+    rate(senders).await
 }
 
-async fn record(pool: &Pool, batches: Vec<Vec<Event>>) -> f64 {
+async fn record(pool: &Pool, batches: Vec<Vec<Vec<Event>>>) -> f64 {
     let recorder = recorder(pool);
-    let (started, mut count) = (Instant::now(), 0);
-    for batch in batches {
-        count += recorded(&recorder, batch).await;
-    }
-    count as f64 / started.elapsed().as_secs_f64()
-}
-
-async fn record_grouped(pool: &Pool) -> f64 {
-    let recorder = recorder(pool);
-    let mut calls: Vec<Vec<Vec<Event>>> = (0..64).map(|_| Vec::new()).collect();
-    for (at, batch) in (0..4).flat_map(|_| batches(50).into_iter()).take(64 * 12).enumerate() {
-        calls[at % 64].push(batch);
-    }
-    let started = Instant::now();
-    let callers = calls.into_iter().map(|own| {
+    let senders = batches.into_iter().map(|own| {
         let recorder = recorder.clone();
         async move {
             let mut count = 0;
             for batch in own {
-                count += recorded(&recorder, batch).await;
+                let answers = recorder.record(batch.into_iter().map(Ok).collect(), None).await.unwrap();
+                assert!(answers.iter().all(|answer| *answer == Answer::Taken(Disposition::Recorded)));
+                count += answers.len() as u64;
             }
             count
         }
     });
-    let count: usize = futures::future::join_all(callers).await.into_iter().sum();
-    count as f64 / started.elapsed().as_secs_f64()
+    rate(senders.collect()).await
 }
 
-async fn recorded(recorder: &Recorder, batch: Vec<Event>) -> usize {
-    let answers = recorder.record(batch.into_iter().map(Ok).collect(), None).await.unwrap();
-    assert!(answers.iter().all(|answer| *answer == Answer::Taken(Disposition::Recorded)));
-    answers.len()
+async fn rate(senders: Vec<impl Future<Output = u64> + Send + 'static>) -> f64 {
+    let started = Instant::now();
+    let mut tasks: tokio::task::JoinSet<u64> = senders.into_iter().collect();
+    let mut count = 0;
+    while let Some(own) = tasks.join_next().await {
+        count += own.unwrap();
+    }
+    count as f64 / started.elapsed().as_secs_f64()
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {

@@ -1,6 +1,7 @@
 //! What becomes of events, given what the books say about their ids: the one place where that is decided.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use weir_types::{OrganizationId, ReservationId};
 
@@ -11,16 +12,21 @@ use super::{Event, PayloadHash, RollupKey, SumOverflow, Sums};
 pub struct Entry {
     /// The event.
     pub event: Event,
-    /// Of the event.
-    pub hash: PayloadHash,
+    hash: OnceLock<PayloadHash>,
 }
 
 impl Entry {
     /// An entry for `event`.
     #[must_use]
-    pub fn new(event: Event) -> Self {
-        let hash = PayloadHash::of(&event);
-        Self { event, hash }
+    pub const fn new(event: Event) -> Self {
+        Self { event, hash: OnceLock::new() }
+    }
+
+    /// The event's hash. Computed when it is asked for: for almost all events that is when their row is written, while the
+    /// database is busy with the rows before.
+    #[must_use]
+    pub fn hash(&self) -> PayloadHash {
+        *self.hash.get_or_init(|| PayloadHash::of(&self.event))
     }
 }
 
@@ -81,11 +87,27 @@ pub struct Plan<'a> {
     pub fresh: Vec<Fresh<'a>>,
     /// Rows to replace, in any order.
     pub superseded: Vec<Supersession<'a>>,
-    /// How sums move, sorted by key.
-    pub moves: Vec<(RollupKey<'a>, Sums)>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// How sums move, sorted by key.
+    ///
+    /// # Errors
+    /// When a sum does not fit into 64 bits.
+    pub fn moves(&self) -> Result<Vec<(RollupKey<'a>, Sums)>, SumOverflow> {
+        let mut moves: HashMap<RollupKey<'a>, Sums> = HashMap::new();
+        for Supersession { old, .. } in &self.superseded {
+            moves.entry(RollupKey::of(&old.event)).or_default().subtract(&Sums::of(&old.event))?;
+        }
+        let superseding = self.superseded.iter().map(|superseded| superseded.new);
+        for new in self.fresh.iter().map(|fresh| fresh.entry).chain(superseding) {
+            moves.entry(RollupKey::of(&new.event)).or_default().add(&Sums::of(&new.event))?;
+        }
+        let mut moves: Vec<_> = moves.into_iter().filter(|(_, sums)| !sums.is_zero()).collect();
+        moves.sort_unstable_by_key(|(key, _)| *key);
+        Ok(moves)
+    }
+
     /// How many positions the feed moves on by.
     #[must_use]
     pub fn changes(&self) -> usize {
@@ -109,10 +131,8 @@ struct State<'a> {
 /// Decides what becomes of `entries`, in their order, when the books hold `recorded` for their ids.
 ///
 /// With nothing in `recorded` this is the plan for the case that all ids are new.
-///
-/// # Errors
-/// When sums would no longer fit into 64 bits.
-pub fn plan<'a>(entries: &[&'a Entry], recorded: &'a [Recorded]) -> Result<Plan<'a>, SumOverflow> {
+#[must_use]
+pub fn plan<'a>(entries: &[&'a Entry], recorded: &'a [Recorded]) -> Plan<'a> {
     let mut states: Vec<State<'a>> = Vec::with_capacity(entries.len());
     let mut index: HashMap<Key<'a>, usize> = HashMap::with_capacity(entries.len() + recorded.len());
     for stored in recorded {
@@ -128,26 +148,20 @@ pub fn plan<'a>(entries: &[&'a Entry], recorded: &'a [Recorded]) -> Result<Plan<
         dispositions.push(states[at].take(entry));
     }
     let mut plan = Plan { dispositions, ..Plan::default() };
-    let mut moves: HashMap<RollupKey<'a>, Sums> = HashMap::new();
     for state in &states {
         let Some(new) = state.latest else { continue };
-        if let Some(old) = state.stored {
-            moves.entry(RollupKey::of(&old.event)).or_default().subtract(&Sums::of(&old.event))?;
-            plan.superseded.push(Supersession { old, new, revision: state.revision });
-        } else {
-            plan.fresh.push(Fresh { entry: new, revision: state.revision, original: state.original });
+        match state.stored {
+            Some(old) => plan.superseded.push(Supersession { old, new, revision: state.revision }),
+            None => plan.fresh.push(Fresh { entry: new, revision: state.revision, original: state.original }),
         }
-        moves.entry(RollupKey::of(&new.event)).or_default().add(&Sums::of(&new.event))?;
     }
-    plan.moves = moves.into_iter().filter(|(_, sums)| !sums.is_zero()).collect();
-    plan.moves.sort_unstable_by_key(|(key, _)| *key);
-    Ok(plan)
+    plan
 }
 
 impl<'a> State<'a> {
     fn take(&mut self, entry: &'a Entry) -> Disposition {
         let current = match (self.latest, self.stored) {
-            (Some(latest), _) => Some((&latest.event, latest.hash)),
+            (Some(latest), _) => Some((&latest.event, latest.hash())),
             (None, Some(stored)) => Some((&stored.event, stored.hash)),
             (None, None) => None,
         };
@@ -156,7 +170,7 @@ impl<'a> State<'a> {
             self.revision = 1;
             return Disposition::Recorded;
         };
-        if hash == entry.hash && known.estimated == entry.event.estimated {
+        if hash == entry.hash() && known.estimated == entry.event.estimated {
             return Disposition::Duplicate;
         }
         if entry.event.estimated {

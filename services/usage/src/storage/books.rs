@@ -1,9 +1,8 @@
 //! One transaction that brings a batch into the books.
 
-use super::events::{self, Table};
-use super::rows::CopyRows;
+use super::events::{self, NewRow, Table};
 use super::{Error, Store, Unit, feed, rollups};
-use crate::domain::{Disposition, Entry, Plan, SumOverflow, plan};
+use crate::domain::{Disposition, Entry, Plan, RollupKey, SumOverflow, Sums, plan};
 
 /// Why a batch could not be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,18 +32,12 @@ pub struct Done {
 /// # Errors
 /// `Known` when one is not new.
 pub async fn record_new(store: &Store, entries: &[&Entry]) -> Result<Done, Failure> {
-    let plan = plan(entries, &[])?;
-    let unit = store.begin().await?;
-    match write(&unit, &plan).await {
-        Ok(head) => {
-            unit.commit().await?;
-            Ok(Done { dispositions: plan.dispositions, head: Some(head) })
-        }
-        Err(error) if error.is_conflict(events::RECORDED_ONCE) => {
-            unit.rollback().await?;
-            Err(Failure::Known)
-        }
-        Err(error) => Err(error.into()),
+    let plan = plan(entries, &[]);
+    let (unit, head) = store.begin_recording(changes(&plan)).await?;
+    match write(unit, &plan, head).await {
+        Ok(()) => Ok(Done { dispositions: plan.dispositions, head: Some(head) }),
+        Err(Failure::Database(error)) if error.is_conflict(events::RECORDED_ONCE) => Err(Failure::Known),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -53,37 +46,49 @@ pub async fn record_new(store: &Store, entries: &[&Entry]) -> Result<Done, Failu
 /// # Errors
 /// When the database fails or sums would not fit.
 pub async fn record_any(store: &Store, entries: &[&Entry]) -> Result<Done, Failure> {
-    let unit = store.begin().await?;
     // Nobody else records from here on, so what is looked up stays true.
-    feed::lock(&unit).await?;
+    let (unit, _) = store.begin_recording(0).await?;
     let recorded = events::find(&unit, entries).await?;
-    let plan = plan(entries, &recorded)?;
+    let plan = plan(entries, &recorded);
     if plan.changes() == 0 {
         unit.rollback().await?;
         return Ok(Done { dispositions: plan.dispositions, head: None });
     }
-    let head = write(&unit, &plan).await?;
-    unit.commit().await?;
+    let head = feed::advance(&unit, changes(&plan)).await?;
+    write(unit, &plan, head).await?;
     Ok(Done { dispositions: plan.dispositions, head: Some(head) })
 }
 
-/// Writes all of `plan`, and answers the feed's head after it.
-async fn write(unit: &Unit, plan: &Plan<'_>) -> Result<i64, Error> {
-    let changes = i64::try_from(plan.changes()).map_err(|error| Error::Internal(error.to_string()))?;
-    let head = feed::advance(unit, changes).await?;
-    events::retire(unit, &plan.superseded).await?;
-    let mut rows = CopyRows::with_capacity(plan.changes());
-    let mut originals = CopyRows::with_capacity(0);
+fn changes(plan: &Plan<'_>) -> i64 {
+    i64::try_from(plan.changes()).unwrap_or(i64::MAX)
+}
+
+/// Writes all of `plan` at the positions up to `head`, and commits.
+async fn write(unit: Unit, plan: &Plan<'_>, head: i64) -> Result<(), Failure> {
+    match write_events(&unit, plan, head).await {
+        Ok(moves) => Ok(rollups::apply_and_commit(unit, &moves?).await?),
+        // The transaction has failed and the connection has not: it is worth keeping, for the look-up comes next.
+        Err(error) if error.is_conflict(events::RECORDED_ONCE) => {
+            unit.rollback().await?;
+            Err(error.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write_events<'a>(unit: &Unit, plan: &Plan<'a>, head: i64) -> Result<Moves<'a>, Error> {
     let fresh = plan.fresh.iter().map(|fresh| (fresh.entry, fresh.revision));
     let superseding = plan.superseded.iter().map(|superseded| (superseded.new, superseded.revision));
-    for ((entry, revision), position) in fresh.chain(superseding).zip(head - changes + 1..) {
-        rows.push(entry, position, revision);
-    }
-    for original in plan.fresh.iter().filter_map(|fresh| fresh.original) {
-        originals.push(original, 0, 1);
-    }
-    events::insert(unit, Table::Events, rows).await?;
-    events::insert(unit, Table::Originals, originals).await?;
-    rollups::apply(unit, &plan.moves).await?;
-    Ok(head)
+    let rows: Vec<NewRow<'_>> = fresh
+        .chain(superseding)
+        .zip(head - changes(plan) + 1..)
+        .map(|((entry, revision), position)| NewRow { entry, position, revision })
+        .collect();
+    let original = |entry| NewRow { entry, position: 0, revision: 1 };
+    let originals: Vec<NewRow<'_>> = plan.fresh.iter().filter_map(|fresh| fresh.original.map(original)).collect();
+    events::retire(unit, &plan.superseded).await?;
+    events::insert(unit, Table::Originals, &originals, || ()).await?;
+    events::insert(unit, Table::Events, &rows, || plan.moves()).await
 }
+
+type Moves<'a> = Result<Vec<(RollupKey<'a>, Sums)>, SumOverflow>;

@@ -2,7 +2,8 @@
 
 use super::{Error, Unit};
 
-const ADVANCE: &str = "update usage.feed set head = head + $1 returning head";
+/// What [`advance`] does.
+pub(super) const ADVANCE: &str = "update usage.feed set head = head + $1 returning head";
 
 /// Moves the head on by `by`, answers it, and holds its row until the transaction ends: no other transaction gets
 /// positions before this one's are visible or gone.
@@ -12,16 +13,6 @@ const ADVANCE: &str = "update usage.feed set head = head + $1 returning head";
 pub async fn advance(unit: &Unit, by: i64) -> Result<i64, Error> {
     let statement = unit.prepare_cached(ADVANCE).await?;
     Ok(unit.query_one(&statement, &[&by]).await?.try_get(0)?)
-}
-
-/// Waits for the head's row and holds it until the transaction ends: nobody else writes events meanwhile.
-///
-/// # Errors
-/// When the database fails.
-pub async fn lock(unit: &Unit) -> Result<(), Error> {
-    let statement = unit.prepare_cached("select head from usage.feed for update").await?;
-    unit.query_one(&statement, &[]).await?;
-    Ok(())
 }
 
 /// The newest durable position.

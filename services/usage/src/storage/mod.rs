@@ -14,6 +14,7 @@ mod unit;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use futures::future::try_join;
 use weir_types::OrganizationId;
 
 pub use unit::Unit;
@@ -61,13 +62,30 @@ impl Store {
         self.begin().await?.rollback().await
     }
 
+    /// Begins a transaction that records: moves the feed's head on by `positions`, answers it, and holds it until the
+    /// end. In the meantime nobody else records.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn begin_recording(&self, positions: i64) -> Result<(Unit, i64), Error> {
+        let begin = self.bounded("begin isolation level read committed");
+        self.open(&begin, Some(positions)).await
+    }
+
     async fn begin_with(&self, begin: &str) -> Result<Unit, Error> {
-        let begin = format!("{begin}; set local statement_timeout = {}", self.statement_timeout.as_millis());
+        Ok(self.open(&self.bounded(begin), None).await?.0)
+    }
+
+    fn bounded(&self, begin: &str) -> String {
+        format!("{begin}; set local statement_timeout = {}", self.statement_timeout.as_millis())
+    }
+
+    async fn open(&self, begin: &str, positions: Option<i64>) -> Result<(Unit, i64), Error> {
         let mut spare = self.pool.status().size;
         loop {
             let unit = Unit::open(self.pool.get().await?);
-            match unit.batch_execute(&begin).await {
-                Ok(()) => return Ok(unit),
+            match send_begin(&unit, begin, positions).await {
+                Ok(head) => return Ok((unit, head)),
                 // It died unnoticed in the pool. Nothing has happened on it yet, so the next one serves as well; after a
                 // restart of the server that can be each of them.
                 Err(error) if error.is_closed() && spare > 0 => spare -= 1,
@@ -75,4 +93,15 @@ impl Store {
             }
         }
     }
+}
+
+async fn send_begin(unit: &Unit, begin: &str, positions: Option<i64>) -> Result<i64, tokio_postgres::Error> {
+    let Some(positions) = positions else {
+        unit.batch_execute(begin).await?;
+        return Ok(0);
+    };
+    let advance = unit.prepare_cached(feed::ADVANCE).await?;
+    // Both are on their way before the first is answered.
+    let ((), row) = try_join(unit.batch_execute(begin), unit.query_one(&advance, &[&positions])).await?;
+    row.try_get(0)
 }

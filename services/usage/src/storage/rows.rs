@@ -1,6 +1,6 @@
 //! Rows of `usage.events`: written in PostgreSQL's binary COPY format, read back from queries.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -17,34 +17,32 @@ const COLUMN_COUNT: i16 = 23;
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 /// The version byte that precedes the text of a `jsonb`.
 const JSONB_VERSION: u8 = 1;
-/// About what a row takes.
-const ROW_BYTES: usize = 384;
+/// More than a row usually takes.
+const ROW_BYTES: usize = 512;
+const PART_BYTES: usize = 32 << 10;
 
-/// The data of one `COPY usage.events FROM STDIN BINARY`.
+/// The data of one `COPY usage.events FROM STDIN BINARY`, in parts.
 ///
 /// Written by hand because `tokio_postgres::binary_copy` goes through a trait object for each value and sends a
 /// message for every 4 KiB; the format is in the manual, under COPY, "Binary Format".
 #[derive(Debug)]
-pub struct CopyRows {
-    bytes: BytesMut,
-    rows: u64,
-}
+pub struct CopyRows(BytesMut);
 
 impl CopyRows {
-    /// No rows yet, with room for `rows`.
+    /// The header.
     #[must_use]
-    pub fn with_capacity(rows: usize) -> Self {
-        let mut bytes = BytesMut::with_capacity(rows * ROW_BYTES + 32);
+    pub fn begin() -> Self {
+        let mut bytes = BytesMut::with_capacity(PART_BYTES + ROW_BYTES);
         bytes.put_slice(b"PGCOPY\n\xff\r\n\0");
         bytes.put_i32(0); // flags
         bytes.put_i32(0); // length of the header's extension
-        Self { bytes, rows: 0 }
+        Self(bytes)
     }
 
     /// Adds `entry` at `position` of the feed.
     pub fn push(&mut self, entry: &Entry, position: i64, revision: i32) {
         let event = &entry.event;
-        let out = &mut self.bytes;
+        let out = &mut self.0;
         out.put_i16(COLUMN_COUNT);
         uuid(out, Some(event.organization.as_uuid()));
         uuid(out, Some(event.id.as_uuid()));
@@ -64,7 +62,7 @@ impl CopyRows {
         out.put_i16(event.outcome.code());
         out.put_i32(1);
         out.put_u8(u8::from(event.estimated));
-        field(out, &entry.hash.0);
+        field(out, &entry.hash().0);
         for text in
             [&event.source, &event.provider, &event.model, &event.operation, &event.price_version, &event.request_id]
         {
@@ -78,20 +76,23 @@ impl CopyRows {
             out.put_u8(JSONB_VERSION);
             out.put_slice(json.as_bytes());
         }
-        self.rows += 1;
     }
 
-    /// How many rows there are.
-    #[must_use]
-    pub const fn rows(&self) -> u64 {
-        self.rows
+    /// What there is to send, once it is worth it: the server works on it while the next rows are written.
+    pub fn part(&mut self) -> Option<Bytes> {
+        if self.0.len() < PART_BYTES {
+            return None;
+        }
+        let part = self.0.split().freeze();
+        self.0.reserve(PART_BYTES + ROW_BYTES);
+        Some(part)
     }
 
-    /// All of it, with the trailer.
+    /// The rest, with the trailer.
     #[must_use]
-    pub fn finish(mut self) -> bytes::Bytes {
-        self.bytes.put_i16(-1);
-        self.bytes.freeze()
+    pub fn finish(mut self) -> Bytes {
+        self.0.put_i16(-1);
+        self.0.freeze()
     }
 }
 

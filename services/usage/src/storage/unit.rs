@@ -3,6 +3,9 @@
 use std::ops::Deref;
 
 use deadpool_postgres::{ClientWrapper, Object};
+use futures::future::try_join;
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
 
 use super::Error;
 
@@ -22,6 +25,23 @@ impl Unit {
     /// When the answer is lost: then it is unknown whether it took place.
     pub async fn commit(self) -> Result<(), Error> {
         self.batch_execute("commit").await?;
+        self.close();
+        Ok(())
+    }
+
+    /// Executes `statement` and sends COMMIT right behind it. When the statement fails, the server turns that COMMIT into
+    /// a rollback.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit), and when the statement fails.
+    pub async fn execute_and_commit(
+        self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), Error> {
+        // The driver sends when a future is polled first, and these are polled in order. A statement that was prepared
+        // before leaves nothing to wait for in between.
+        try_join(self.execute(statement, parameters), self.batch_execute("commit")).await?;
         self.close();
         Ok(())
     }
@@ -46,7 +66,7 @@ impl Deref for Unit {
 
     fn deref(&self) -> &ClientWrapper {
         // Only `close` and `drop` take it, and both consume the unit.
-        self.0.as_ref().map(|object| &**object).unwrap_or_else(|| unreachable!("the unit is open"))
+        self.0.as_deref().unwrap_or_else(|| unreachable!("the unit is open"))
     }
 }
 

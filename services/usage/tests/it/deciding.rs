@@ -9,9 +9,9 @@ fn decide(recorded: &[Event], incoming: &[Event]) -> (Vec<Disposition>, usize, S
         .map(|event| Recorded { hash: PayloadHash::of(event), event: event.clone(), revision: 1 })
         .collect();
     let entries: Vec<Entry> = incoming.iter().cloned().map(Entry::new).collect();
-    let plan = plan(&entries.iter().collect::<Vec<_>>(), &recorded).unwrap();
+    let plan = plan(&entries.iter().collect::<Vec<_>>(), &recorded);
     let mut moved = Sums::default();
-    plan.moves.iter().for_each(|(_, sums)| moved.add(sums).unwrap());
+    plan.moves().unwrap().iter().for_each(|(_, sums)| moved.add(sums).unwrap());
     let changes = plan.changes();
     (plan.dispositions, changes, moved)
 }

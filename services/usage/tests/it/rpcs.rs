@@ -106,7 +106,7 @@ async fn what_the_broker_records_reads_back_the_same_through_every_rpc() {
     let mut operator = house.service("operator");
 
     let list = ListEventsRequest { parent: names::organization(&organization), ..Default::default() };
-    assert_eq!(operator.list_events(list).await.unwrap().into_inner().events, [sent.clone()]);
+    assert_eq!(operator.list_events(list).await.unwrap().into_inner().events, std::slice::from_ref(&sent));
 
     let watch = WatchChangesRequest { after: 0, until_now: true };
     let mut changes = operator.watch_changes(watch).await.unwrap().into_inner();
@@ -116,7 +116,7 @@ async fn what_the_broker_records_reads_back_the_same_through_every_rpc() {
     assert_eq!(changes.message().await.unwrap(), None);
 
     let mut scan = operator.scan_events(ScanEventsRequest::default()).await.unwrap().into_inner();
-    assert_eq!(scan.message().await.unwrap().unwrap().events, [sent.clone()]);
+    assert_eq!(scan.message().await.unwrap().unwrap().events, std::slice::from_ref(&sent));
     assert_eq!(scan.message().await.unwrap(), None);
 
     let by_user = QueryUsageRequest {
