@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::{counter, gauge};
 use arc_swap::ArcSwapOption;
-use metrics::{counter, gauge};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use weir_database::Database;
@@ -98,6 +98,9 @@ impl Epochs {
         let closed = if generation.rebuilds { self.window.saturating_sub(age) } else { Duration::ZERO };
         let scripts = Scripts::new(generation.number);
         self.store.load(&scripts).await?;
+        for complaint in self.store.complaints().await.unwrap_or_default() {
+            tracing::warn!(%complaint, "the fast store is not set up as it must be");
+        }
         let epoch = Arc::new(Epoch { scripts, closed_until: Instant::now() + closed });
         let before = self.current.swap(Some(Arc::clone(&epoch)));
         if before.is_some() {

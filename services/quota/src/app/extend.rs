@@ -101,7 +101,7 @@ impl Quota {
         for _ in 0..2 {
             match self.store.announce(&epoch.scripts, &id, &announce).await {
                 Ok(Announced::Announced) => {
-                    metrics::counter!("weir_quota_announced_total").increment(1);
+                    ::metrics::counter!("weir_quota_announced_total").increment(1);
                     return Ok(Some(LeaseOutcome::Announced));
                 }
                 Ok(Announced::Extended) => return Ok(Some(LeaseOutcome::Extended)),

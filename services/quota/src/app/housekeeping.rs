@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use weir_types::OrganizationId;
 
 use super::Quota;
+use super::take_over::FORGET_AFTER;
 use crate::error::Result;
-use crate::storage::redis::Failure;
+use crate::storage::redis::{Failure, List};
 use crate::storage::{counters, settlements};
 
 /// Rows deleted by one statement.
@@ -64,27 +66,34 @@ impl Quota {
         const PAGE: usize = 256;
         let mut skip = 0;
         loop {
-            let tenants = self.store.tenants(skip, PAGE).await?;
-            for (id, _) in &tenants {
-                let mut cursor = "0".to_owned();
-                loop {
-                    let epoch = self.epochs.current().await?;
-                    let keep = self.config.settlements.remember;
-                    match self.store.sweep(&epoch.scripts, id, &cursor, keep).await {
-                        Ok((next, _)) => cursor = next,
-                        Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
-                        Err(failure) => return Err(failure.into()),
-                    }
-                    if cursor == "0" {
-                        break;
-                    }
-                    sleep(BREATH).await;
+            let tenants = self.store.listed(List::States, skip, PAGE).await?;
+            for tenant in &tenants {
+                let left = self.sweep_one(&tenant.id).await?;
+                if left == 0 && self.now() / 1_000 - tenant.registered > FORGET_AFTER {
+                    self.store.forget(tenant, List::States).await?;
+                } else {
+                    skip += 1;
                 }
             }
             if tenants.len() < PAGE {
                 return Ok(());
             }
-            skip += tenants.len();
+        }
+    }
+
+    /// Answers how many fields are left.
+    async fn sweep_one(&self, id: &OrganizationId) -> Result<u64> {
+        let keep = self.config.settlements.remember;
+        let mut cursor = "0".to_owned();
+        loop {
+            let epoch = self.epochs.current().await?;
+            match self.store.sweep(&epoch.scripts, id, &cursor, keep).await {
+                Ok((next, left)) if next == "0" => return Ok(left),
+                Ok((next, _)) => cursor = next,
+                Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
+                Err(failure) => return Err(failure.into()),
+            }
+            sleep(BREATH).await;
         }
     }
 }

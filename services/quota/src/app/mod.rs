@@ -8,6 +8,7 @@ mod extend;
 mod flights;
 mod housekeeping;
 mod list;
+mod metrics;
 mod reserve;
 mod settle;
 mod settler;
@@ -37,6 +38,7 @@ use entitlements::Entitlements;
 use epochs::Epochs;
 pub use extend::{Extension, LeaseOutcome};
 use flights::Flights;
+use metrics::Metrics;
 pub use reserve::{Request, Reserved};
 pub use settle::{Outcome, Settle};
 use settler::Settler;
@@ -56,6 +58,7 @@ pub struct Quota {
     settler: Settler,
     /// Where the next take-over begins among the tenants.
     take_over_from: AtomicUsize,
+    metrics: Metrics,
 }
 
 impl Quota {
@@ -85,6 +88,7 @@ impl Quota {
             warming: Flights::new(),
             settler,
             take_over_from: AtomicUsize::new(0),
+            metrics: Metrics::new(),
         });
         tasks.spawn(writer.run(shutdown.clone()));
         let (following, until) = (Arc::clone(&quota), shutdown.clone());

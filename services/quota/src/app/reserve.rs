@@ -88,16 +88,26 @@ impl Quota {
             };
             match self.store.reserve(&epoch.scripts, &reserve).await {
                 Ok(Admission::Admitted { at, counters }) => {
+                    self.metrics.admitted.increment(1);
                     let limits = admitted(&demand, &counters, at);
                     return Ok(Reserved { handle: draft.at(at), limits, epoch: epoch.number() });
                 }
-                Ok(Admission::Refused(reading)) => return Err(refused(&demand, &reading, &epoch)),
-                Ok(Admission::Duplicate(record)) => return self.repeated(&record, &id, &demand, &epoch).await,
+                Ok(Admission::Refused(reading)) => {
+                    self.metrics.refused.increment(1);
+                    return Err(refused(&demand, &reading, &epoch));
+                }
+                Ok(Admission::Duplicate(record)) => {
+                    self.metrics.repeated.increment(1);
+                    return self.repeated(&record, &id, &demand, &epoch).await;
+                }
                 Ok(Admission::Reused) => {
                     return Err(Error::IdReused("the reservation exists with other amounts or another subject"));
                 }
                 Ok(Admission::Settled) => return Err(Error::IdReused("the reservation was settled before")),
-                Ok(Admission::Cold) => self.warm(&id, &epoch, &demand, now).await?,
+                Ok(Admission::Cold) => {
+                    self.metrics.cold.increment(1);
+                    self.warm(&id, &epoch, &demand, now).await?;
+                }
                 Ok(Admission::OutsidePeriod(there)) => (now, check_clock) = (there, true),
                 Ok(Admission::LaterPeriod(start)) => {
                     let behind = |limit: &crate::domain::PlanLimit| limit.period(start).start == start;
@@ -137,7 +147,7 @@ impl Quota {
         if !demand.opens_on_failure() {
             return Err(failure.into());
         }
-        metrics::counter!("weir_quota_admitted_without_store_total").increment(1);
+        self.metrics.without_store.increment(1);
         let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
         let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
         Ok(Reserved { handle: draft.at(now), limits: Vec::new(), epoch })

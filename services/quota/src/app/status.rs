@@ -13,7 +13,7 @@ use weir_types::OrganizationId;
 use super::Quota;
 use crate::domain::{Entry, Handle, Kind, LimitId, Millis, Value};
 use crate::error::Result;
-use crate::storage::counters::{self, Total, Wanted};
+use crate::storage::counters::{self, Wanted};
 use crate::storage::redis::Contents;
 use crate::storage::{epochs, settlements};
 
@@ -65,8 +65,8 @@ impl Quota {
         let mut skip = 0;
         loop {
             let tenants = self.store.tenants(skip, 256).await?;
-            for (id, _) in &tenants {
-                self.compare_tenant(id, &mut status).await?;
+            for tenant in &tenants {
+                self.compare_tenant(&tenant.id, &mut status).await?;
             }
             if tenants.len() < 256 {
                 return Ok(status);
@@ -159,10 +159,9 @@ impl Quota {
                     None => {
                         let held: i64 =
                             holds.iter().filter(|(period, _)| *period == entry.period).map(|(_, n)| n).sum();
-                        let total = totals.iter().find(|t| t.limit == entry.limit && t.subject == subject);
-                        let total = total.filter(|total| total.period == entry.period);
                         // Without a total in Postgres the store's own sum is the only one.
-                        let spent = if key.is_durable() { total.map_or(0, |t| t.committed) } else { entry.spent };
+                        let total = totals.get(&(entry.limit, subject.clone(), entry.period)).copied();
+                        let spent = if key.is_durable() { total.unwrap_or(0) } else { entry.spent };
                         spent + held
                     }
                 };
@@ -178,6 +177,7 @@ impl Quota {
 
     /// What the held reservations hold of each counter, with the period.
     async fn held<'a>(&self, contents: &'a Contents) -> Result<HashMap<(&'a Value, LimitId, u64), Vec<(Millis, i64)>>> {
+        let subjects: HashMap<&Value, &Value> = contents.subjects.iter().map(|(value, _)| (value, value)).collect();
         let mut held: HashMap<_, Vec<(Millis, i64)>> = HashMap::new();
         for (id, record) in &contents.held {
             let Ok(handle) = Handle::decode(&record.handle()) else {
@@ -188,7 +188,7 @@ impl Quota {
             let keys = self.dictionary.keys(&ids).await?;
             for (counter, key) in handle.counters.iter().zip(&keys) {
                 let whose = &handle.values[counter.value];
-                let Some((whose, _)) = contents.subjects.iter().find(|(value, _)| value == whose) else { continue };
+                let Some(whose) = subjects.get(whose).copied() else { continue };
                 let place = counter.place(key.kind, handle.reserved_at);
                 held.entry((whose, counter.limit, record.generation)).or_default().push((place, counter.amount));
             }
@@ -196,7 +196,12 @@ impl Quota {
         Ok(held)
     }
 
-    async fn totals(&self, id: &OrganizationId, contents: &Contents) -> Result<Vec<Total>> {
+    /// The totals of all periods that the store is in.
+    async fn totals(
+        &self,
+        id: &OrganizationId,
+        contents: &Contents,
+    ) -> Result<HashMap<(LimitId, String, Millis), i64>> {
         let entries = contents.subjects.iter().flat_map(|(value, state)| state.entries.iter().map(move |e| (value, e)));
         let wanted = entries.filter(|(_, entry)| entry.queue.is_none()).map(|(value, entry): (&Value, &Entry)| {
             Wanted { limit: entry.limit, subject: value.text(), from: entry.period, to: entry.period }
@@ -205,6 +210,6 @@ impl Quota {
         let mut transaction = self.database.begin_tenant(*id).await?;
         let totals = counters::load(&mut transaction, id, &wanted).await?;
         transaction.commit().await.map_err(weir_database::Error::from)?;
-        Ok(totals)
+        Ok(totals.into_iter().map(|total| ((total.limit, total.subject, total.period), total.committed)).collect())
     }
 }

@@ -4,13 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
 use crate::domain::{Amounts, Handle};
 use crate::error::{Error, Result};
-use crate::storage::redis::{Expired, Failure};
+use crate::storage::redis::{Expired, Failure, List};
 
 /// A reservation that was taken over.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub struct TakenOver {
 const PAGE: usize = 256;
 /// A tenant without leases is forgotten this long (seconds) after it last had a request: longer than any lease, and than the
 /// time in which processes rely on having registered it.
-const FORGET_AFTER: i64 = 7_200;
+pub(super) const FORGET_AFTER: i64 = 7_200;
 
 impl Quota {
     /// Leases up to `most` expired reservations to the caller. No two callers get the same one before its new lease ends.
@@ -41,39 +40,39 @@ impl Quota {
     pub async fn take_over(&self, most: usize, lease: Duration) -> Result<Vec<TakenOver>> {
         let mut taken = Vec::new();
         let start = self.take_over_from.load(Ordering::Relaxed);
+        // Once around, from where the last one ended.
         let (mut skip, mut wrapped) = (start, start == 0);
-        while taken.len() < most {
+        loop {
             let tenants = self.store.tenants(skip, PAGE).await?;
-            let pages = tenants.iter().map(|(id, _)| self.take_over_of(id, most - taken.len(), lease));
+            let counts = self.store.lease_counts(&tenants).await?;
             let mut forgotten = 0;
-            for ((id, registered), result) in tenants.iter().zip(join_all(pages).await) {
-                let (left, expired) = result?;
-                for expired in expired {
-                    // Several tenants were asked for all that is missing; what is too much is leased, and comes back.
-                    taken.extend(taken_over(id, expired));
+            for (tenant, count) in tenants.iter().zip(counts) {
+                if count.expired > 0 {
+                    if taken.len() == most {
+                        self.take_over_from.store(skip, Ordering::Relaxed);
+                        return Ok(taken);
+                    }
+                    let expired = self.take_over_of(&tenant.id, most - taken.len(), lease).await?;
+                    taken.extend(expired.into_iter().filter_map(|expired| taken_over(&tenant.id, expired)));
                 }
-                let since = self.now() / 1_000 - registered.parse::<i64>().unwrap_or(i64::MAX);
-                if left == 0 && since > FORGET_AFTER {
-                    self.store.forget(id, registered).await?;
+                if count.all == 0 && self.now() / 1_000 - tenant.registered > FORGET_AFTER {
+                    self.store.forget(tenant, List::Leases).await?;
                     forgotten += 1;
                 }
             }
             skip += tenants.len() - forgotten;
             if tenants.len() < PAGE {
                 skip = 0;
-                if wrapped {
-                    break;
-                }
-                wrapped = true;
-            } else if wrapped && skip >= start && start > 0 {
-                break;
             }
+            if (skip == 0 && wrapped) || (wrapped && start > 0 && skip >= start) {
+                self.take_over_from.store(skip, Ordering::Relaxed);
+                return Ok(taken);
+            }
+            wrapped |= skip == 0;
         }
-        self.take_over_from.store(skip, Ordering::Relaxed);
-        Ok(taken)
     }
 
-    async fn take_over_of(&self, id: &OrganizationId, most: usize, lease: Duration) -> Result<(u64, Vec<Expired>)> {
+    async fn take_over_of(&self, id: &OrganizationId, most: usize, lease: Duration) -> Result<Vec<Expired>> {
         let epoch = self.epochs.current().await?;
         match self.store.take_over(&epoch.scripts, id, most, lease).await {
             Err(Failure::UnknownScripts) => {

@@ -1,10 +1,10 @@
 //! The counters of one subject as they stand in the fast store: one value, so that a script reads and writes them in one go.
 //!
-//! Layout, little-endian, doubles hold integers up to 2^53:
-//! `generation f64, layout f64, sweep after f64 (-1: never), entries f64`,
-//! per entry `limit u32, at f64, spent f64, held f64, version f64`, then the queues of the rolling entries in the same order,
-//! each of pairs `bucket end f64, amount f64`. A rolling entry has `at = -1 - length of its queue`, another one the start of its
-//! period. The scripts in `storage/redis/lua` read and write the same.
+//! Layout: little-endian doubles, which hold integers up to 2^53. `generation, layout, sweep after (-1: never), entries`; per entry
+//! `limit, at, spent, held, version, newest, size`; then the queues of the rolling entries in the same order, each of pairs
+//! `bucket's end, amount`. `at` is the start of the period; of a rolling entry `-1 - length of its queue`, and its `version` is the
+//! end of the oldest bucket in the queue. The newest bucket stands in the entry itself (`newest`, `size`): as long as it lasts, no
+//! queue is touched. The scripts in `storage/redis/lua` read and write the same.
 
 use super::{LimitId, Millis};
 
@@ -47,7 +47,7 @@ impl Entry {
 }
 
 const HEADER: usize = 32;
-const ENTRY: usize = 36;
+const ENTRY: usize = 56;
 const BUCKET: usize = 16;
 
 impl SubjectState {
@@ -61,24 +61,25 @@ impl SubjectState {
         let mut entries = Vec::with_capacity(count.min(64));
         for place in 0..count {
             let at = HEADER + ENTRY * place;
-            let limit = LimitId::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
-            let period = number(bytes, at + 4)?;
+            let field = |place: usize| number(bytes, at + 8 * place);
+            let period = field(1)?;
             let queue = match usize::try_from(-1 - period) {
                 Err(_) => None,
                 Ok(length) => {
-                    let read =
-                        |i| Some((number(bytes, queue_at + BUCKET * i)?, number(bytes, queue_at + BUCKET * i + 8)?));
-                    let queue: Option<Vec<_>> = (0..length).map(read).collect();
+                    let bucket = |at: usize| Some((number(bytes, at)?, number(bytes, at + 8)?));
+                    let queue: Option<Vec<_>> = (0..length).map(|i| bucket(queue_at + BUCKET * i)).collect();
                     queue_at += BUCKET * length;
-                    Some(queue?)
+                    let mut queue = queue?;
+                    queue.extend(Some((field(5)?, field(6)?)).filter(|(_, size)| *size > 0));
+                    Some(queue)
                 }
             };
             entries.push(Entry {
-                limit,
+                limit: LimitId::try_from(field(0)?).ok()?,
                 period: period.max(0),
-                spent: number(bytes, at + 12)?,
-                held: number(bytes, at + 20)?,
-                version: number(bytes, at + 28)?,
+                spent: field(2)?,
+                held: field(3)?,
+                version: if queue.is_some() { 0 } else { field(4)? },
                 queue,
             });
         }

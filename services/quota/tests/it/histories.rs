@@ -145,7 +145,16 @@ async fn run(
                 }
             }
             let request = reserve(tenant, &[("nano_usd", money), ("token", tokens), ("concurrent", 1)]);
-            match open(client.reserve(request.clone()).await) {
+            let answer = loop {
+                match open(client.reserve(request.clone()).await) {
+                    // Closed for a moment after a loss.
+                    Err(failure) if failure.reason() == ErrorReason::Rebuilding => {
+                        tokio::time::sleep(failure.retry_after().unwrap()).await;
+                    }
+                    answer => break answer,
+                }
+            };
+            match answer {
                 Ok(handle) => {
                     assert!(model.fits(money, tokens), "{step:?} was admitted");
                     model.slots.insert(slot, Slot { request, handle, asked: (money, tokens), fate: Fate::Held });
@@ -191,7 +200,6 @@ async fn run(
             let count = leases.len();
             let answer = client.extend(ExtendRequest { leases }).await.unwrap().into_inner();
             assert_eq!(answer.outcomes, vec![i32::from(LeaseOutcome::Announced); count]);
-            tokio::time::sleep(std::time::Duration::from_millis(160)).await;
         }
     }
 }

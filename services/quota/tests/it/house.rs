@@ -19,7 +19,7 @@ use weir_redis::Redis;
 use weir_rpc::testing::Deployment;
 use weir_rpc::{Channel, Failure, Revocations, Routes, Stacked};
 use weir_testing::{PostgresServer, RedisServer, TestDatabase};
-use weir_types::{OrganizationId, ReservationId, SystemClock, names};
+use weir_types::{Clock, OrganizationId, ReservationId, SystemClock, names};
 
 use crate::billing::{self, Billing};
 
@@ -106,11 +106,16 @@ impl House {
         self.engine_with(settings()).await
     }
 
-    pub(crate) async fn engine_with(&self, mut settings: Settings) -> Engine {
+    pub(crate) async fn engine_with(&self, settings: Settings) -> Engine {
+        self.engine_at(settings, Arc::new(SystemClock)).await
+    }
+
+    /// With a clock of its own.
+    pub(crate) async fn engine_at(&self, mut settings: Settings, clock: Arc<dyn Clock>) -> Engine {
         settings.redis.url = self.redis.url().into();
         settings.database.url = service_url(&self.url.as_str().into(), &master(), "quota");
         let context = Context {
-            clock: Arc::new(SystemClock),
+            clock,
             channels: Channels::fixed([("billing", self.deployment.channel("quota", &self.stacked_billing))]),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

@@ -4,6 +4,7 @@
 
 mod audits;
 mod billing;
+mod clocks;
 mod configuration;
 mod entitlements;
 mod handles;
@@ -11,6 +12,7 @@ mod histories;
 mod house;
 mod leases;
 mod losses;
+mod measuring;
 mod periods;
 mod reserving;
 mod rolling;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_redis::redis::Value as Reply;
+use weir_redis::redis::{Cmd, Value as Reply};
 use weir_types::{OrganizationId, ReservationId};
 
 use super::program::{self, Program};
@@ -66,23 +66,31 @@ pub struct Reading {
     pub states: Vec<Option<SubjectState>>,
 }
 
+impl Reserve<'_> {
+    /// What is sent.
+    #[must_use]
+    pub fn command(&self, scripts: &Scripts) -> Cmd {
+        let keys = Keys::new(&self.organization);
+        let mut all = vec![keys.state(), keys.leases()];
+        all.extend(self.demand.concurrent().map(|(part, limit)| keys.concurrent(limit.id, part.value)));
+        let program = program(scripts.generation, self);
+        let id = reservation_field(&self.id);
+        let head = head(scripts.generation);
+        let tail = tail_and_context(&self.draft.tail, self.context);
+        let fields: Vec<Vec<u8>> = self.demand.parts.iter().map(|part| part.value.field()).collect();
+        let mut args: Vec<&[u8]> = vec![&id, program.bytes(), &head, &tail];
+        args.extend(fields.iter().map(Vec::as_slice));
+        super::command(&scripts.reserve, &all, &args)
+    }
+}
+
 impl Store {
     /// Reserves against all limits at once, or writes nothing.
     ///
     /// # Errors
     /// When the store did not answer; it may have reserved nevertheless.
     pub async fn reserve(&self, scripts: &Scripts, reserve: &Reserve<'_>) -> Result<Admission> {
-        let keys = Keys::new(&reserve.organization);
-        let mut all = vec![keys.state(), keys.leases()];
-        all.extend(reserve.demand.concurrent().map(|(part, limit)| keys.concurrent(limit.id, part.value)));
-        let program = program(scripts.generation, reserve);
-        let id = reservation_field(&reserve.id);
-        let head = head(scripts.generation);
-        let tail = tail_and_context(&reserve.draft.tail, reserve.context);
-        let fields: Vec<Vec<u8>> = reserve.demand.parts.iter().map(|part| part.value.field()).collect();
-        let mut args: Vec<&[u8]> = vec![&id, program.bytes(), &head, &tail];
-        args.extend(fields.iter().map(Vec::as_slice));
-        match self.eval(&scripts.reserve, &all, &args).await? {
+        match self.send(&reserve.command(scripts)).await? {
             Reply::BulkString(bytes) => answer(&bytes).ok_or_else(|| Failure::answer("reserve")),
             Reply::Array(values) => {
                 let reading = reading(values.get(1..).unwrap_or_default());

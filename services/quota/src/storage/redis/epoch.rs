@@ -44,6 +44,25 @@ impl Store {
         Ok((server, current))
     }
 
+    /// What is wrong with the server's configuration or version, in words.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn complaints(&self) -> Result<Vec<String>> {
+        let info: String = self.redis.command(cmd("INFO").arg("everything")).await?;
+        let value = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+        let mut complaints = Vec::new();
+        let major = value("redis_version").and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        if major.is_some_and(|major| major < 7) {
+            // Up to 6 they hand scripts on to their replicas, and a generation would outlive a failover.
+            complaints.push("Redis 7 or newer is needed to notice every failover".to_owned());
+        }
+        if value("maxmemory") != Some("0") && value("maxmemory_policy") != Some("noeviction") {
+            complaints.push("maxmemory-policy must be noeviction: a counter that is evicted limits nothing".to_owned());
+        }
+        Ok(complaints)
+    }
+
     /// Begins a generation on this server, unless another process has; answers the one in force.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_redis::redis::{Value as Reply, cmd, from_redis_value};
+use weir_redis::redis::cmd;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::program::Program;
@@ -147,7 +147,7 @@ impl Store {
         }
     }
 
-    /// Leases expired reservations of a tenant to the caller; also answers how many leases it has in all.
+    /// Leases expired reservations of a tenant to the caller.
     ///
     /// # Errors
     /// When the store did not answer; then those that it had leased expire again.
@@ -157,19 +157,16 @@ impl Store {
         organization: &OrganizationId,
         most: usize,
         lease: Duration,
-    ) -> Result<(u64, Vec<Expired>)> {
+    ) -> Result<Vec<Expired>> {
         let keys = Keys::new(organization);
         let (most, lease) = (most.to_string(), lease.as_millis().to_string());
         let keys = [keys.state(), keys.leases()];
-        let answer: Vec<Reply> = self.eval(&scripts.take_over, &keys, &[most.as_bytes(), lease.as_bytes()]).await?;
-        let mut values = answer.into_iter();
-        let broken = || Failure::answer("take_over");
-        let left = values.next().and_then(|value| from_redis_value(value).ok()).ok_or_else(broken)?;
-        let values: Vec<Vec<u8>> = values.filter_map(|value| from_redis_value(value).ok()).collect();
-        let expired = values
-            .chunks_exact(2)
-            .filter_map(|pair| Some(Expired { id: reservation_of(&pair[0])?, record: Record::decode(&pair[1])? }));
-        Ok((left, expired.collect()))
+        let values: Vec<Vec<u8>> = self.eval(&scripts.take_over, &keys, &[most.as_bytes(), lease.as_bytes()]).await?;
+        let expired = values.chunks_exact(2).map(|pair| {
+            let (id, record) = (reservation_of(&pair[0]), Record::decode(&pair[1]));
+            id.zip(record).map(|(id, record)| Expired { id, record }).ok_or_else(|| Failure::answer("take_over"))
+        });
+        expired.collect()
     }
 
     /// A held reservation.

@@ -3,8 +3,8 @@
 //! Keys of a tenant carry its id as the hash tag, so all of them are in one slot of a Redis Cluster:
 //! `wq:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
 //! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq:{tenant}l` is a sorted set of leases by
-//! their end; `wq:{tenant}c…` one for each counter of a concurrency limit. `wq:tenants` lists the tenants that may have leases,
-//! `wq:epoch` holds the generation.
+//! their end; `wq:{tenant}c…` one for each counter of a concurrency limit. `wq:{tenants}leases` and
+//! `wq:{tenants}states` list the tenants that may have leases, and anything; `wq:epoch` holds the generation.
 
 mod admission;
 mod epoch;
@@ -27,8 +27,8 @@ pub use install::{InstallEntry, InstallSubject};
 pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended};
 use scripts::Script;
 pub use scripts::Scripts;
-pub use settle::{Apply, ApplyCounter, ApplyKind, Ending};
-pub use tenants::Contents;
+pub use settle::{Apply, ApplyCounter, ApplyKind, Ending, settle_command};
+pub use tenants::{Contents, LeaseCount, List, Tenant};
 
 /// The store; clones share its connections.
 #[derive(Debug, Clone)]
@@ -74,22 +74,30 @@ impl Store {
     }
 
     async fn eval<T: FromRedisValue>(&self, script: &Script, keys: &[Vec<u8>], args: &[&[u8]]) -> Result<T> {
-        let size = keys.iter().map(Vec::len).sum::<usize>() + args.iter().map(|arg| arg.len()).sum::<usize>();
-        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), 64 + size);
-        command.arg("EVALSHA").arg(script.hash()).arg(keys.len());
-        for key in keys {
-            command.arg(key);
-        }
-        for arg in args {
-            command.arg(*arg);
-        }
-        match self.redis.command::<Reply>(&command).await {
+        self.send(&command(script, keys, args)).await
+    }
+
+    async fn send<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        match self.redis.command::<Reply>(command).await {
             Ok(reply) => from_redis_value(reply).map_err(|error| Failure::Redis(error.into())),
             // The server's own words; a test would tell if they changed.
             Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::UnknownScripts),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn command(script: &Script, keys: &[Vec<u8>], args: &[&[u8]]) -> Cmd {
+    let size = keys.iter().map(Vec::len).sum::<usize>() + args.iter().map(|arg| arg.len()).sum::<usize>();
+    let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), 64 + size);
+    command.arg("EVALSHA").arg(script.hash()).arg(keys.len());
+    for key in keys {
+        command.arg(key);
+    }
+    for arg in args {
+        command.arg(*arg);
+    }
+    command
 }
 
 /// The keys of one tenant.

@@ -1,5 +1,6 @@
 //! Applying what Postgres has decided.
 
+use weir_redis::redis::Cmd;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::program::Program;
@@ -62,6 +63,52 @@ pub enum ApplyKind {
     Rolling(Millis, bool),
 }
 
+/// What is sent to apply settlements of one tenant.
+#[must_use]
+pub fn settle_command(scripts: &Scripts, organization: &OrganizationId, settles: &[Apply]) -> Cmd {
+    let keys = Keys::new(organization);
+    let mut all = vec![keys.state(), keys.leases()];
+    let mut subjects: Vec<&Value> = Vec::new();
+    let mut body = Program::with_capacity(64 * settles.len());
+    for settle in settles {
+        for (limit, value) in &settle.concurrent {
+            let key = keys.concurrent(*limit, value);
+            if !all.contains(&key) {
+                all.push(key);
+            }
+        }
+        let ending = match settle.ending {
+            Ending::Released => 0,
+            Ending::Estimated => 1,
+            Ending::Final => 2,
+        };
+        body.push([ending, i64::from(settle.applied)]).push_len(settle.counters.len());
+        for counter in &settle.counters {
+            let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
+                subjects.push(&counter.value);
+                subjects.len() - 1
+            });
+            let (kind, total, version) = match counter.kind {
+                ApplyKind::Total(total, version) => (1, total, version),
+                ApplyKind::Sum => (2, 0, 0),
+                ApplyKind::Rolling(length, durable) => (3, length, i64::from(durable)),
+            };
+            body.push_len(place + 1);
+            body.push([i64::from(counter.limit), kind, counter.place, counter.reserved, counter.actual]);
+            body.push([counter.before, total, version]);
+        }
+    }
+    let mut program = Program::with_capacity(3);
+    program.push_len(subjects.len()).push_len(settles.len()).push_len(all.len() - 2);
+    let program = [program.bytes(), body.bytes()].concat();
+    let fields: Vec<Vec<u8>> = subjects.iter().map(|value| value.field()).collect();
+    let ids: Vec<[u8; 17]> = settles.iter().map(|settle| reservation_field(&settle.id)).collect();
+    let mut args: Vec<&[u8]> = vec![&program];
+    args.extend(fields.iter().map(Vec::as_slice));
+    args.extend(ids.iter().map(<[u8; 17]>::as_slice));
+    super::command(&scripts.settle, &all, &args)
+}
+
 impl Store {
     /// Applies settlements of one tenant; at most a few hundred at once. Answers for each whether its lease had ended.
     ///
@@ -73,47 +120,7 @@ impl Store {
         organization: &OrganizationId,
         settles: &[Apply],
     ) -> Result<Vec<bool>> {
-        let keys = Keys::new(organization);
-        let mut all = vec![keys.state(), keys.leases()];
-        let mut subjects: Vec<&Value> = Vec::new();
-        let mut body = Program::with_capacity(64 * settles.len());
-        for settle in settles {
-            for (limit, value) in &settle.concurrent {
-                let key = keys.concurrent(*limit, value);
-                if !all.contains(&key) {
-                    all.push(key);
-                }
-            }
-            let ending = match settle.ending {
-                Ending::Released => 0,
-                Ending::Estimated => 1,
-                Ending::Final => 2,
-            };
-            body.push([ending, i64::from(settle.applied)]).push_len(settle.counters.len());
-            for counter in &settle.counters {
-                let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
-                    subjects.push(&counter.value);
-                    subjects.len() - 1
-                });
-                let (kind, total, version) = match counter.kind {
-                    ApplyKind::Total(total, version) => (1, total, version),
-                    ApplyKind::Sum => (2, 0, 0),
-                    ApplyKind::Rolling(length, durable) => (3, length, i64::from(durable)),
-                };
-                body.push_len(place + 1);
-                body.push([i64::from(counter.limit), kind, counter.place, counter.reserved, counter.actual]);
-                body.push([counter.before, total, version]);
-            }
-        }
-        let mut program = Program::with_capacity(3);
-        program.push_len(subjects.len()).push_len(settles.len()).push_len(all.len() - 2);
-        let program = [program.bytes(), body.bytes()].concat();
-        let fields: Vec<Vec<u8>> = subjects.iter().map(|value| value.field()).collect();
-        let ids: Vec<[u8; 17]> = settles.iter().map(|settle| reservation_field(&settle.id)).collect();
-        let mut args: Vec<&[u8]> = vec![&program];
-        args.extend(fields.iter().map(Vec::as_slice));
-        args.extend(ids.iter().map(<[u8; 17]>::as_slice));
-        let late: Vec<u8> = self.eval(&scripts.settle, &all, &args).await?;
+        let late: Vec<u8> = self.send(&settle_command(scripts, organization, settles)).await?;
         if late.len() != settles.len() {
             return Err(Failure::answer("settle"));
         }

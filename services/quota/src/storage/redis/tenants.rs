@@ -8,8 +8,6 @@ use weir_types::{OrganizationId, ReservationId};
 use super::{Failure, Keys, Record, Result, Scripts, Store, reservation_of};
 use crate::domain::{SubjectState, Value};
 
-const KEY: &str = "wq:tenants";
-
 /// Fields and values of a hash.
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -24,8 +22,44 @@ pub struct Contents {
     pub expired: i64,
 }
 
+/// A list of tenants. Both are in one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// Those that may have leases.
+    Leases,
+    /// Those that may have anything.
+    States,
+}
+
+impl List {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Leases => "wq:{tenants}leases",
+            Self::States => "wq:{tenants}states",
+        }
+    }
+}
+
+/// A tenant on a list.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Which.
+    pub id: OrganizationId,
+    /// When it was put there, in seconds since 1970.
+    pub registered: i64,
+}
+
+/// How many leases a tenant has.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseCount {
+    /// In all.
+    pub all: i64,
+    /// That have ended.
+    pub expired: i64,
+}
+
 impl Store {
-    /// Notes that a tenant may have leases from now on.
+    /// Notes that tenants may have leases, and anything, from now on.
     ///
     /// # Errors
     /// When the store did not answer.
@@ -33,38 +67,70 @@ impl Store {
         if organizations.is_empty() {
             return Ok(());
         }
-        let mut command = cmd("ZADD");
-        command.arg(KEY);
-        for organization in organizations {
-            command.arg(now_seconds).arg(organization.as_uuid().as_bytes());
+        let mut pipeline = pipe();
+        for list in [List::Leases, List::States] {
+            let command = pipeline.cmd("ZADD").arg(list.key());
+            for organization in organizations {
+                command.arg(now_seconds).arg(organization.as_uuid().as_bytes());
+            }
         }
-        Ok(self.redis.command::<()>(&command).await?)
+        self.redis.pipeline(&pipeline).await?;
+        Ok(())
     }
 
-    /// A page of the tenants that may have leases, with the time of their registration.
+    /// A page of the tenants that may have leases.
     ///
     /// # Errors
     /// When the store did not answer.
-    pub async fn tenants(&self, skip: usize, most: usize) -> Result<Vec<(OrganizationId, String)>> {
+    pub async fn tenants(&self, skip: usize, most: usize) -> Result<Vec<Tenant>> {
+        self.listed(List::Leases, skip, most).await
+    }
+
+    /// A page of a list.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn listed(&self, list: List, skip: usize, most: usize) -> Result<Vec<Tenant>> {
         let mut command = cmd("ZRANGE");
-        command.arg(KEY).arg(skip).arg(skip + most - 1).arg("WITHSCORES");
-        let pairs: Vec<(Vec<u8>, String)> = self.redis.command(&command).await?;
-        let tenant = |(id, at): (Vec<u8>, String)| Some((uuid::Uuid::from_slice(&id).ok()?.into(), at));
+        command.arg(list.key()).arg(skip).arg(skip + most - 1).arg("WITHSCORES");
+        let pairs: Vec<(Vec<u8>, i64)> = self.redis.command(&command).await?;
+        let tenant = |(id, registered): (Vec<u8>, i64)| {
+            Some(Tenant { id: uuid::Uuid::from_slice(&id).ok()?.into(), registered })
+        };
         Ok(pairs.into_iter().filter_map(tenant).collect())
     }
 
-    /// Forgets a tenant, unless it was registered again meanwhile.
+    /// How many leases each of these has.
     ///
     /// # Errors
     /// When the store did not answer.
-    pub async fn forget(&self, organization: &OrganizationId, registered: &str) -> Result<()> {
+    pub async fn lease_counts(&self, tenants: &[Tenant]) -> Result<Vec<LeaseCount>> {
+        let (seconds, micros): (i64, i64) = self.redis.command(&cmd("TIME")).await?;
+        let now = seconds * 1_000 + micros / 1_000;
+        // At once rather than in a pipeline: in a cluster they are in different slots.
+        let counts = tenants.iter().map(|tenant| async move {
+            let leases = Keys::new(&tenant.id).leases();
+            let (mut all, mut expired) = (cmd("ZCARD"), cmd("ZCOUNT"));
+            all.arg(&leases);
+            expired.arg(&leases).arg("-inf").arg(now);
+            let (all, expired) = futures::try_join!(self.redis.command(&all), self.redis.command(&expired))?;
+            Ok(LeaseCount { all, expired })
+        });
+        futures::future::try_join_all(counts).await
+    }
+
+    /// Takes a tenant off a list, unless it was registered again meanwhile.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn forget(&self, tenant: &Tenant, list: List) -> Result<()> {
         let mut command = cmd("EVAL");
-        command.arg(include_str!("lua/forget.lua")).arg(1).arg(KEY);
-        command.arg(organization.as_uuid().as_bytes()).arg(registered);
+        command.arg(include_str!("lua/forget.lua")).arg(1).arg(list.key());
+        command.arg(tenant.id.as_uuid().as_bytes()).arg(tenant.registered);
         Ok(self.redis.command::<()>(&command).await?)
     }
 
-    /// Removes what can't matter any more from a part of a tenant's state; answers the next cursor and how many went.
+    /// Removes what can't matter any more from a part of a tenant's state; answers the next cursor and how many fields are left.
     ///
     /// # Errors
     /// When the store did not answer.

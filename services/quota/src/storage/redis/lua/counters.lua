@@ -6,19 +6,20 @@ local function now_millis()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Reads the value of one subject.
+-- Reads the value of one subject. A queue then has all buckets, the newest one included.
 local function parse(blob)
   local state = {list = {}, by_id = {}}
   local count, at
   state.gen, state.layout, state.sweep, count, at = read('<dddd', blob)
-  local queue_at = 33 + 36 * count
+  local queue_at = 33 + 56 * count
   for i = 1, count do
-    local id, a, spent, held, version
-    id, a, spent, held, version, at = read('<I4dddd', blob, at)
+    local id, a, spent, held, version, ends, size
+    id, a, spent, held, version, ends, size, at = read('<ddddddd', blob, at)
     local entry = {id = id, period = a, spent = spent, held = held, version = version}
     if a < 0 then
       local n = -1 - a
       entry.queue = sub(blob, queue_at, queue_at + 16 * n - 1)
+      if size > 0 then entry.queue = entry.queue .. write('<dd', ends, size) end
       queue_at = queue_at + 16 * n
     end
     state.list[i] = entry
@@ -31,12 +32,18 @@ end
 local function build(state)
   local parts, queues = {write('<dddd', state.gen, state.layout, state.sweep, #state.list)}, {}
   for i, entry in ipairs(state.list) do
-    local a = entry.period
-    if entry.queue then
-      a = -1 - #entry.queue / 16
-      queues[#queues + 1] = entry.queue
+    local a, version, ends, size = entry.period, entry.version, 0, 0
+    local queue = entry.queue
+    if queue then
+      if #queue > 0 then
+        ends, size = read('<dd', queue, #queue - 15)
+        queue = sub(queue, 1, #queue - 16)
+      end
+      a = -1 - #queue / 16
+      version = #queue > 0 and read('<d', queue) or 0
+      queues[#queues + 1] = queue
     end
-    parts[i + 1] = write('<I4dddd', entry.id, a, entry.spent, entry.held, entry.version)
+    parts[i + 1] = write('<ddddddd', entry.id, a, entry.spent, entry.held, version, ends, size)
   end
   return table.concat(parts) .. table.concat(queues)
 end

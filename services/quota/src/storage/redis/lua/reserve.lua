@@ -11,130 +11,156 @@
 --   D a duplicate (the record)   I the id is in use for something else   S settled before
 --   C cold: counters must be loaded   T the clock is outside a period (now)   P a counter is in a later period (id, start)
 -- Every amount and every cap is at most 2^53 - 1, and so is every sum that is compared: doubles are exact.
-local call, read, write, sub = redis.call, struct.unpack, struct.pack, string.sub
+--
+-- What a script costs is the number of its calls into C and of the strings that it makes. So the program and each part are read
+-- and written by one call each, and a queue is only touched when a bucket begins or leaves.
+local call, read, write, sub, rep, floor = redis.call, struct.unpack, struct.pack, string.sub, string.rep, math.floor
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local program = ARGV[2]
-local gen, lease, checked, parts, concurrents, prints, pos = read('<dddddd', program)
+local now = time[1] * 1000 + floor(time[2] / 1000)
+local program = {read('<' .. rep('d', #ARGV[2] / 8), ARGV[2])}
+local gen, parts, concurrents = program[1], program[4], program[5]
 local state = call('HMGET', KEYS[1], ARGV[1], unpack(ARGV, 5))
 
 local record = state[1]
 if record then
   if sub(record, 1, 1) ~= 'R' then return 'S' end
-  if sub(record, 20, 19 + prints) ~= sub(ARGV[4], 3, 2 + prints) then return 'I' end
+  if sub(record, 20, 19 + program[6]) ~= sub(ARGV[4], 3, 2 + program[6]) then return 'I' end
   return 'D' .. record
 end
 
 local refused = false
-local answer = {'A', write('<d', now)}
+local answer, answers = {now}, 1
 local changes = {KEYS[1], ARGV[1], ARGV[3] .. write('<d', now) .. ARGV[4]}
+local at = 6
 for part = 1, parts do
-  local layout, durable, limits, sweep, longest
-  layout, durable, limits, sweep, longest, pos = read('<ddddd', program, pos)
+  local layout, durable, limits = program[at + 1], program[at + 2], program[at + 3]
+  local sweep, longest = program[at + 4], program[at + 5]
+  at = at + 5
+  local format = '<dddd' .. rep('ddddddd', limits)
   local blob = state[part + 1]
-  local entries, at, queue_at, adopted = limits, 33, 0, false
+  local values, adopted
   if blob then
-    local bgen, blayout, bsweep
-    bgen, blayout, bsweep, entries, at = read('<dddd', blob)
-    adopted = bgen ~= gen
-    if blayout ~= layout or (adopted and durable == 1) then return 'C' end
-    if bsweep < 0 then sweep = -1 elseif sweep >= 0 and bsweep > sweep then sweep = bsweep end
-    queue_at = 33 + 36 * entries
+    -- Shorter than the format: of another layout.
+    if #blob < 32 + 56 * limits then return 'C' end
+    values = {read(format, blob)}
+    adopted = values[1] ~= gen
+    if values[2] ~= layout or (adopted and durable == 1) then return 'C' end
+    if values[3] < 0 then sweep = -1 elseif sweep >= 0 and values[3] > sweep then sweep = values[3] end
   elseif durable == 1 then
     return 'C'
-  end
-  local fixed, queues = {'', ''}, {}
-  for _ = 1, limits do
-    local kind, id, cap, amount, p, q
-    kind, id, cap, amount, p, q, pos = read('<dddddd', program, pos)
-    local a, spent, held, version = p, 0, 0, 0
-    if blob then
-      local _
-      _, a, spent, held, version, at = read('<I4dddd', blob, at)
-      -- What was held in a former generation counts again when it is announced again.
-      if adopted then held = 0 end
-    elseif kind == 2 then
-      a = -1
+  else
+    values = {gen, layout, sweep, limits}
+    for i = 1, limits do
+      local v, p = 7 * i - 2, at + 6 * i - 5
+      values[v], values[v + 1] = program[p + 1], program[p] == 2 and -1 or 0
+      for j = v + 2, v + 6 do values[j] = 0 end
     end
-    if kind == 1 then
+    blob = ''
+  end
+  local queues = 33 + 56 * values[4]
+  local from, to, more, changed = {}, {}, {}, false
+  local queue_at = queues
+  for i = 1, limits do
+    -- The place of the limit in the program, and of its counter among the values: id, period or -1 - buckets in the queue,
+    -- spent, held, version or end of the oldest bucket in the queue, end and size of the newest bucket.
+    local v = 7 * i - 2
+    local cap, amount, p, q = program[at + 3], program[at + 4], program[at + 5], program[at + 6]
+    -- What was held in a former generation counts again when it is announced again.
+    if adopted then values[v + 3] = 0 end
+    if program[at + 1] == 1 then
       if amount >= 0 then
-        if now >= q or (now < p and checked == 1) then return 'T' .. write('<d', now) end
-        if a > p then return 'P' .. write('<dd', id, a) end
-        if a < p then a, spent, held, version = p, 0, 0, 0 end
+        local period = values[v + 1]
+        if now >= q or (now < p and program[3] == 1) then return 'T' .. write('<d', now) end
+        if period > p then return 'P' .. write('<dd', values[v], period) end
+        if period < p then values[v + 1], values[v + 2], values[v + 3], values[v + 4] = p, 0, 0, 0 end
+        local spent, held = values[v + 2], values[v + 3]
         if amount > 0 and amount > cap - spent - held then refused = true end
-        held = held + amount
-        answer[#answer + 1] = write('<dd', spent + held, held)
+        values[v + 3] = held + amount
+        answer[answers + 1], answer[answers + 2] = spent + held + amount, held + amount
+        answers = answers + 2
       end
     else
-      local n = -1 - a
-      local queue_end = queue_at + 16 * n
+      local n = -1 - values[v + 1]
+      from[i], to[i] = queue_at, queue_at + 16 * n - 1
+      queue_at = to[i] + 1
       if amount >= 0 then
-        while n > 0 do
-          local bucket, size = read('<dd', blob, queue_at)
-          if bucket + p > now then break end
-          spent, queue_at, n = spent - size, queue_at + 16, n - 1
+        local spent = values[v + 2]
+        while n > 0 and values[v + 4] + p <= now do
+          local _, size = read('<dd', blob, from[i])
+          spent, n, changed, from[i] = spent - size, n - 1, true, from[i] + 16
+          if n > 0 then values[v + 4] = read('<d', blob, from[i]) end
         end
+        if n == 0 and values[v + 5] + p <= now then spent, values[v + 6] = spent - values[v + 6], 0 end
         if amount > 0 then
           if amount > cap - spent then refused = true end
-          spent, held = spent + amount, held + amount
-          local bucket = (math.floor(now / q) + 1) * q
-          local last, size = 0, 0
-          if n > 0 then last, size = read('<dd', blob, queue_end - 16) end
-          if bucket <= last then
-            queues[#queues + 1] = sub(blob, queue_at, queue_end - 17) .. write('<dd', last, size + amount)
+          spent, values[v + 3] = spent + amount, values[v + 3] + amount
+          local bucket = (floor(now / q) + 1) * q
+          if bucket <= values[v + 5] then
+            values[v + 6] = values[v + 6] + amount
           else
-            if n > 0 then queues[#queues + 1] = sub(blob, queue_at, queue_end - 1) end
-            queues[#queues + 1] = write('<dd', bucket, amount)
-            n = n + 1
+            if values[v + 6] > 0 then
+              if n == 0 then values[v + 4] = values[v + 5] end
+              n, changed, more[i] = n + 1, true, write('<dd', values[v + 5], values[v + 6])
+            end
+            values[v + 5], values[v + 6] = bucket, amount
           end
-        elseif n > 0 then
-          queues[#queues + 1] = sub(blob, queue_at, queue_end - 1)
         end
-        answer[#answer + 1] = write('<dd', spent, held < spent and held or spent)
-        a = -1 - n
-      elseif n > 0 then
-        queues[#queues + 1] = sub(blob, queue_at, queue_end - 1)
+        values[v + 1], values[v + 2] = -1 - n, spent
+        answer[answers + 1], answer[answers + 2] = spent, values[v + 3] < spent and values[v + 3] or spent
+        answers = answers + 2
       end
-      queue_at = queue_end
     end
-    fixed[#fixed + 1] = write('<I4dddd', id, a, spent, held, version)
+    at = at + 6
   end
   if not refused then
+    local entries, extra = values[4], ''
     if entries > limits then
       -- Counters of a former plan. A new generation doesn't know what they held.
       if adopted then
-        entries = limits
+        entries, queue_at = limits, #blob + 1
+        changed = true
       else
-        fixed[#fixed + 1] = sub(blob, at, 32 + 36 * entries)
-        queues[#queues + 1] = sub(blob, queue_at)
+        extra = sub(blob, 33 + 56 * limits, queues - 1)
       end
     end
     if sweep >= 0 and longest > 0 and now + 2 * longest > sweep then sweep = now + 2 * longest end
-    fixed[1] = write('<dddd', gen, layout, sweep, entries)
-    changes[#changes + 1] = ARGV[4 + part]
-    changes[#changes + 1] = table.concat(fixed) .. table.concat(queues)
+    values[1], values[3], values[4] = gen, sweep, entries
+    local queue
+    if changed then
+      queue = {}
+      for i = 1, limits do
+        if from[i] then
+          queue[#queue + 1] = sub(blob, from[i], to[i])
+          queue[#queue + 1] = more[i]
+        end
+      end
+      queue[#queue + 1] = sub(blob, queue_at)
+      queue = table.concat(queue)
+    else
+      queue = sub(blob, queues)
+    end
+    changes[2 * part + 2] = ARGV[4 + part]
+    changes[2 * part + 3] = write(format, unpack(values, 1, 4 + 7 * limits)) .. extra .. queue
   end
 end
 
 local live = {}
 for i = 1, concurrents do
-  local cap
-  cap, pos = read('<d', program, pos)
   live[i] = call('ZCOUNT', KEYS[2 + i], '(' .. now, '+inf')
-  if live[i] >= cap then refused = true end
+  if live[i] >= program[at + i] then refused = true end
 end
 
 if refused then
-  local refusal = {'N', write('<d', now)}
-  for i = 1, concurrents do refusal[2] = refusal[2] .. write('<d', live[i]) end
+  local refusal = {'N', write('<d', now) .. write('<' .. rep('d', concurrents), unpack(live))}
   for part = 1, parts do refusal[2 + part] = state[part + 1] or '' end
   return refusal
 end
 
 call('HSET', unpack(changes))
-call('ZADD', KEYS[2], now + lease, ARGV[1])
+call('ZADD', KEYS[2], now + program[2], ARGV[1])
 for i = 1, concurrents do
-  call('ZADD', KEYS[2 + i], now + lease, ARGV[1])
-  answer[#answer + 1] = write('<dd', live[i] + 1, live[i] + 1)
+  call('ZADD', KEYS[2 + i], now + program[2], ARGV[1])
+  answer[answers + 1], answer[answers + 2] = live[i] + 1, live[i] + 1
+  answers = answers + 2
 end
-return table.concat(answer)
+return 'A' .. write('<' .. rep('d', answers), unpack(answer))

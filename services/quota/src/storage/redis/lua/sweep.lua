@@ -2,7 +2,7 @@
 -- settlements that are older than any repeated request.
 --
 -- KEYS: the tenant's state. ARGV: the cursor, how many to look at, for how long (ms) marks are kept.
--- Answers the next cursor and how many were removed.
+-- Answers the next cursor and how many fields are left. A fence alone guards nothing and goes, too.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
@@ -18,4 +18,6 @@ for i = 1, #page[2], 2 do
   end
 end
 for from = 1, #gone, 1000 do redis.call('HDEL', KEYS[1], unpack(gone, from, math.min(from + 999, #gone))) end
-return {page[1], #gone}
+local left = redis.call('HLEN', KEYS[1])
+if left == 1 and redis.call('HEXISTS', KEYS[1], '!') == 1 then left = left - redis.call('DEL', KEYS[1]) end
+return {page[1], left}

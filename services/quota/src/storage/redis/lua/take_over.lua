@@ -2,13 +2,13 @@
 -- get the same one.
 --
 -- KEYS: the tenant's state, its leases. ARGV: how many at most, the lease (ms).
--- Answers the number of leases that are left in all, then reservation, record, reservation, record, ...
+-- Answers reservation, record, reservation, record, ...
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1])
-if #ids == 0 then return {redis.call('ZCARD', KEYS[2])} end
+if #ids == 0 then return {} end
 local records = redis.call('HMGET', KEYS[1], unpack(ids))
-local answer = {0}
+local answer = {}
 for i, id in ipairs(ids) do
   local record = records[i]
   if record and string.sub(record, 1, 1) == 'R' then
@@ -19,5 +19,4 @@ for i, id in ipairs(ids) do
     redis.call('ZREM', KEYS[2], id)
   end
 end
-answer[1] = redis.call('ZCARD', KEYS[2])
 return answer
