@@ -26,6 +26,7 @@ use weir_usage::{MIGRATION, NAME};
 
 const ROUNDS: usize = 7;
 const ROWS: usize = 40_000;
+
 /// What is measured.
 struct Case {
     /// So many send at a time.

@@ -138,15 +138,21 @@ pub async fn list(
     before: Option<&Place>,
     limit: i64,
 ) -> Result<Vec<Event>, Error> {
-    let by_user = if user.is_some() { "and user_id = $2" } else { "and $2::uuid is null" };
     // The maximum stands for "from the start", so that every page has the same plan.
     let (id, source) = before.map_or((Uuid::max(), ""), |place| (*place.id.as_uuid(), place.source.as_str()));
-    let statement = unit
-        .prepare_cached(&format!(
-            "select {COLUMNS} from usage.events where organization_id = $1 {by_user} \
-             and (event_id, source) < ($3, $4) order by event_id desc, source desc limit $5"
-        ))
-        .await?;
+    const PAGE: &str = "organization_id = $1 and (event_id, source) < ($3, $4)";
+    const NEWEST_FIRST: &str = "order by event_id desc, source desc";
+    let sql = if user.is_some() {
+        // First within the index, which has the user in it; only what is found is read.
+        format!(
+            "select {COLUMNS} from usage.events where organization_id = $1 and (event_id, source) in ( \
+             select event_id, source from usage.events where {PAGE} and user_id = $2 {NEWEST_FIRST} limit $5) \
+             {NEWEST_FIRST}"
+        )
+    } else {
+        format!("select {COLUMNS} from usage.events where {PAGE} and $2::uuid is null {NEWEST_FIRST} limit $5")
+    };
+    let statement = unit.prepare_cached(&sql).await?;
     let user: Option<Uuid> = user.map(Into::into);
     let rows = unit.query(&statement, &[organization.as_uuid(), &user, &id, &source, &limit]).await?;
     rows.iter().map(|row| Ok(recorded(row)?.event)).collect()
