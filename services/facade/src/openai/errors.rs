@@ -18,8 +18,9 @@ use crate::refusal::{Class, Refusal};
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// OpenAI's SDKs retry by it, whatever the status.
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-/// OpenAI's SDKs do not wait longer than this: they would repeat a hopeless request within seconds.
-const SDK_PATIENCE: Duration = Duration::from_secs(60);
+/// OpenAI's SDKs do not wait longer than this (older ones a minute): those that do not give up by themselves then would
+/// repeat a hopeless request within seconds.
+const SDK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// An error on its way to an OpenAI client.
 #[derive(Debug)]
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn sdks_are_told_not_to_repeat_what_needs_a_longer_wait_than_theirs() {
-        let limited = Error::new(ErrorReason::QuotaExceeded, "tomorrow").retry_after(Duration::from_secs(61));
+        let limited = Error::new(ErrorReason::QuotaExceeded, "tomorrow").retry_after(Duration::from_secs(121));
         assert_eq!(header(limited, X_SHOULD_RETRY).as_deref(), Some("false"));
     }
 
