@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use weir_proto::quota::v1 as proto;
 use weir_types::names;
 
-use super::extract::By;
+use super::extract::{By, NoQuery};
 use super::problem::Problem;
 use crate::facade::Facade;
 
@@ -46,7 +46,11 @@ pub(crate) struct Balance {
         (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn get(State(facade): State<Arc<Facade>>, By(caller): By) -> Result<Json<Balance>, Problem> {
+pub(crate) async fn get(
+    State(facade): State<Arc<Facade>>,
+    By(caller): By,
+    _: NoQuery,
+) -> Result<Json<Balance>, Problem> {
     let organization = names::organization(&caller.organization);
     let subject = proto::Subject {
         user: caller.user.map(|user| names::user(&caller.organization, &user)).unwrap_or_default(),

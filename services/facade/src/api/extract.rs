@@ -72,6 +72,23 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Facade>> for ApiQuery<T> {
     }
 }
 
+/// No query string: a parameter that nobody reads is a mistake of the caller's.
+pub(crate) struct NoQuery;
+
+impl FromRequestParts<Arc<Facade>> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Facade>) -> Result<Self, Problem> {
+        match parts.uri.query() {
+            None | Some("") => Ok(Self),
+            Some(query) => {
+                let parameter = query.split(['=', '&']).next().unwrap_or_default();
+                Err(Error::invalid(parameter, "is not known: there are no parameters here").into())
+            }
+        }
+    }
+}
+
 /// The id in a path. What is no id names nothing.
 pub(crate) struct ApiPath<T>(pub(crate) T);
 

@@ -13,7 +13,7 @@ use weir_types::{ApiKeyId, UserId, names};
 
 use super::convert::{id, instant, optional_id, required, timestamp};
 use super::created::Created;
-use super::extract::{ApiJson, ApiPath, ApiQuery, By};
+use super::extract::{ApiJson, ApiPath, ApiQuery, By, NoQuery};
 use super::page::Page;
 use super::problem::Problem;
 use crate::facade::Facade;
@@ -120,6 +120,7 @@ fn created_key(created: proto::CreateApiKeyResponse) -> Result<Created<NewApiKey
 pub(crate) async fn create(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiJson(asked): ApiJson<CreateApiKey>,
 ) -> Result<Created<NewApiKey>, Problem> {
     let parent = names::organization(&caller.organization);
@@ -168,6 +169,7 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiPath(key): ApiPath<ApiKeyId>,
 ) -> Result<Json<ApiKey>, Problem> {
     let request = proto::GetApiKeyRequest { name: names::api_key(&caller.organization, &key) };
@@ -187,6 +189,7 @@ pub(crate) async fn get(
 pub(crate) async fn revoke(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiPath(key): ApiPath<ApiKeyId>,
 ) -> Result<Json<ApiKey>, Problem> {
     let request = proto::RevokeApiKeyRequest { name: names::api_key(&caller.organization, &key) };
@@ -206,6 +209,7 @@ pub(crate) async fn revoke(
 pub(crate) async fn rotate(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiPath(key): ApiPath<ApiKeyId>,
     ApiJson(asked): ApiJson<RotateApiKey>,
 ) -> Result<Created<NewApiKey>, Problem> {

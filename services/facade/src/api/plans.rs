@@ -11,7 +11,7 @@ use weir_proto::billing::v1 as proto;
 use weir_types::{NanoUsd, names};
 
 use super::convert::{id, required};
-use super::extract::By;
+use super::extract::{By, NoQuery};
 use super::problem::Problem;
 use crate::facade::Facade;
 
@@ -48,7 +48,11 @@ pub(crate) struct Subscription {
         (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn list(State(facade): State<Arc<Facade>>, By(caller): By) -> Result<Json<Plans>, Problem> {
+pub(crate) async fn list(
+    State(facade): State<Arc<Facade>>,
+    By(caller): By,
+    _: NoQuery,
+) -> Result<Json<Plans>, Problem> {
     let request = proto::ListPlansRequest {};
     let answer =
         facade.as_caller(&caller, request, async |request| facade.billing.clone().list_plans(request).await).await?;
@@ -73,6 +77,7 @@ pub(crate) async fn list(State(facade): State<Arc<Facade>>, By(caller): By) -> R
 pub(crate) async fn subscription(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
 ) -> Result<Json<Subscription>, Problem> {
     let request = proto::GetSubscriptionRequest { name: names::subscription(&caller.organization) };
     let answer = facade

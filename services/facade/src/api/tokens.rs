@@ -11,7 +11,7 @@ use weir_proto::auth::v1::SignInRequest;
 use weir_rpc::Failure;
 
 use super::convert::{id, optional_id, required};
-use super::extract::ApiJson;
+use super::extract::{ApiJson, NoQuery};
 use super::problem::Problem;
 use crate::facade::Facade;
 use crate::refusal::Refusal;
@@ -46,6 +46,7 @@ pub(crate) struct Token {
 )]
 pub(crate) async fn create(
     State(facade): State<Arc<Facade>>,
+    _: NoQuery,
     ApiJson(asked): ApiJson<SignIn>,
 ) -> Result<Json<Token>, Problem> {
     let request = SignInRequest { email: asked.email, password: asked.password };

@@ -13,7 +13,7 @@ use weir_types::{UserId, names};
 
 use super::convert::{id, required};
 use super::created::Created;
-use super::extract::{ApiJson, ApiPath, ApiQuery, By};
+use super::extract::{ApiJson, ApiPath, ApiQuery, By, NoQuery};
 use super::page::Page;
 use super::problem::Problem;
 use crate::facade::Facade;
@@ -90,6 +90,7 @@ impl TryFrom<proto::User> for User {
 pub(crate) async fn create(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiJson(asked): ApiJson<CreateUser>,
 ) -> Result<Created<User>, Problem> {
     let role = match asked.role {
@@ -141,6 +142,7 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiPath(user): ApiPath<UserId>,
 ) -> Result<Json<User>, Problem> {
     let request = proto::GetUserRequest { name: names::user(&caller.organization, &user) };
@@ -159,6 +161,7 @@ pub(crate) async fn get(
 pub(crate) async fn disable(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
+    _: NoQuery,
     ApiPath(user): ApiPath<UserId>,
 ) -> Result<Json<User>, Problem> {
     let request = proto::DisableUserRequest { name: names::user(&caller.organization, &user) };
