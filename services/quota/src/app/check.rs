@@ -3,7 +3,7 @@
 use super::Quota;
 use super::epochs::Epoch;
 use super::reserve::ATTEMPTS;
-use crate::domain::{Amounts, Demand, LimitState, Part, Plan, Subject, SubjectState, evaluate};
+use crate::domain::{Amounts, Demand, LimitState, Millis, Part, Plan, Subject, SubjectState, evaluate};
 use crate::error::{Error, Result};
 use crate::storage::redis::Failure;
 use std::sync::Arc;
@@ -22,13 +22,7 @@ impl Quota {
     /// When the limits or the counters are not known.
     pub async fn check(&self, subject: &Subject, amounts: &Amounts) -> Result<Balance> {
         let plan = self.plan_of(subject).await?;
-        let demand = Demand::new(&plan, subject, amounts, self.now());
-        if demand.is_durable()
-            && let Some(left) = self.epochs.current().await?.closed_for()
-        {
-            return Err(Error::Rebuilding(left));
-        }
-        self.read(subject, |now| Demand::new(&plan, subject, amounts, now)).await
+        self.read(subject, true, |now| Demand::new(&plan, subject, amounts, now)).await
     }
 
     /// Every limit of a subject.
@@ -37,7 +31,7 @@ impl Quota {
     /// When the limits or the counters are not known.
     pub async fn balance(&self, subject: &Subject) -> Result<Balance> {
         let plan = self.plan_of(subject).await?;
-        self.read(subject, |now| Demand::nothing(&plan, subject, now)).await
+        self.read(subject, false, |now| Demand::nothing(&plan, subject, now)).await
     }
 
     async fn plan_of(&self, subject: &Subject) -> Result<Arc<Plan>> {
@@ -45,11 +39,23 @@ impl Quota {
         self.entitlements.plan(&subject.organization, &organization).await
     }
 
-    async fn read<'a>(&self, subject: &Subject, demand: impl Fn(i64) -> Demand<'a>) -> Result<Balance> {
+    /// `decides`: whether the answer is taken for Reserve's, and so closed when that is.
+    async fn read<'a>(
+        &self,
+        subject: &Subject,
+        decides: bool,
+        demand: impl Fn(Millis) -> Demand<'a>,
+    ) -> Result<Balance> {
         let id = &subject.organization;
         let mut now = self.now();
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
+            if decides
+                && demand(now).is_durable()
+                && let Some(left) = epoch.closed_for()
+            {
+                return Err(Error::Rebuilding(left));
+            }
             let reading = match self.store.read(&epoch.scripts, id, &demand(now)).await {
                 Ok(reading) => reading,
                 Err(Failure::UnknownScripts) => {

@@ -7,11 +7,12 @@ use chrono::{Months, TimeDelta, Utc};
 use tokio::time::sleep;
 use weir_proto::billing::v1::{AnchoredWindow, CalendarUnit, window};
 use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::{ExtendRequest, Subject};
 use weir_redis::redis::cmd;
-use weir_types::ManualClock;
+use weir_types::{ManualClock, UserId, names};
 
 use crate::billing::{calendar, lifetime, limit};
-use crate::house::{House, balance, commit, open, reserve, settings};
+use crate::house::{House, balance, balance_of, commit, open, reserve, settings, subject};
 
 /// A monthly window whose next period begins in so many milliseconds.
 fn ends_in(millis: i64) -> window::Kind {
@@ -102,16 +103,20 @@ async fn data_that_survived_a_restart_is_not_trusted_and_not_counted_twice() {
     let engine = house.engine().await;
     let tenant = house.tenant(vec![
         limit("budget", "organization", "nano_usd", 100, lifetime()),
-        limit("hour", "organization", "token", 100, calendar(CalendarUnit::Hour)),
-        limit("minute", "organization", "token", 100, crate::billing::rolling(60_000)),
+        // Of the user, so that no durable counter makes the store load these anew.
+        limit("hour", "user", "request", 100, calendar(CalendarUnit::Hour)),
+        limit("minute", "user", "request", 100, crate::billing::rolling(60_000)),
         limit("day", "organization", "token", 100, crate::billing::rolling(86_400_000)),
         limit("at-once", "organization", "concurrent", 3, crate::billing::concurrent()),
     ]);
     let mut client = engine.client();
-    let spent = reserve(tenant, &[("nano_usd", 30), ("token", 30)]);
+    let whose = Subject { user: names::user(&tenant, &UserId::new_v7()), ..subject(tenant) };
+    let mut spent = reserve(tenant, &[("nano_usd", 30), ("token", 30), ("request", 30)]);
+    spent.subject = Some(whose.clone());
     let handle = client.reserve(spent.clone()).await.unwrap().into_inner();
-    client.commit(commit(&spent, &handle, &[("nano_usd", 20), ("token", 20)])).await.unwrap();
-    let alive = reserve(tenant, &[("nano_usd", 50), ("token", 50), ("concurrent", 1)]);
+    client.commit(commit(&spent, &handle, &[("nano_usd", 20), ("token", 20), ("request", 20)])).await.unwrap();
+    let mut alive = reserve(tenant, &[("nano_usd", 50), ("token", 50), ("request", 50), ("concurrent", 1)]);
+    alive.subject = Some(whose.clone());
     let handle = client.reserve(alive.clone()).await.unwrap().into_inner();
     // Another server took over with a copy of the data, which may lack the last second.
     let redis = house.connection().await;
@@ -121,17 +126,22 @@ async fn data_that_survived_a_restart_is_not_trusted_and_not_counted_twice() {
         open(client.reserve(reserve(tenant, &[("nano_usd", 1)])).await).unwrap_err().reason(),
         ErrorReason::Rebuilding
     );
+    // A rate goes on meanwhile, and takes the counters over into the new generation.
+    let mut rate = reserve(tenant, &[("request", 5)]);
+    rate.subject = Some(whose.clone());
+    let rated = client.reserve(rate.clone()).await.unwrap().into_inner();
+    client.commit(commit(&rate, &rated, &[("request", 5)])).await.unwrap();
     for expected in [2, 1] {
         let leases = vec![crate::house::extension(&alive, &handle, 30)];
-        let answer = client.extend(weir_proto::quota::v1::ExtendRequest { leases }).await.unwrap().into_inner();
+        let answer = client.extend(ExtendRequest { leases }).await.unwrap().into_inner();
         assert_eq!(answer.outcomes, [expected], "announced, then extended");
     }
-    for (limit, used) in [("budget", 70), ("hour", 70), ("minute", 70), ("day", 70), ("at-once", 1)] {
-        assert_eq!(balance(&mut client, tenant, limit).await.used, used, "{limit}");
+    for (limit, used) in [("budget", 70), ("hour", 75), ("minute", 75), ("day", 70), ("at-once", 1)] {
+        assert_eq!(balance_of(&mut client, whose.clone(), limit).await.used, used, "{limit}");
     }
-    client.commit(commit(&alive, &handle, &[("nano_usd", 40), ("token", 40)])).await.unwrap();
-    for (limit, used) in [("budget", 60), ("hour", 60), ("minute", 60), ("day", 60), ("at-once", 0)] {
-        let state = balance(&mut client, tenant, limit).await;
+    client.commit(commit(&alive, &handle, &[("nano_usd", 40), ("token", 40), ("request", 40)])).await.unwrap();
+    for (limit, used) in [("budget", 60), ("hour", 65), ("minute", 65), ("day", 60), ("at-once", 0)] {
+        let state = balance_of(&mut client, whose.clone(), limit).await;
         assert_eq!((state.used, state.held), (used, 0), "{limit}");
     }
     engine.assert_balanced().await;

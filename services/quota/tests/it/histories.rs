@@ -145,16 +145,7 @@ async fn run(
                 }
             }
             let request = reserve(tenant, &[("nano_usd", money), ("token", tokens), ("concurrent", 1)]);
-            let answer = loop {
-                match open(client.reserve(request.clone()).await) {
-                    // Closed for a moment after a loss.
-                    Err(failure) if failure.reason() == ErrorReason::Rebuilding => {
-                        tokio::time::sleep(failure.retry_after().unwrap()).await;
-                    }
-                    answer => break answer,
-                }
-            };
-            match answer {
+            match open(client.reserve(request.clone()).await) {
                 Ok(handle) => {
                     assert!(model.fits(money, tokens), "{step:?} was admitted");
                     model.slots.insert(slot, Slot { request, handle, asked: (money, tokens), fate: Fate::Held });
@@ -200,6 +191,13 @@ async fn run(
             let count = leases.len();
             let answer = client.extend(ExtendRequest { leases }).await.unwrap().into_inner();
             assert_eq!(answer.outcomes, vec![i32::from(LeaseOutcome::Announced); count]);
+            // Closed for a moment.
+            let subject = Some(crate::house::subject(tenant));
+            let check = CheckRequest { subject, amounts: crate::house::amounts(&[("nano_usd", 0)]) };
+            while let Err(failure) = open(client.check(check.clone()).await) {
+                assert_eq!(failure.reason(), ErrorReason::Rebuilding);
+                tokio::time::sleep(failure.retry_after().unwrap()).await;
+            }
         }
     }
 }
