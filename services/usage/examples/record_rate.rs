@@ -1,8 +1,9 @@
 //! Recorded events per second, durable, deduplicated and rolled up, against a bare binary COPY of the same rows in the
 //! same batches: `cargo run --release -p weir-usage --example record_rate`.
 //!
-//! The bare COPY goes through the same encoder into a table without any index, one commit per batch, one connection per
-//! sender; the server has fsync on for both. Rounds alternate, medians are printed; the last line is JSON.
+//! The bare COPY goes through the same encoder into a table without any index, batch after batch on one
+//! connection, one commit each; the service has one connection too, and as many senders as the row says. The server has
+//! fsync on for both. Rounds alternate, medians are printed; the last line is JSON.
 
 // A measurement that can't go on says where by panicking, and what it found goes to standard output.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss)]
@@ -13,16 +14,15 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use deadpool_postgres::Pool;
 use futures::SinkExt as _;
-use weir_config::MasterKey;
+use weir_config::{Loader, MasterKey, Problem, Validate};
 use weir_database::{copy, migrate, service_url};
 use weir_testing::PostgresServer;
 use weir_types::{ApiKeyId, OrganizationId, ReservationId, SystemClock, UserId};
 use weir_usage::app::{Answer, Feed, Recorder};
-use weir_usage::config::{Config, Recording};
 use weir_usage::domain::{Disposition, Entry, Event, Outcome};
 use weir_usage::storage::Store;
 use weir_usage::storage::rows::{COLUMNS, CopyRows};
-use weir_usage::{MIGRATION, NAME};
+use weir_usage::{Config, DEFAULTS, MIGRATION, NAME};
 
 const ROUNDS: usize = 7;
 const ROWS: usize = 40_000;
@@ -91,18 +91,23 @@ fn pool(url: weir_config::Secret) -> Pool {
     copy::deadpool(&config, NAME).unwrap()
 }
 
+/// As it ships.
+fn config() -> Config {
+    #[derive(serde::Deserialize)]
+    struct Root {
+        usage: Config,
+    }
+    impl Validate for Root {
+        fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
+            self.usage.validate(at, problems);
+        }
+    }
+    Loader::new().section(DEFAULTS).load::<Root>().unwrap().usage
+}
+
 fn recorder(pool: &Pool) -> Recorder {
-    let day = Duration::from_secs(24 * 3600);
-    let recording = Recording {
-        max_batch: 5000,
-        linger: Duration::ZERO,
-        linger_below: 1000,
-        queue: 20_000,
-        commit_timeout: Duration::from_secs(10),
-    };
-    let config = Config { late_by: 400 * day, ahead_by: day, feed_poll: Duration::from_millis(200), recording };
     let store = Store::new(pool.clone(), Duration::from_secs(30));
-    let (recorder, writer) = Recorder::new(&config, store.clone(), Feed::new(store), Arc::new(SystemClock));
+    let (recorder, writer) = Recorder::new(&config(), store.clone(), Feed::new(store), Arc::new(SystemClock));
     tokio::spawn(writer.run());
     recorder
 }
@@ -153,29 +158,26 @@ async fn copy_bare(pool: &Pool, batches: Vec<Vec<Vec<Event>>>) -> f64 {
         entry
     };
     let entries = |batch: Vec<Event>| batch.into_iter().map(hashed).collect::<Vec<_>>();
-    let mut senders = Vec::new();
-    for own in batches {
-        let client = pool.get().await.unwrap();
-        let statement = client.prepare(&format!("copy usage.bare ({COLUMNS}) from stdin binary")).await.unwrap();
-        let own: Vec<Vec<Entry>> = own.into_iter().map(entries).collect();
-        senders.push(async move {
-            let mut count = 0;
-            for batch in &own {
-                let mut sink = std::pin::pin!(client.copy_in(&statement).await.unwrap());
-                let mut rows = CopyRows::begin();
-                for (position, entry) in (1..).zip(batch) {
-                    rows.push(entry, position, 1);
-                    if let Some(part) = rows.part() {
-                        sink.feed(part).await.unwrap();
-                    }
+    let client = pool.get().await.unwrap();
+    let statement = client.prepare(&format!("copy usage.bare ({COLUMNS}) from stdin binary")).await.unwrap();
+    let batches: Vec<Vec<Entry>> = batches.into_iter().flatten().map(entries).collect();
+    let copy = async move {
+        let mut count = 0;
+        for batch in &batches {
+            let mut sink = std::pin::pin!(client.copy_in(&statement).await.unwrap());
+            let mut rows = CopyRows::begin();
+            for (position, entry) in (1..).zip(batch) {
+                rows.push(entry, position, 1);
+                if let Some(part) = rows.part() {
+                    sink.feed(part).await.unwrap();
                 }
-                sink.feed(rows.finish()).await.unwrap();
-                count += sink.as_mut().finish().await.unwrap();
             }
-            count
-        });
-    }
-    rate(senders).await
+            sink.feed(rows.finish()).await.unwrap();
+            count += sink.as_mut().finish().await.unwrap();
+        }
+        count
+    };
+    rate(vec![copy]).await
 }
 
 async fn record(pool: &Pool, batches: Vec<Vec<Vec<Event>>>) -> f64 {
