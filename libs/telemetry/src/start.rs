@@ -66,9 +66,26 @@ impl Telemetry {
                 .with_tracked_inactivity(false)
                 .with_filter(filter_fn(is_traced))
         });
-        let logs = logs(config, service, instance, std::io::stderr)?;
-        let subscriber = Registry::default().with(spans).with(logs);
-        tracing::subscriber::set_global_default(subscriber).map_err(|error| StartError::Logs(error.to_string()))?;
+        // Not `with(None)`: that layer takes an interest in everything, and every span would be made for nobody.
+        let registry = Registry::default();
+        let installed = match spans {
+            Some(spans) => {
+                let registry = registry.with(spans);
+                tracing::subscriber::set_global_default(registry.with(logs(
+                    config,
+                    service,
+                    instance,
+                    std::io::stderr,
+                )?))
+            }
+            None => tracing::subscriber::set_global_default(registry.with(logs(
+                config,
+                service,
+                instance,
+                std::io::stderr,
+            )?)),
+        };
+        installed.map_err(|error| StartError::Logs(error.to_string()))?;
         if traces.is_some() {
             context::exporting_started();
         }

@@ -144,14 +144,14 @@ impl Broker {
         id: ReservationId,
         context: &Bytes,
     ) -> Result<ReserveResponse, Failure> {
-        let request = ReserveRequest {
+        let request = || ReserveRequest {
             reservation_id: id.to_string(),
             subject: Some(call.caller.subject.clone()),
             amounts: call.amounts(),
             lease: prost_types::Duration::try_from(self.reservations.options.lease).ok(),
             context: context.clone(),
         };
-        let failure = match self.ask_once(request.clone()).await {
+        let failure = match self.ask_once(request()).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
@@ -162,7 +162,7 @@ impl Broker {
             }
             _ => may_have_reserved(&failure),
         };
-        if again { self.ask_once(request).await } else { Err(failure) }
+        if again { self.ask_once(request()).await } else { Err(failure) }
     }
 
     async fn ask_once(&self, request: ReserveRequest) -> Result<ReserveResponse, Failure> {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
@@ -41,10 +40,20 @@ const GRACE: i64 = 3_600_000;
 impl Quota {
     /// Settles many, each on its own; answers in their order.
     pub async fn settle(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
-        // Prepared side by side, then queued in order, so that they share batches.
-        let prepared = join_all(settles.into_iter().map(|settle| self.prepare(settle))).await;
-        let queued = prepared.into_iter().map(|item| async { self.settler.settle(item?).await });
-        join_all(queued).await
+        // One after the other: with a handle there is nothing to wait for. All are queued before the first is
+        // awaited, so that they share batches.
+        let mut queued = Vec::with_capacity(settles.len());
+        for settle in settles {
+            queued.push(self.prepare(settle).await.and_then(|item| self.settler.queue(item)));
+        }
+        let mut outcomes = Vec::with_capacity(queued.len());
+        for queued in queued {
+            outcomes.push(match queued {
+                Ok(answer) => answer.await.unwrap_or(Err(Error::Stopping)),
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
     }
 
     async fn prepare(&self, settle: Settle) -> Result<Item> {

@@ -62,14 +62,14 @@ pub(super) fn new(config: &Settlements, database: Database, store: Store, epochs
 }
 
 impl Settler {
-    /// Answers when the settlement is durable and the fast store knows it.
-    pub(super) async fn settle(&self, item: Item) -> Result<Outcome> {
+    /// Takes a settlement; answers when it is durable and the fast store knows it.
+    pub(super) fn queue(&self, item: Item) -> Result<oneshot::Receiver<Result<Outcome>>> {
         let (sender, receiver) = oneshot::channel();
         self.queue.try_send((item, sender)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Busy,
             mpsc::error::TrySendError::Closed(_) => Error::Stopping,
         })?;
-        receiver.await.unwrap_or(Err(Error::Stopping))
+        Ok(receiver)
     }
 }
 
