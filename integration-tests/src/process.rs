@@ -192,14 +192,6 @@ pub fn weir_executable() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// A port that nobody listens on.
-///
-/// # Errors
-/// None is left.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 /// Whether a file has grown to contain a line that begins so; its rest.
 pub(crate) fn line_after(path: &Path, beginning: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;

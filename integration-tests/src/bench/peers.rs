@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use http::{HeaderName, HeaderValue};
+use weir_launcher::free_port;
 
 use uuid::Uuid;
 
 use super::target::Target;
-use crate::process::{Process, Program, free_port};
+use crate::process::{Process, Program};
 use crate::report::say;
 
 const INSTALLED_WITHIN: Duration = Duration::from_secs(900);

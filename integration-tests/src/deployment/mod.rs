@@ -12,11 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 use weir_config::MasterKey;
-use weir_launcher::{Postgres, PostgresOptions, Redis, RedisOptions};
+use weir_launcher::{Postgres, PostgresOptions, Redis, RedisOptions, free_port};
 use weir_proto::billing::v1::GetPriceBookRequest;
 
 use crate::prices::Prices;
-use crate::process::{Process, Program, free_port, weir_executable};
+use crate::process::{Process, Program, weir_executable};
 use crate::provider::Provider;
 use crate::siblings::{OPERATOR, Siblings};
 
@@ -337,15 +337,8 @@ async fn is_ready(admin: SocketAddr) -> bool {
 /// Free ports for everything that listens.
 pub(crate) fn ports<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
-    let mut taken = std::collections::HashSet::new();
     for address in &mut addresses {
-        let port = loop {
-            let port = free_port()?;
-            if taken.insert(port) {
-                break port;
-            }
-        };
-        address.set_port(port);
+        address.set_port(free_port()?);
     }
     Ok(addresses)
 }

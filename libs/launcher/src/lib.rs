@@ -9,6 +9,7 @@
 
 mod account;
 mod error;
+mod ports;
 mod postgres;
 mod process;
 mod programs;
@@ -17,5 +18,6 @@ mod workspace;
 
 pub use account::Account;
 pub use error::{Error, Result};
+pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use redis::{Redis, RedisOptions};

@@ -3,7 +3,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::Attempt as _;
-use crate::process::{Process, Signal, free_port};
+use crate::ports::free_port;
+use crate::process::{Process, Signal};
 use crate::workspace::{Workspace, tail};
 use crate::{Error, Result, programs};
 

@@ -156,11 +156,3 @@ impl Drop for Process {
         self.kill();
     }
 }
-
-/// A port of the loopback interface that was free a moment ago.
-pub(crate) fn free_port() -> Result<u16> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .attempt(|| "looking for a free port".to_owned())
-}

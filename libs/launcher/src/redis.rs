@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::process::{Process, Signal, free_port};
+use crate::ports::free_port;
+use crate::process::{Process, Signal};
 use crate::workspace::Workspace;
 use crate::{Error, Result, programs};
 

@@ -1,6 +1,6 @@
 //! The same servers in containers, where the programs are not installed but a Docker engine answers.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use testcontainers::{
     ContainerAsync, GenericImage, ImageExt as _, ReuseDirective,
@@ -50,7 +50,7 @@ pub(crate) struct RedisContainer {
 /// Starts a Redis.
 pub(crate) async fn redis() -> anyhow::Result<RedisContainer> {
     // A port that Docker picks would change with a restart.
-    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    let port = weir_launcher::free_port()?;
     let container = GenericImage::new("redis", "8-alpine")
         .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
         .with_mapped_port(port, REDIS_PORT.tcp())
