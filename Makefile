@@ -25,11 +25,11 @@ test: ## Run every test on a throw-away Postgres and Redis
 	@scripts/test
 
 lint: ## Formatting, clippy, dependencies, protocol
-	@scripts/install-missing build buf deny
+	@scripts/install-missing build checks buf deny
 	@cargo fmt --all --check
 	@target/buf/node_modules/.bin/buf lint proto
 	@cargo deny --workspace check --hide-inclusion-graph bans licenses sources
-	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
 
 format: ## Format the code
 	@cargo fmt --all
