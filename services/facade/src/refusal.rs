@@ -60,6 +60,11 @@ impl Refusal {
         self.failure.violations()
     }
 
+    /// A figure of a limit that refused.
+    pub(crate) fn figure(&self, limit: &str, key: &str) -> Option<&str> {
+        self.failure.figure(limit, key)
+    }
+
     pub(crate) fn provider_error(&self) -> Option<&ProviderError> {
         self.failure.provider_error()
     }

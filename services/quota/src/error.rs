@@ -6,6 +6,7 @@ use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Failure;
 
 use crate::domain::{InvalidAmounts, InvalidSubject, LimitState};
+use crate::refusal::{Told, refused};
 use crate::storage::redis;
 
 /// A result of quota.
@@ -18,7 +19,7 @@ pub enum Error {
     #[error("{0}: {1}")]
     Invalid(&'static str, String),
     /// Limits refuse. All that apply are here.
-    #[error("{}", refusal(.0))]
+    #[error("{}", Told(.0))]
     Refused(Vec<LimitState>),
     /// Counters are being rebuilt.
     #[error("counters are being rebuilt after a loss of the fast store")]
@@ -98,7 +99,7 @@ impl From<Error> for weir_rpc::Error {
         let message = error.to_string();
         match error {
             Error::Invalid(field, text) => Self::invalid(field, text),
-            Error::Refused(limits) => refused(&limits, message),
+            Error::Refused(limits) => refused(&limits),
             Error::Rebuilding(left) => Self::new(ErrorReason::Rebuilding, message).retry_after(left),
             Error::IdReused(_) => Self::new(ErrorReason::IdReused, message),
             Error::Released => Self::new(ErrorReason::ReservationReleased, message),
@@ -135,57 +136,6 @@ fn database(error: &weir_database::Error) -> weir_rpc::Error {
         }
         Database::Conflict { .. } | Database::NotFound | Database::Internal(_) => weir_rpc::Error::defect(error),
     }
-}
-
-fn refusal(limits: &[LimitState]) -> String {
-    let names: Vec<&str> = limits.iter().filter(|limit| limit.refuses).map(|limit| &*limit.limit).collect();
-    format!("refused by {}", names.join(", "))
-}
-
-/// Names every limit that refuses, for people in `QuotaFailure` and for programs in the metadata (`limit.<name>`).
-fn refused(limits: &[LimitState], message: String) -> weir_rpc::Error {
-    let refusing = || limits.iter().filter(|limit| limit.refuses);
-    let reason =
-        if refusing().any(|limit| limit.money) { ErrorReason::BudgetExhausted } else { ErrorReason::QuotaExceeded };
-    let mut error = weir_rpc::Error::new(reason, message);
-    for limit in refusing() {
-        error =
-            error.violation(&*limit.limit, describe(limit)).metadata(format!("limit.{}", limit.limit), figures(limit));
-    }
-    // Waiting helps only if it helps with each of them.
-    let waits: Option<Vec<Duration>> = refusing().map(|limit| limit.retry_after).collect();
-    match waits.and_then(|waits| waits.into_iter().max()) {
-        Some(wait) => error.retry_after(wait),
-        None => error,
-    }
-}
-
-fn describe(limit: &LimitState) -> String {
-    let LimitState { unit, cap, used, requested, .. } = limit;
-    let left = cap.saturating_sub(*used).max(0);
-    let mut text = format!("{used} of {cap} {unit} used, {left} left, {requested} asked for");
-    match (limit.retry_after, limit.reset_after) {
-        (Some(wait), _) => text.push_str(&format!(", could fit in {:.1} s", wait.as_secs_f64())),
-        (None, _) if requested > cap => text.push_str(", more than the limit ever allows"),
-        (None, Some(reset)) => text.push_str(&format!(", resets in {:.1} s", reset.as_secs_f64())),
-        (None, None) => text.push_str(", never resets"),
-    }
-    text
-}
-
-fn figures(limit: &LimitState) -> String {
-    let millis = |span: Option<Duration>| span.map_or_else(|| "never".to_owned(), |span| span.as_millis().to_string());
-    format!(
-        "scope={};unit={};cap={};used={};held={};requested={};reset_ms={};retry_ms={}",
-        limit.scope,
-        limit.unit,
-        limit.cap,
-        limit.used,
-        limit.held,
-        limit.requested,
-        millis(limit.reset_after),
-        millis(limit.retry_after)
-    )
 }
 
 impl From<Error> for tonic::Status {

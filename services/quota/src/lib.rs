@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 mod error;
 mod grpc;
+mod refusal;
 pub mod storage;
 
 use std::sync::Arc;

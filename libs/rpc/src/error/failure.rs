@@ -67,6 +67,13 @@ impl Failure {
         &self.0.violations
     }
 
+    /// A figure of a limit that refused, as quota tells it to programs: `unit`, `cap`, `used`, `requested`, `reset_ms`.
+    #[must_use]
+    pub fn figure(&self, limit: &str, key: &str) -> Option<&str> {
+        let figures = self.0.metadata.iter().find(|(name, _)| name.strip_prefix("limit.") == Some(limit))?;
+        figures.1.split(';').find_map(|figure| figure.strip_prefix(key)?.strip_prefix('='))
+    }
+
     /// The provider's own answer.
     #[must_use]
     pub fn provider_error(&self) -> Option<&ProviderError> {

@@ -92,6 +92,15 @@ impl Error {
         self
     }
 
+    /// Adds a sentence to the text for the caller.
+    #[must_use]
+    pub fn advice(mut self, sentence: &str) -> Self {
+        let message = self.0.message.to_mut();
+        message.push_str(". ");
+        message.push_str(sentence);
+        self
+    }
+
     /// Names a wrong field (`BadRequest`).
     #[must_use]
     pub fn field(mut self, name: impl Into<String>, description: impl Into<String>) -> Self {

@@ -26,6 +26,17 @@ async fn an_error_arrives_with_everything_but_its_internal_detail() {
     assert!(!format!("{failure:?}").contains("42"));
 }
 
+#[test]
+fn a_refusal_carries_its_figures_and_takes_advice_along() {
+    let error = Error::new(ErrorReason::QuotaExceeded, "refused")
+        .metadata("limit.tokens", "scope=user;unit=token;cap=10;reset_ms=never")
+        .advice("Ask for less");
+    let failure = Failure::from(Status::from(error));
+    assert_eq!(failure.message(), "refused. Ask for less");
+    assert_eq!((failure.figure("tokens", "unit"), failure.figure("tokens", "cap")), (Some("token"), Some("10")));
+    assert_eq!((failure.figure("tokens", "use"), failure.figure("requests", "cap")), (None, None));
+}
+
 #[tokio::test]
 async fn defects_panics_and_bare_statuses_say_nothing_of_the_inside() {
     let deployment = Deployment::new().await;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use weir_proto::common::v1::{Amount, ErrorReason};
 use weir_proto::quota::v1::Subject;
 use weir_proto::usage::v1::{Outcome, UsageEvent};
-use weir_rpc::Error;
+use weir_rpc::{Error, Failure};
 use weir_types::price::Tokens;
-use weir_types::{NanoUsd, OrganizationId, ReservationId};
+use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 
 use super::Broker;
 use crate::domain::amounts::{self, WorstCase};
@@ -93,7 +93,8 @@ impl Broker {
         if catalogue::is_allowed(&plan.models, &route.id) {
             return Ok(());
         }
-        let message = format!("The model `{}` is not part of the plan `{}`.", route.id, plan.plan);
+        let name = plan.plan.strip_prefix("plans/").unwrap_or(&plan.plan);
+        let message = format!("The model `{}` is not part of the plan `{name}`.", route.id);
         Err(Error::new(ErrorReason::ModelNotAllowed, message).metadata("plan", plan.plan.clone()))
     }
 }
@@ -102,6 +103,22 @@ impl ModelCall {
     /// What is reserved before each attempt.
     pub(crate) fn amounts(&self) -> Vec<Amount> {
         amounts::reserved(&self.worst)
+    }
+
+    /// Quota's refusal, with what the caller can do about it: without a bound of its own, a request reserves room for the
+    /// longest answer that its route gives.
+    pub(crate) fn refused(&self, failure: Failure) -> Error {
+        let depends_on_length = |unit: &str| matches!(unit, unit::TOKEN | unit::OUTPUT_TOKEN | unit::NANO_USD);
+        let violations = failure.violations();
+        let is_unbound = self.request.max_output.is_none()
+            && violations.iter().any(|one| failure.figure(&one.subject, "unit").is_some_and(depends_on_length));
+        let error = Error::from(failure);
+        if !is_unbound {
+            return error;
+        }
+        let output = self.worst.tokens.output;
+        error
+            .advice(&format!("Set max_tokens to reserve less: without it, room for {output} output tokens is reserved"))
     }
 
     /// What is recorded if nobody sees how the attempt ends: the worst case, marked as estimated.

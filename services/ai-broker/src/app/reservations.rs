@@ -124,7 +124,7 @@ impl Broker {
                 if may_have_reserved(&failure) {
                     self.settler.release_unanswered(call.caller.organization, id, room);
                 }
-                return Err(failure.into());
+                return Err(call.refused(failure));
             }
         };
         if self.reservations.note_epoch(response.epoch) {

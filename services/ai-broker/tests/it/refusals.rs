@@ -39,7 +39,7 @@ async fn a_model_that_the_plan_does_not_include_is_refused() {
     assert_eq!(scene.models().await, ["sim-large"]);
     let failure = scene.invoke(&chat(1, "")).await.unwrap_err();
     assert_eq!(failure.reason(), ErrorReason::ModelNotAllowed);
-    assert!(failure.message().contains("plans/pro"), "{}", failure.message());
+    assert_eq!(failure.message(), "The model `sim-small` is not part of the plan `pro`.");
     assert!(scene.siblings.reserved.lock().is_empty());
 }
 
@@ -51,6 +51,27 @@ async fn a_denial_reaches_the_caller_with_its_limits_and_no_provider_is_called()
     assert_eq!(failure.reason(), ErrorReason::QuotaExceeded);
     assert_eq!(failure.violations()[0].subject, "requests");
     assert!(scene.provider.served().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_without_a_bound_is_told_that_it_could_set_one() {
+    let scene = Scene::new().await;
+    let mut unbound = chat(1, "");
+    unbound.as_object_mut().unwrap().remove("max_tokens");
+    unbound["model"] = "fast".into();
+    let advice = ". Set max_tokens to reserve less: without it, room for 32 output tokens is reserved";
+    for (unit, body, advice) in [
+        ("nano_usd", &unbound, advice),
+        ("token", &unbound, advice),
+        ("input_token", &unbound, ""),
+        ("nano_usd", &chat(1, ""), ""),
+    ] {
+        unit.clone_into(&mut scene.siblings.refusing_unit.lock());
+        scene.siblings.refuse.store(1, Ordering::Relaxed);
+        let failure = scene.invoke(body).await.unwrap_err();
+        assert_eq!(failure.message(), format!("refused by budget: 10 of 10 used{advice}"), "{unit} {body}");
+        assert_eq!(failure.violations()[0].subject, "budget");
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub(crate) struct Siblings {
     pub(crate) recorded: Mutex<HashMap<String, usage::UsageEvent>>,
     /// Refuse the next so many reservations.
     pub(crate) refuse: AtomicU64,
+    /// What the limit counts that refuses them; requests if empty.
+    pub(crate) refusing_unit: Mutex<String>,
     pub(crate) usage_is_down: AtomicBool,
     pub(crate) quota_is_down: AtomicBool,
     pub(crate) epoch: AtomicU64,
@@ -55,8 +57,11 @@ impl QuotaService for FakeQuota {
         let refused =
             state.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         if refused {
-            return Err(Error::new(ErrorReason::QuotaExceeded, "10 of 10 requests")
-                .violation("requests", "10 of 10")
+            let unit = state.refusing_unit.lock().clone();
+            let (name, unit) = if unit.is_empty() { ("requests", "request") } else { ("budget", &*unit) };
+            return Err(Error::new(ErrorReason::QuotaExceeded, format!("refused by {name}: 10 of 10 used"))
+                .violation(name, "10 of 10")
+                .metadata(format!("limit.{name}"), format!("scope=user;unit={unit};cap=10;used=10"))
                 .into());
         }
         let request = request.into_inner();

@@ -9,9 +9,11 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
+use weir_proto::broker::v1::RateLimit;
 use weir_proto::common::v1::{ErrorReason, ProviderError};
 use weir_rpc::Error;
 
+use super::headers;
 use crate::refusal::{Class, Refusal};
 
 /// In milliseconds; OpenAI's SDKs prefer it to `retry-after`.
@@ -29,6 +31,8 @@ pub(crate) struct OpenAiError {
     body: Bytes,
     retry_after: Option<Duration>,
     is_final: bool,
+    /// Those that refused.
+    limits: Vec<RateLimit>,
 }
 
 /// A refusal, as OpenAI writes it.
@@ -59,7 +63,7 @@ impl From<Refusal> for OpenAiError {
     fn from(refusal: Refusal) -> Self {
         let retry_after = refusal.retry_after();
         if let Some((status, body)) = refusal.provider_error().and_then(passed_on) {
-            return Self { status, body, retry_after, is_final: false };
+            return Self { status, body, retry_after, is_final: false, limits: Vec::new() };
         }
         let status = refusal.status();
         let (kind, code) = naming(refusal.class());
@@ -67,7 +71,7 @@ impl From<Refusal> for OpenAiError {
         let error = ErrorDetail { message: refusal.message().to_owned(), kind, param, code };
         let body = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default().into();
         let is_final = status == StatusCode::NOT_IMPLEMENTED || retry_after.is_some_and(|delay| delay > SDK_PATIENCE);
-        Self { status, body, retry_after, is_final }
+        Self { status, body, retry_after, is_final, limits: headers::refusing(&refusal) }
     }
 }
 
@@ -88,6 +92,7 @@ impl IntoResponse for OpenAiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
         }
+        headers::rate_limits(headers, &self.limits);
         if self.is_final {
             headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
@@ -149,6 +154,24 @@ mod tests {
         assert_eq!(header(limited(), RETRY_AFTER).as_deref(), Some("2"));
         assert_eq!(header(limited(), RETRY_AFTER_MS).as_deref(), Some("1200"));
         assert_eq!(header(limited(), X_SHOULD_RETRY), None);
+    }
+
+    #[test]
+    fn a_refusal_by_limits_says_what_is_left_of_them() {
+        let figures = |unit, cap, used| format!("scope=user;unit={unit};cap={cap};used={used};held=0;reset_ms=11500");
+        let limited = Error::new(ErrorReason::QuotaExceeded, "slow down")
+            .violation("requests-per-minute", "")
+            .metadata("limit.requests-per-minute", figures("request", 120, 118))
+            .violation("requests-per-hour", "")
+            .metadata("limit.requests-per-hour", figures("request", 600, 600))
+            .violation("budget", "")
+            .metadata("limit.budget", figures("nano_usd", 1, 1));
+        let response = OpenAiError::from(limited).into_response();
+        let of = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("text"));
+        assert_eq!(of("x-ratelimit-limit-requests"), Some("600"));
+        assert_eq!(of("x-ratelimit-remaining-requests"), Some("0"));
+        assert_eq!(of("x-ratelimit-reset-requests"), Some("11s"));
+        assert_eq!(of("x-ratelimit-limit-tokens"), None);
     }
 
     #[test]

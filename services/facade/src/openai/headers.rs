@@ -1,8 +1,12 @@
 //! Headers of the OpenAI routes: what the call was and cost, and what is left of its limits.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use weir_proto::broker::v1::Accounting;
-use weir_types::NanoUsd;
+use weir_proto::broker::v1::{Accounting, RateLimit};
+use weir_types::{NanoUsd, unit};
+
+use crate::refusal::Refusal;
 
 const COST: HeaderName = HeaderName::from_static("weir-cost-usd");
 const MODEL: HeaderName = HeaderName::from_static("weir-model");
@@ -44,7 +48,12 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
         let micros = overhead.seconds * 1_000_000 + i64::from(overhead.nanos) / 1000;
         insert(headers, OVERHEAD, &format!("{}.{:03}", micros / 1000, micros % 1000));
     }
-    for rate in &accounting.rate_limits {
+    rate_limits(headers, &accounting.rate_limits);
+}
+
+/// Says what is left of the limits.
+pub(crate) fn rate_limits(headers: &mut HeaderMap, limits: &[RateLimit]) {
+    for rate in limits {
         let Some(names) = RATE_LIMITS.iter().find(|names| names.kind == rate.kind) else { continue };
         headers.insert(names.limit.clone(), HeaderValue::from(rate.limit));
         headers.insert(names.remaining.clone(), HeaderValue::from(rate.remaining));
@@ -52,6 +61,27 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
             insert(headers, names.reset.clone(), &span(reset));
         }
     }
+}
+
+/// The limits of requests and of tokens that refused a request; of several of a kind the one with the least left.
+pub(crate) fn refusing(refusal: &Refusal) -> Vec<RateLimit> {
+    let of_kind = |kind: &str, unit: &str| {
+        let limits = refusal.violations().iter().map(|one| one.subject.as_str());
+        let of_unit = limits.filter(|limit| refusal.figure(limit, "unit") == Some(unit));
+        let state = |limit: &str| {
+            let figure = |key| refusal.figure(limit, key)?.parse::<i64>().ok();
+            let (cap, used) = (figure("cap")?, figure("used")?);
+            let reset_after = figure("reset_ms").and_then(|millis| u64::try_from(millis).ok());
+            Some(RateLimit {
+                kind: kind.to_owned(),
+                limit: cap,
+                remaining: cap.saturating_sub(used).max(0),
+                reset_after: reset_after.and_then(|millis| Duration::from_millis(millis).try_into().ok()),
+            })
+        };
+        of_unit.filter_map(state).min_by_key(|limit| limit.remaining)
+    };
+    [of_kind("requests", unit::REQUEST), of_kind("tokens", unit::TOKEN)].into_iter().flatten().collect()
 }
 
 /// A span as OpenAI writes it: `1s`, `6m0s`, `250ms`.

@@ -107,6 +107,11 @@ async fn a_denial_writes_nothing_and_names_every_limit_that_refuses() {
     assert!(budget.contains("cap=150;used=140;held=140;requested=70;"), "{budget}");
     let requests = failure.metadata("limit.requests-per-minute").unwrap();
     assert!(requests.contains("cap=2;used=2;held=2;requested=1;"), "{requests}");
+    let words = |name: &str| failure.violations().iter().find(|one| one.subject == name).unwrap().description.clone();
+    assert_eq!(words("at-once"), "2 of 2 calls under way; try again in 1 s");
+    assert!(words("requests-per-minute").starts_with("2 of 2 requests used, 1 asked for; try again in "));
+    let all = format!("refused by requests-per-minute: {}. Also refused by budget: ", words("requests-per-minute"));
+    assert!(failure.message().starts_with(&all), "{}", failure.message());
     assert!(failure.retry_after().is_some(), "waiting until tomorrow helps with all of them");
 }
 

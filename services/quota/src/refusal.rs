@@ -1,0 +1,228 @@
+//! What a caller is told about the limits that refuse: words for people, figures for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use weir_proto::common::v1::ErrorReason;
+use weir_types::{NanoUsd, unit};
+
+use crate::domain::LimitState;
+
+/// From here on a wait for a window's end is told as that: nobody tries again until then.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The limits that refuse, each with its figures.
+pub(crate) struct Told<'a>(pub(crate) &'a [LimitState]);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, limit) in refusing(self.0).enumerate() {
+            let begin = if place == 0 { "refused by " } else { ". Also refused by " };
+            write!(f, "{begin}{}: {}", limit.limit, Words(limit))?;
+        }
+        Ok(())
+    }
+}
+
+fn refusing(limits: &[LimitState]) -> impl Iterator<Item = &LimitState> {
+    limits.iter().filter(|limit| limit.refuses)
+}
+
+/// Names every limit that refuses, for people in `QuotaFailure` and for programs in the metadata (`limit.<name>`).
+pub(crate) fn refused(limits: &[LimitState]) -> weir_rpc::Error {
+    let reason = if refusing(limits).any(|limit| limit.money) {
+        ErrorReason::BudgetExhausted
+    } else {
+        ErrorReason::QuotaExceeded
+    };
+    let mut error = weir_rpc::Error::new(reason, Told(limits).to_string());
+    for limit in refusing(limits) {
+        error = error
+            .violation(&*limit.limit, Words(limit).to_string())
+            .metadata(format!("limit.{}", limit.limit), figures(limit));
+    }
+    // Waiting helps only if it helps with each of them.
+    let waits: Option<Vec<Duration>> = refusing(limits).map(|limit| limit.retry_after).collect();
+    match waits.and_then(|waits| waits.into_iter().max()) {
+        Some(wait) => error.retry_after(wait),
+        None => error,
+    }
+}
+
+fn figures(limit: &LimitState) -> String {
+    let millis = |span: Option<Duration>| span.map_or_else(|| "never".to_owned(), |span| span.as_millis().to_string());
+    format!(
+        "scope={};unit={};cap={};used={};held={};requested={};reset_ms={};retry_ms={}",
+        limit.scope,
+        limit.unit,
+        limit.cap,
+        limit.used,
+        limit.held,
+        limit.requested,
+        millis(limit.reset_after),
+        millis(limit.retry_after)
+    )
+}
+
+/// One limit that refuses: `120 of 120 requests used, 1 asked for; try again in 12 s`.
+struct Words<'a>(&'a LimitState);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LimitState { cap, used, requested, .. } = *self.0;
+        match &*self.0.unit {
+            unit::NANO_USD => {
+                let (used, cap, asked) = (dollars(round_up(used)), dollars(cap), dollars(round_up(requested)));
+                write!(f, "{used} of {cap} used, this call could cost up to {asked}")?;
+            }
+            unit::CONCURRENT => write!(f, "{} of {} calls under way", grouped(used), grouped(cap))?,
+            other => {
+                let unit = plural(other);
+                write!(f, "{} of {} {unit} used, {} asked for", grouped(used), grouped(cap), grouped(requested))?;
+            }
+        }
+        match (self.0.retry_after, self.0.reset_after) {
+            (Some(wait), reset) if wait >= LONG && reset == Some(wait) => write!(f, "; resets in {}", Span(wait)),
+            (Some(wait), _) => write!(f, "; try again in {}", Span(wait)),
+            (None, _) if requested > cap => f.write_str(", more than the limit ever allows"),
+            (None, Some(reset)) => write!(f, "; resets in {}", Span(reset)),
+            (None, None) => f.write_str("; never resets"),
+        }
+    }
+}
+
+fn plural(name: &str) -> &str {
+    match name {
+        unit::REQUEST => "requests",
+        unit::TOKEN => "tokens",
+        unit::INPUT_TOKEN => "input tokens",
+        unit::OUTPUT_TOKEN => "output tokens",
+        other => other,
+    }
+}
+
+/// To a cent, below ten cents to two digits. Up, so that what is used and what is asked for never seem to fit.
+fn round_up(nanos: i64) -> i64 {
+    const CENT: i64 = 10_000_000;
+    let mut step = CENT;
+    while step > 1 && nanos < 10 * step {
+        step /= 10;
+    }
+    nanos.checked_add(step - 1).map_or(nanos, |sum| sum.div_euclid(step) * step)
+}
+
+/// `$100`, `$2.50`, `$0.0013`.
+fn dollars(nanos: i64) -> String {
+    let text = NanoUsd(nanos).to_string();
+    match text.split_once('.') {
+        Some((_, decimals)) if decimals.len() == 1 => text + "0",
+        _ => text,
+    }
+}
+
+/// `1,234,567`.
+fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
+    if number < 0 {
+        text.push('-');
+    }
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A span for people, rounded up: `12 s`, `5 min`, `3 hours`, `29 days`.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_millis().div_ceil(1000);
+        match seconds {
+            0..120 => write!(f, "{} s", seconds.max(1)),
+            120..7_200 => write!(f, "{} min", seconds.div_ceil(60)),
+            7_200..172_800 => write!(f, "{} hours", seconds.div_ceil(3_600)),
+            _ => write!(f, "{} days", seconds.div_ceil(86_400)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn state(name: &str, unit: &str, [cap, used, requested]: [i64; 3], wait: Option<f64>) -> LimitState {
+        let wait = wait.map(Duration::from_secs_f64);
+        LimitState {
+            limit: name.into(),
+            unit: unit.into(),
+            scope: "organization".into(),
+            cap,
+            used,
+            held: 0,
+            reset_after: wait,
+            requested,
+            retry_after: wait,
+            refuses: true,
+            money: unit == unit::NANO_USD,
+        }
+    }
+
+    #[test]
+    fn each_limit_is_told_in_peoples_units() {
+        let requests = state("requests-per-minute", unit::REQUEST, [120, 120, 1], Some(11.2));
+        assert_eq!(
+            Told(std::slice::from_ref(&requests)).to_string(),
+            "refused by requests-per-minute: 120 of 120 requests used, 1 asked for; try again in 12 s"
+        );
+        let days = Duration::from_secs(29 * DAY).as_secs_f64();
+        let budget = state("budget", unit::NANO_USD, [100_000_000_000, 99_980_000_000, 158_200_001], Some(days));
+        let others = LimitState { refuses: false, ..state("other", unit::TOKEN, [9, 0, 1], None) };
+        assert_eq!(
+            Told(&[requests, others, budget]).to_string(),
+            "refused by requests-per-minute: 120 of 120 requests used, 1 asked for; try again in 12 s. \
+             Also refused by budget: $99.98 of $100 used, this call could cost up to $0.16; resets in 29 days"
+        );
+    }
+
+    #[test]
+    fn what_waiting_cannot_help_with_is_said() {
+        let tokens = LimitState {
+            retry_after: None,
+            ..state("tokens-per-minute", unit::TOKEN, [2_000, 0, 1_234_567], Some(60.0))
+        };
+        assert_eq!(
+            Words(&tokens).to_string(),
+            "0 of 2,000 tokens used, 1,234,567 asked for, more than the limit ever allows"
+        );
+        let credit = state("credit", unit::NANO_USD, [2_500_000_000, 2_500_000_000, 1_250_000], None);
+        assert_eq!(Words(&credit).to_string(), "$2.50 of $2.50 used, this call could cost up to $0.0013; never resets");
+        let calls = LimitState { reset_after: None, ..state("at-once", unit::CONCURRENT, [5, 5, 1], Some(1.0)) };
+        assert_eq!(Words(&calls).to_string(), "5 of 5 calls under way; try again in 1 s");
+    }
+
+    #[test]
+    fn money_is_rounded_up_and_never_seems_to_fit() {
+        let shown = |nanos| dollars(round_up(nanos));
+        assert_eq!(
+            [shown(0), shown(1), shown(123), shown(1_250_000), shown(99_844_000_000), shown(99_999_999_999)],
+            ["$0", "$0.000000001", "$0.00000013", "$0.0013", "$99.85", "$100"]
+        );
+        assert_eq!(shown(i64::MAX), dollars(i64::MAX));
+    }
+
+    #[test]
+    fn spans_are_rounded_up() {
+        let of = |seconds| Span(Duration::from_secs(seconds)).to_string();
+        assert_eq!(
+            [of(0), of(119), of(121), of(7_201), of(2 * DAY + 1), of(29 * DAY)],
+            ["1 s", "119 s", "3 min", "3 hours", "3 days", "29 days"]
+        );
+    }
+}
