@@ -43,6 +43,8 @@ struct Health {
     rate_limited: bool,
     failures: u32,
     in_flight: u32,
+    /// One call alone tries it, and it rests meanwhile; until when it rested before.
+    probed: Option<Instant>,
 }
 
 /// No key can be used now.
@@ -86,7 +88,7 @@ impl KeyPool {
         state.next = index + 1;
         let key = &mut state.keys[index];
         if key.rests_until.is_some() {
-            key.rests_until = Some(now + self.rests.probe);
+            key.probed = key.rests_until.replace(now + self.rests.probe);
         }
         key.in_flight += 1;
         Ok(index)
@@ -97,6 +99,7 @@ impl KeyPool {
         let mut state = self.state.lock();
         let key = &mut state.keys[index];
         key.in_flight = key.in_flight.saturating_sub(1);
+        let probed = key.probed.take().is_some();
         let rest = match outcome {
             KeyOutcome::Fine => {
                 *key = Health { in_flight: key.in_flight, ..Health::default() };
@@ -106,12 +109,19 @@ impl KeyPool {
             KeyOutcome::Refused => self.rests.refused,
             KeyOutcome::Failed => {
                 key.failures += 1;
-                let Some(doublings) = key.failures.checked_sub(PATIENCE) else { return };
-                self.rests.failed.saturating_mul(1 << doublings.min(16)).min(self.rests.failed_most)
+                match key.failures.checked_sub(PATIENCE) {
+                    Some(doublings) => {
+                        self.rests.failed.saturating_mul(1 << doublings.min(16)).min(self.rests.failed_most)
+                    }
+                    // What the key rested for is not over yet, as far as anyone knows.
+                    None if probed => self.rests.failed,
+                    None => return,
+                }
             }
         };
         key.rate_limited = matches!(outcome, KeyOutcome::RateLimited(_));
-        key.rests_until = key.rests_until.max(Some(now + rest));
+        // The time for the probe is over with it. Any other rest goes on, whatever a call says that began before it.
+        key.rests_until = if probed { Some(now + rest) } else { key.rests_until.max(Some(now + rest)) };
     }
 
     /// A call with the key at `index` ended without saying anything about the key.
@@ -119,6 +129,10 @@ impl KeyPool {
         let mut state = self.state.lock();
         let key = &mut state.keys[index];
         key.in_flight = key.in_flight.saturating_sub(1);
+        if let Some(rested) = key.probed.take() {
+            // Nothing was tried: the next call may.
+            key.rests_until = Some(rested);
+        }
     }
 }
 
@@ -215,6 +229,41 @@ mod tests {
         fail(now);
         assert_eq!(pool.pick(now, &[]).map_err(|e| e.retry_after), Err(SECOND));
         fail(now + SECOND);
-        assert_eq!(pool.pick(now + SECOND, &[]).map_err(|e| e.retry_after), Err(5 * SECOND), "the probe's own time");
+        assert_eq!(pool.pick(now + SECOND, &[]).map_err(|e| e.retry_after), Err(2 * SECOND));
+    }
+
+    #[test]
+    fn a_probe_that_fails_rests_the_key_for_its_own_time() {
+        let (pool, now) = pool(1);
+        let wait = |at| pool.pick(at, &[]).map_err(|exhausted| exhausted.retry_after);
+        assert_eq!(wait(now), Ok(0));
+        pool.report(0, KeyOutcome::RateLimited(Some(SECOND)), now);
+        for outcome in [KeyOutcome::RateLimited(Some(SECOND)), KeyOutcome::RateLimited(None), KeyOutcome::Failed] {
+            let at = now + SECOND;
+            assert_eq!(wait(at), Ok(0));
+            assert_eq!(wait(at), Err(5 * SECOND), "one call alone tries it");
+            pool.report(0, outcome, at - SECOND);
+            assert_eq!(wait(at - SECOND), Err(SECOND), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_rest_is_not_cut_short_by_a_call_that_began_before_it() {
+        let (pool, now) = pool(1);
+        assert_eq!([(); 2].map(|()| pool.pick(now, &[])), [Ok(0), Ok(0)]);
+        pool.report(0, KeyOutcome::Refused, now);
+        pool.report(0, KeyOutcome::RateLimited(Some(SECOND)), now);
+        assert_eq!(pool.pick(now, &[]).map_err(|exhausted| exhausted.retry_after), Err(60 * SECOND));
+    }
+
+    #[test]
+    fn a_probe_that_never_reached_the_provider_leaves_the_key_to_the_next_call() {
+        let (pool, now) = pool(1);
+        assert_eq!(pool.pick(now, &[]), Ok(0));
+        pool.report(0, KeyOutcome::RateLimited(Some(SECOND)), now);
+        assert_eq!(pool.pick(now + SECOND, &[]), Ok(0));
+        pool.put_back(0);
+        assert_eq!(pool.pick(now + SECOND, &[]), Ok(0));
+        assert!(pool.pick(now + SECOND, &[]).is_err());
     }
 }
