@@ -56,6 +56,10 @@ async fn unreadable_answers_are_errors_for_the_client_and_estimated_in_the_books
     }
     let books = world.books().await;
     assert_eq!((books.usage.totals.requests, books.usage.estimated), (3, 3));
+    // The provider has charged for each, and nobody can see how much.
+    let stats = world.deployment.provider.stats().await.unwrap();
+    assert_eq!(books.usage.totals.output_tokens, i64::try_from(stats.output_tokens).unwrap());
+    assert!(books.usage.totals.input_tokens >= i64::try_from(stats.input_tokens).unwrap());
 }
 
 #[tokio::test]

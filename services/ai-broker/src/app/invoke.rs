@@ -58,15 +58,15 @@ fn judge(call: &ModelCall, client: &Presence, answer: Result<Bytes, CallFailure>
     let provider = &call.provider.name;
     let complete = if client.is_gone() { Outcome::Cancelled } else { Outcome::Complete };
     let broken = || Error::new(ErrorReason::ProviderFailed, format!("{provider} sent an answer that can't be read"));
-    let guess = |received: usize| {
-        let received = estimated_tokens(i64::try_from(received).unwrap_or(i64::MAX));
-        estimate(call, received)
-    };
     match answer {
         Ok(body) => match usage::of_answer(&body) {
             Reported::Tokens(tokens) => (call.used(tokens, false, complete), Ok(body)),
-            Reported::Missing => (call.used(guess(body.len()), true, complete), Ok(body)),
-            Reported::Unreadable => (call.used(guess(body.len()), true, Outcome::Broken), Err(broken())),
+            Reported::Missing => {
+                let received = estimated_tokens(i64::try_from(body.len()).unwrap_or(i64::MAX));
+                (call.used(estimate(call, received), true, complete), Ok(body))
+            }
+            // What came is not what was produced, so its length says nothing: the output may be all that was reserved.
+            Reported::Unreadable => (call.used(estimate(call, i64::MAX), true, Outcome::Broken), Err(broken())),
         },
         Err(failure) => {
             tracing::warn!(provider, %failure, "an answer broke off");

@@ -30,13 +30,14 @@ async fn a_connection_that_is_reset_without_an_answer_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_unreadable_answer_is_charged_as_an_estimate() {
+async fn an_unreadable_answer_is_charged_as_if_all_the_reserved_output_was_produced() {
     for body in ["malformed", "html", "empty"] {
         let scene = Scene::new().await;
-        let failure = scene.invoke(&chat(4, &format!("body={body}"))).await.unwrap_err();
+        let failure = scene.invoke(&chat(400, &format!("body={body}"))).await.unwrap_err();
         assert_eq!(failure.reason(), ErrorReason::ProviderFailed, "{body}");
         let event = scene.settled().await;
         assert!(event.estimated && event.outcome() == Outcome::Broken, "{body}");
+        assert_eq!(event.output_tokens, 400, "{body}");
     }
 }
 
