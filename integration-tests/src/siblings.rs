@@ -58,7 +58,8 @@ impl Siblings {
     #[must_use]
     pub fn audited(&self) -> weir_audit::Services {
         let [quota, usage, billing, broker] = ["quota", "usage", "billing", "ai-broker"].map(|name| self.to(name));
-        weir_audit::Services { quota, usage, billing, broker }
+        let brokers = vec![weir_audit::Instance { name: "ai-broker".to_owned(), channel: broker }];
+        weir_audit::Services { quota, usage, billing, brokers }
     }
 
     /// A client of auth.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
+use uuid::Uuid;
 
-use crate::check::Finding;
+use crate::check::{Check, Finding};
 use crate::record::Amounts;
 use crate::report::Totals;
 use crate::rows::Row;
@@ -21,6 +23,10 @@ pub(crate) struct Books {
     pub(crate) organizations: BTreeMap<String, OrganizationBooks>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) more_findings: u64,
+    /// Calls from before this time may have lost their settlement.
+    pub(crate) settlements_since: Option<DateTime<Utc>>,
+    /// Calls that are older and have none.
+    pub(crate) not_compared: u64,
 }
 
 /// The sums of one organisation, to hold against its rollups and its statement.
@@ -53,8 +59,19 @@ impl Books {
             organization(&mut self.organizations, &rated.organization).billing.add(rated.amounts, rated.estimated);
         }
         for finding in row.findings() {
-            self.find(finding);
+            if finding.key().0 == Check::EventWithoutSettlement && self.is_forgotten(row.id) {
+                self.not_compared += 1;
+            } else {
+                self.find(finding);
+            }
         }
+    }
+
+    /// Whether quota may have deleted the settlement of this id since: a call is settled after its id is made.
+    fn is_forgotten(&self, id: Uuid) -> bool {
+        let (seconds, nanos) = id.get_timestamp().map_or((u64::MAX, 0), |time| time.to_unix());
+        let made = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos));
+        made.zip(self.settlements_since).is_some_and(|(made, since)| made < since)
     }
 
     /// Notes a difference.

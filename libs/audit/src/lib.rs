@@ -16,5 +16,5 @@ mod summaries;
 mod tests;
 
 pub use check::{Check, Finding};
-pub use report::{Report, Statuses, Totals};
-pub use run::{AuditError, Options, Services, audit};
+pub use report::{Brokers, Report, Statuses, Totals};
+pub use run::{AuditError, Instance, Options, Services, audit};

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use weir_types::NanoUsd;
 
@@ -41,6 +42,15 @@ pub struct Statuses {
     pub ledger_sum_nano_usd: i64,
 }
 
+/// The brokers that were asked what is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Brokers {
+    /// Those that answered.
+    pub answered: Vec<String>,
+    /// Those that did not; what they have under way is among what quota holds.
+    pub silent: Vec<String>,
+}
+
 /// What an audit found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -58,6 +68,12 @@ pub struct Report {
     pub organizations: u64,
     /// What the services say about themselves.
     pub status: Statuses,
+    /// Events are held against settlements from this time on: quota may have deleted what is older.
+    pub settlements_since: Option<DateTime<Utc>>,
+    /// Older events that have no settlement any more.
+    pub not_compared: u64,
+    /// Who was asked what is under way.
+    pub brokers: Brokers,
     /// How often everything was read.
     pub rounds: u32,
     /// The contradictions that no round resolved.
@@ -97,6 +113,16 @@ impl fmt::Display for Report {
             status.rating_lag,
             NanoUsd(status.ledger_sum_nano_usd),
         )?;
+        if let Some(since) = self.settlements_since.filter(|_| self.not_compared > 0) {
+            let (since, older) = (since.to_rfc3339_opts(SecondsFormat::Secs, true), self.not_compared);
+            writeln!(f, "quota keeps settlements since {since}: {older} older events compared with billing only")?;
+        }
+        if self.brokers.answered.len() + self.brokers.silent.len() > 1 {
+            writeln!(f, "brokers asked: {}", self.brokers.answered.join(", "))?;
+        }
+        for silent in &self.brokers.silent {
+            writeln!(f, "broker {silent} did not answer")?;
+        }
         for finding in self.drift.iter().take(SHOWN_FINDINGS) {
             writeln!(f, "DRIFT {finding}")?;
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::DateTime;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
@@ -19,15 +20,20 @@ use crate::books::Books;
 use crate::check::{Check, Finding};
 use crate::merge::merge;
 use crate::record::{Event, Rated, Settlement};
-use crate::report::{Report, Statuses};
+use crate::report::{Brokers, Report, Statuses};
 use crate::summaries;
 
+/// Brokers that are asked at once.
+const AT_ONCE: usize = 8;
 /// How long one answer, or the next batch of a stream, may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A contradiction must last this long to count, when there is that much time: less may be a call that is just ending.
 const LASTING: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Clocks differ, and quota goes on deleting while records are read: what is about to be deleted, within so many
+/// seconds, is not relied on.
+const DELETION_MARGIN: i64 = 3_600;
 
 /// The services, called as `operator`.
 #[derive(Clone, Debug)]
@@ -38,8 +44,17 @@ pub struct Services {
     pub usage: Channel,
     /// Rated events, statements and the ledger.
     pub billing: Channel,
-    /// What is under way.
-    pub broker: Channel,
+    /// What is under way; each knows its own calls alone.
+    pub brokers: Vec<Instance>,
+}
+
+/// One instance of a service.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// What the report calls it.
+    pub name: String,
+    /// The way to it.
+    pub channel: Channel,
 }
 
 /// How to audit.
@@ -100,7 +115,7 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
     let mut rounds = 0;
     loop {
         let begun = Instant::now();
-        let Round { mut books, status, quiet } = round(services, options).await?;
+        let Round { mut books, status, brokers, quiet } = round(services, options).await?;
         rounds += 1;
         first_seen = books
             .findings
@@ -127,6 +142,9 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
                 billing: books.billing,
                 organizations: books.organizations.len() as u64,
                 status,
+                settlements_since: books.settlements_since,
+                not_compared: books.not_compared,
+                brokers,
                 rounds,
                 drift: books.findings,
                 more_drift: books.more_findings,
@@ -139,8 +157,10 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
 
 /// One pass over everything.
 async fn round(services: &Services, options: &Options) -> Result<Round, AuditError> {
-    let mut books = Books::default();
     let before = statuses(services).await?;
+    let kept = before.quota.settlements_kept_since;
+    let settlements_since = kept.and_then(|since| DateTime::from_timestamp(since.seconds + DELETION_MARGIN, 0));
+    let mut books = Books { settlements_since, ..Books::default() };
     let (settlements, events, rated) =
         tokio::try_join!(settlements(services, options), events(services, options), rated(services, options))?;
     merge(settlements, events, rated, &mut books).await?;
@@ -159,13 +179,15 @@ async fn round(services: &Services, options: &Options) -> Result<Round, AuditErr
     if after.quota.expired > 0 {
         books.find(Finding::new(Check::Expired, "quota", after.quota.expired.to_string()));
     }
-    Ok(Round { books, status: after.statuses(), quiet })
+    let status = after.statuses();
+    Ok(Round { books, status, brokers: after.brokers, quiet })
 }
 
 /// What one pass found.
 struct Round {
     books: Books,
     status: Statuses,
+    brokers: Brokers,
     /// Nothing was under way, from before the records were read until after.
     quiet: bool,
 }
@@ -173,19 +195,47 @@ struct Round {
 /// What the services say about themselves.
 struct Answers {
     broker: broker::GetStatusResponse,
+    brokers: Brokers,
     quota: quota::GetStatusResponse,
     billing: billing::GetStatusResponse,
 }
 
 /// In the direction in which a call travels through the services: what has left one has arrived at the next.
 async fn statuses(services: &Services) -> Result<Answers, AuditError> {
-    let mut broker = BrokerServiceClient::new(services.broker.clone());
-    let broker = answered("ai-broker", broker.get_status(broker::GetStatusRequest {})).await?;
+    let (broker, brokers) = brokers(&services.brokers).await?;
     let mut quota = QuotaServiceClient::new(services.quota.clone());
     let quota = answered("quota", quota.get_status(quota::GetStatusRequest {})).await?;
     let mut billing = BillingServiceClient::new(services.billing.clone());
     let billing = answered("billing", billing.get_status(billing::GetStatusRequest {})).await?;
-    Ok(Answers { broker, quota, billing })
+    Ok(Answers { broker, brokers, quota, billing })
+}
+
+/// The sum over all brokers. One that does not answer has nothing under way that quota does not hold; but one must answer.
+async fn brokers(instances: &[Instance]) -> Result<(broker::GetStatusResponse, Brokers), AuditError> {
+    let asked = stream::iter(instances).map(|Instance { name, channel }| async move {
+        let mut client = BrokerServiceClient::new(channel.clone());
+        (name, answered("ai-broker", client.get_status(broker::GetStatusRequest {})).await)
+    });
+    let mut asked = asked.buffered(AT_ONCE);
+    let (mut sum, mut brokers) = (broker::GetStatusResponse::default(), Brokers::default());
+    let mut refusal = None;
+    while let Some((name, answer)) = asked.next().await {
+        match answer {
+            Ok(status) => {
+                sum.in_flight += status.in_flight;
+                sum.unsettled += status.unsettled;
+                brokers.answered.push(name.clone());
+            }
+            Err(error) => {
+                brokers.silent.push(name.clone());
+                refusal = refusal.or(Some(error));
+            }
+        }
+    }
+    match refusal {
+        Some(error) if brokers.answered.is_empty() => Err(error),
+        _ => Ok((sum, brokers)),
+    }
 }
 
 impl Answers {

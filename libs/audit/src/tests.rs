@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use futures::stream;
 use proptest::prelude::*;
 use prost_types::Timestamp;
-use uuid::Uuid;
+use uuid::{Timestamp as Timestamp7, Uuid};
 
 use crate::books::Books;
 use crate::check::Check;
@@ -49,7 +49,10 @@ fn rated(id: u128) -> Rated {
 }
 
 fn compare(settlements: Vec<Settlement>, events: Vec<Event>, rated: Vec<Rated>) -> Books {
-    let mut books = Books::default();
+    compare_into(Books::default(), settlements, events, rated)
+}
+
+fn compare_into(mut books: Books, settlements: Vec<Settlement>, events: Vec<Event>, rated: Vec<Rated>) -> Books {
     let result = block_on(merge(
         stream::iter(settlements.into_iter().map(Ok::<_, Infallible>)),
         stream::iter(events.into_iter().map(Ok)),
@@ -106,6 +109,23 @@ fn an_event_that_a_product_recorded_itself_needs_no_reservation() {
 }
 
 #[test]
+fn an_event_that_is_older_than_quotas_memory_needs_no_settlement() {
+    let at = |seconds| Uuid::new_v7(Timestamp7::from_unix_time(seconds, 0, 0, 0)).as_u128();
+    let since = chrono::DateTime::from_timestamp(1_000, 0);
+    let (old, kept, new) = (at(998), at(999), at(1_001));
+    let books = Books { settlements_since: since, ..Books::default() };
+    let events = [old, kept, new].map(event).to_vec();
+    let books = compare_into(books, vec![settlement(kept)], events, [old, kept, new].map(rated).to_vec());
+    assert_eq!(checks(&books), [(Check::EventWithoutSettlement, new)]);
+    assert_eq!(books.not_compared, 1);
+
+    // All that is there is compared, however old.
+    let books = Books { settlements_since: since, ..Books::default() };
+    let books = compare_into(books, vec![settlement(old)], vec![], vec![rated(old)]);
+    assert_eq!(checks(&books), [(Check::CommitWithoutEvent, old), (Check::RatedWithoutEvent, old)]);
+}
+
+#[test]
 fn services_must_name_the_same_organisation() {
     let elsewhere = Rated { organization: "organizations/b".into(), ..rated(1) };
     let books = compare(vec![settlement(1)], vec![event(1)], vec![elsewhere]);
@@ -158,12 +178,17 @@ fn a_report_says_what_differs_in_words_and_in_json() {
         billing: books.billing,
         organizations: 1,
         status: crate::Statuses::default(),
+        settlements_since: chrono::DateTime::from_timestamp(1_000, 0),
+        not_compared: 7,
+        brokers: crate::Brokers { answered: vec!["a:1".into(), "b:2".into()], silent: vec!["c:3".into()] },
         rounds: 1,
         drift: books.findings,
         more_drift: 0,
     };
     let text = report.to_string();
     assert!(text.contains("committed without a usage event: 00000000-0000-0000-0000-000000000001"), "{text}");
+    assert!(text.contains("settlements since 1970-01-01T00:16:40Z: 7 older events"), "{text}");
+    assert!(text.contains("brokers asked: a:1, b:2\nbroker c:3 did not answer\n"), "{text}");
     assert!(text.contains("do NOT balance: 1 differences"), "{text}");
     let json = serde_json::to_value(&report).expect("JSON");
     assert_eq!(json["drift"][0]["check"], "commit_without_event");

@@ -1,4 +1,4 @@
-use weir_audit::{Options, Services};
+use weir_audit::{Instance, Options, Services};
 
 use crate::cli::AuditArguments;
 use crate::config::WeirConfig;
@@ -11,11 +11,12 @@ use crate::serve;
 pub(crate) fn run(config: WeirConfig, arguments: AuditArguments) -> Result<(), Failure> {
     serve::runtime(1)?.block_on(async {
         let operator = Operator::new(&config)?;
+        let brokers = operator.instances("ai-broker").await.into_iter();
         let services = Services {
             quota: operator.channel("quota"),
             usage: operator.channel("usage"),
             billing: operator.channel("billing"),
-            broker: operator.channel("ai-broker"),
+            brokers: brokers.map(|(name, channel)| Instance { name, channel }).collect(),
         };
         let options = Options { settle: arguments.settle, organization: arguments.organization };
         let report = weir_audit::audit(&services, &options)

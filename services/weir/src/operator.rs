@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use weir_discovery::Directory;
+use futures::StreamExt as _;
+use weir_discovery::{Directory, Endpoint, Static};
 use weir_rpc::{Channel, ServiceIdentity};
 
 use crate::config::WeirConfig;
@@ -12,6 +14,9 @@ use crate::failure::Failure;
 
 /// What an operator's commands call themselves.
 pub(crate) const NAME: &str = "operator";
+
+/// How long the directory may take to say where instances are.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Channels that carry the operator's identity.
 pub(crate) struct Operator {
@@ -30,6 +35,21 @@ impl Operator {
 
     pub(crate) fn channel(&self, service: &str) -> Channel {
         Channel::remote(&self.directory, service, self.identity.clone(), &self.rpc)
+    }
+
+    /// A channel to each instance by its address. Without any, one to the service, which says so when it is used.
+    pub(crate) async fn instances(&self, service: &str) -> Vec<(String, Channel)> {
+        let known = tokio::time::timeout(LOOK_UP_WITHIN, self.directory.watch(service).next()).await;
+        let endpoints = known.ok().flatten().unwrap_or_default();
+        if endpoints.is_empty() {
+            return vec![(service.to_owned(), self.channel(service))];
+        }
+        let channel = |endpoint: Endpoint| {
+            let name = endpoint.as_str().to_owned();
+            let alone: Arc<dyn Directory> = Arc::new(Static::default().with(service, [endpoint]));
+            (name, Channel::remote(&alone, service, self.identity.clone(), &self.rpc))
+        };
+        endpoints.into_iter().map(channel).collect()
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Status {
     pub counters: i64,
     /// Counters that are not what they must be.
     pub drifts: Vec<Drift>,
+    /// Settlements from before this time may have been deleted.
+    pub settlements_kept_since: Millis,
 }
 
 /// A counter that is not what it must be.
@@ -60,7 +62,11 @@ impl Quota {
     /// # Errors
     /// When a store did not answer.
     pub async fn status(&self) -> Result<Status> {
-        let mut status = Status { epoch: self.epochs.verify().await?.number(), ..Status::default() };
+        let mut status = Status {
+            epoch: self.epochs.verify().await?.number(),
+            settlements_kept_since: self.settlements_kept_since(),
+            ..Status::default()
+        };
         self.compare_totals(&mut status).await?;
         let mut skip = 0;
         loop {
@@ -75,13 +81,17 @@ impl Quota {
         }
     }
 
+    fn settlements_kept_since(&self) -> Millis {
+        self.now() - i64::try_from(self.config.settlements.retention.as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// The totals against the settlements; in one snapshot, because one statement writes both.
     async fn compare_totals(&self, status: &mut Status) -> Result<()> {
         let retention = self.config.settlements.retention;
         let complete =
             epochs::began_within(self.database.pool(), i64::try_from(retention.as_secs()).unwrap_or(i64::MAX)).await?;
         // What was settled before it is gone, and with it a part of older periods.
-        let oldest = self.now() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let oldest = self.settlements_kept_since();
         let mut transaction = self.database.begin().await?;
         settlements::snapshot(&mut transaction).await?;
         let expected = self.expected(&mut transaction).await?;

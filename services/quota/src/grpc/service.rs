@@ -180,6 +180,7 @@ impl QuotaService for Grpc {
             epoch: status.epoch,
             drifts: status.drifts.into_iter().map(drift).collect(),
             counters: status.counters,
+            settlements_kept_since: Some(timestamp(status.settlements_kept_since)),
         }))
     }
 }
@@ -220,6 +221,11 @@ fn settlement(one: Listed) -> proto::Settlement {
             nanos: i32::try_from(one.settled_at.timestamp_subsec_nanos()).unwrap_or(0),
         }),
     }
+}
+
+fn timestamp(millis: crate::domain::Millis) -> Timestamp {
+    let nanos = i32::try_from(millis.rem_euclid(1_000) * 1_000_000).unwrap_or(0);
+    Timestamp { seconds: millis.div_euclid(1_000), nanos }
 }
 
 fn at_most(field: &'static str, length: usize) -> Result<(), weir_rpc::Error> {

@@ -54,6 +54,15 @@ async fn settlements_are_listed_in_the_order_of_their_ids() {
 }
 
 #[tokio::test]
+async fn the_status_says_from_when_on_settlements_are_kept() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let since = engine.status().await.settlements_kept_since.unwrap().seconds;
+    let age = chrono::Utc::now().timestamp() - since;
+    assert!((0..60).contains(&(age - 35 * 86_400)), "{age}");
+}
+
+#[tokio::test]
 async fn a_counter_that_is_not_what_it_must_be_is_named() {
     let house = House::new().await;
     let engine = house.engine().await;
@@ -74,7 +83,7 @@ async fn a_counter_that_is_not_what_it_must_be_is_named() {
 
     // Somebody changes a counter behind our back.
     let redis = house.connection().await;
-    let key = format!("wq:{{{}}}s", tenant.as_uuid().simple());
+    let key = format!("wq1:{{{}}}s", tenant.as_uuid().simple());
     let mut state: Vec<u8> = redis.command(cmd("HGET").arg(&key).arg("o")).await.unwrap();
     let spent = state.windows(8).position(|bytes| bytes == 70_f64.to_le_bytes()).unwrap();
     state[spent..spent + 8].copy_from_slice(&60_f64.to_le_bytes());

@@ -40,6 +40,14 @@ fn audit(dir: &Path) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Discovery knows one broker more, and it does not answer.
+fn with_a_dead_broker(dir: &Path) {
+    let path = dir.join("home/weir.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let (before, after) = config.split_once("ai_broker = [").unwrap();
+    std::fs::write(path, format!("{before}ai_broker = [\"127.0.0.1:1\", {after}")).unwrap();
+}
+
 #[tokio::test]
 async fn a_newcomer_gets_a_working_api_whose_books_balance_and_whose_data_stays() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -68,6 +76,12 @@ async fn a_newcomer_gets_a_working_api_whose_books_balance_and_whose_data_stays(
         assert_eq!(report[service]["events"], 1, "{report}");
         assert_eq!(report[service]["output_tokens"], 7, "{report}");
     }
+    with_a_dead_broker(dir.path());
+    let report = audit(dir.path());
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(report["brokers"]["answered"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["brokers"]["silent"], json!(["127.0.0.1:1"]), "{report}");
+    assert!(report["settlements_since"].is_string() && report["not_compared"] == 0, "{report}");
     assert_eq!(running.interrupt(), Some(0));
     assert!(!dir.path().join("home/postgres/data/postmaster.pid").exists(), "Postgres still runs");
 
