@@ -141,7 +141,9 @@ impl Drop for RedisServer {
 
 async fn connect(url: &str) -> anyhow::Result<redis::aio::MultiplexedConnection> {
     let client = redis::Client::open(url)?;
-    timeout(PATIENCE, client.get_multiplexed_async_connection())
+    // The client's own limits are too short for a busy machine: each use has one.
+    let config = redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    timeout(PATIENCE, client.get_multiplexed_async_connection_with_config(&config))
         .await
         .context("the test Redis does not answer")?
         .context("connecting to the test Redis")
