@@ -7,6 +7,7 @@ TRACE ?=
 SPEED ?= max
 TENANTS ?= 4
 PEERS ?= 0
+VICTIM ?=
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +45,8 @@ bench: release ## Measure Weir beside the bare minimum (PEERS=1: beside others);
 replay: release ## Send a trace through the public API and add up the books: TRACE=file.csv SPEED=1|10|max TENANTS=n
 	@target/release/weir-integration-tests replay $(if $(TRACE),--trace "$(TRACE)") --speed $(SPEED) --tenants $(TENANTS)
 
-chaos: release ## Kill one thing after another in the middle of a replay, then add up the books
-	@target/release/weir-integration-tests chaos $(if $(TRACE),--trace "$(TRACE)")
+chaos: release ## Kill one thing after another in the middle of a replay, then add up the books (VICTIM=quota: only that one)
+	@target/release/weir-integration-tests chaos $(if $(TRACE),--trace "$(TRACE)") $(if $(VICTIM),--victim "$(VICTIM)")
 
 clean-dev: ## Forget the data and the keys of `make run`
 	@rm -rf .weir && echo "Removed .weir"
