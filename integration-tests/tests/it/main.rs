@@ -5,6 +5,7 @@
 mod bad_input;
 mod chaos;
 mod client;
+mod one_trace;
 mod openai_sdk;
 mod provider_faults;
 mod replay;

@@ -1,0 +1,121 @@
+//! One trace across all services: what an operator sees of a request, wherever its parts ran.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Attribute;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use weir_integration_tests::deployment::{Mode, Options};
+
+use crate::{World, asking, with};
+
+/// Processes send their spans every five seconds.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
+/// Of the client's own span.
+const PARENT: &str = "00f067aa0ba902b7";
+
+/// A stand-in for an OpenTelemetry collector: passes on what it gets, with the name of the service.
+struct Collector(mpsc::Sender<(String, Span)>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        for group in request.into_inner().resource_spans {
+            let service = group.resource.as_ref().map(service_name).unwrap_or_default();
+            for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                // The test that reads them may have ended.
+                let _ = self.0.send((service.clone(), span)).await;
+            }
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn service_name(resource: &Resource) -> String {
+    let name = resource.attributes.iter().find(|attribute| attribute.key == "service.name");
+    match name.and_then(|name| name.value.clone()).and_then(|value| value.value) {
+        Some(Attribute::StringValue(name)) => name,
+        _ => String::new(),
+    }
+}
+
+async fn collector() -> (String, mpsc::Receiver<(String, Span)>) {
+    let (sender, spans) = mpsc::channel(10_000);
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = format!("http://{}", incoming.local_addr().unwrap());
+    let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(sender)));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    (endpoint, spans)
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The spans of these traces, until each has one of every service.
+async fn traces(
+    spans: &mut mpsc::Receiver<(String, Span)>,
+    ids: [&str; 2],
+    services: &BTreeSet<&str>,
+) -> BTreeMap<String, Vec<(String, Span)>> {
+    let mut traces: BTreeMap<String, Vec<(String, Span)>> = ids.iter().map(|id| ((*id).into(), Vec::new())).collect();
+    let complete = async {
+        while let Some((service, span)) = spans.recv().await {
+            if let Some(trace) = traces.get_mut(&hex(&span.trace_id)) {
+                trace.push((service, span));
+            }
+            if traces.values().all(|trace| seen(trace).is_superset(services)) {
+                return;
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(DELIVERED_WITHIN, complete).await.is_ok();
+    let seen: Vec<_> = traces.values().map(|trace| seen(trace)).collect();
+    assert!(in_time, "seen only: {seen:?}");
+    traces
+}
+
+fn seen(trace: &[(String, Span)]) -> BTreeSet<&str> {
+    trace.iter().map(|(service, _)| service.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_request_is_one_trace_across_all_processes_and_continues_the_callers() {
+    let (endpoint, mut spans) = collector().await;
+    // Nothing but what a caller has decided to record.
+    let more_config = format!("[telemetry]\notlp_endpoint = \"{endpoint}\"\nsample_ratio = 0.0\n");
+    let world = World::start(Options { more_config, ..Options::new(Mode::Separate) }).await;
+    let ids = ["4bf92f3577b34da6a3ce929d0e0e4736", "5bf92f3577b34da6a3ce929d0e0e4737"];
+    for (id, body) in ids.into_iter().zip([asking(""), with(asking(""), &json!({"stream": true}))]) {
+        let request = world.post("/v1/chat/completions").header("traceparent", format!("00-{id}-{PARENT}-01"));
+        let response = request.json(&body).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.bytes().await.unwrap();
+    }
+    // Auth is asked by the first request alone: the facade knows the key from then on.
+    let services = BTreeSet::from(["facade", "ai-broker", "quota"]);
+    let traces = traces(&mut spans, ids, &services).await;
+    assert!(seen(&traces[ids[0]]).contains("auth"), "{:?}", seen(&traces[ids[0]]));
+    for trace in traces.values() {
+        let known: BTreeSet<String> = trace.iter().map(|(_, span)| hex(&span.span_id)).collect();
+        for (service, span) in trace {
+            let parent = hex(&span.parent_span_id);
+            let expected = if service == "facade" && span.name.contains("/v1/") {
+                parent == PARENT
+            } else {
+                known.contains(&parent)
+            };
+            assert!(expected, "{service} {}: {parent} is none of {known:?}", span.name);
+        }
+    }
+}
