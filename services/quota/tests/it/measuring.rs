@@ -189,7 +189,7 @@ async fn measure_the_scripts() {
             used[2]
         );
         // For the next round the same ids must be free again.
-        let state: Vec<Vec<u8>> = redis.command(cmd("KEYS").arg("wq:{*}s")).await.unwrap();
+        let state: Vec<Vec<u8>> = redis.command(cmd("KEYS").arg("wq1:{*}s")).await.unwrap();
         for key in state {
             for ids in ids.chunks(1_000) {
                 let mut delete = cmd("HDEL");

@@ -5,7 +5,7 @@ use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
 use super::{Failure, Result, Scripts, Store};
 use crate::domain::Millis;
 
-const KEY: &str = "wq:epoch";
+const KEY: &str = "wq1:epoch";
 
 /// A generation: as long as it lasts, the store has lost nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The fast path: a tenant's counters, its held reservations and their leases, changed by scripts only.
 //!
 //! Keys of a tenant carry its id as the hash tag, so all of them are in one slot of a Redis Cluster:
-//! `wq:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
-//! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq:{tenant}l` is a sorted set of leases by
-//! their end; `wq:{tenant}c…` one for each counter of a concurrency limit. `wq:{tenants}leases` and
-//! `wq:{tenants}states` list the tenants that may have leases, and anything; `wq:epoch` holds the generation.
+//! `wq1:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
+//! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq1:{tenant}l` is a sorted set of leases by
+//! their end; `wq1:{tenant}c…` one for each counter of a concurrency limit. `wq1:{tenants}leases` and
+//! `wq1:{tenants}states` list the tenants that may have leases, and anything; `wq1:epoch` holds the generation.
 
 mod admission;
 mod epoch;
@@ -114,7 +114,8 @@ impl Keys {
 
     fn key(&self, rest: &[&[u8]]) -> Vec<u8> {
         let mut key = Vec::with_capacity(64);
-        key.extend_from_slice(b"wq:{");
+        // The digit is the layout's version: another layout is another store, which begins empty and is rebuilt.
+        key.extend_from_slice(b"wq1:{");
         key.extend_from_slice(&self.tag);
         key.push(b'}');
         rest.iter().for_each(|part| key.extend_from_slice(part));

@@ -34,8 +34,8 @@ pub enum List {
 impl List {
     const fn key(self) -> &'static str {
         match self {
-            Self::Leases => "wq:{tenants}leases",
-            Self::States => "wq:{tenants}states",
+            Self::Leases => "wq1:{tenants}leases",
+            Self::States => "wq1:{tenants}states",
         }
     }
 }
