@@ -36,6 +36,12 @@ pub(crate) enum Command {
     Openapi,
     /// Create an organisation with a first user and an API key, which is shown once.
     CreateTenant(CreateTenantArguments),
+    /// Put an organisation on a plan from now on; limits of its own stay.
+    SetPlan(SetPlanArguments),
+    /// Revoke an API key everywhere, within seconds.
+    RevokeKey(RevokeKeyArguments),
+    /// Sign tokens with a new key from now on; those of the old one stay valid until they expire.
+    RotateSigningKey(JsonArguments),
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +92,29 @@ pub(crate) struct CreateTenantArguments {
     /// What the key may do; every scope if none is given.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<weir_types::Scope>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetPlanArguments {
+    /// Which organisation: its id or its name.
+    #[arg(long, value_name = "organizations/ID")]
+    pub(crate) organization: String,
+    /// The plan, such as `pro`.
+    #[arg(long)]
+    pub(crate) plan: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeKeyArguments {
+    /// The key's name.
+    #[arg(value_name = "organizations/ID/apiKeys/ID")]
+    pub(crate) api_key: String,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

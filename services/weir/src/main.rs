@@ -10,6 +10,7 @@ mod dev;
 mod failure;
 mod migrate;
 mod openapi;
+mod operate;
 mod operator;
 mod serve;
 mod services;
@@ -56,5 +57,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(arguments) => audit::run(operator::config(file)?, arguments),
         Command::Openapi => openapi::run(),
         Command::CreateTenant(arguments) => create_tenant::run(operator::config(file)?, arguments),
+        Command::SetPlan(arguments) => operate::set_plan(operator::config(file)?, arguments),
+        Command::RevokeKey(arguments) => operate::revoke_key(operator::config(file)?, arguments),
+        Command::RotateSigningKey(arguments) => operate::rotate_signing_key(operator::config(file)?, &arguments),
     }
 }

@@ -117,3 +117,52 @@ async fn a_tenant_can_be_created_beside_the_demo() {
     assert!(errors.contains("nonsense"), "{errors}");
     assert_eq!(running.interrupt(), Some(0));
 }
+
+#[tokio::test]
+async fn an_operator_changes_plans_and_revokes_and_rotates_keys() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = directory();
+    let running = start(dir.path());
+    let operate = |arguments: &[&str]| {
+        let mut command = weir(dir.path());
+        let (code, text, errors) = output(command.args(arguments).args(["--json", "--config", "home/weir.toml"]));
+        (code, serde_json::from_str::<Value>(&text).unwrap_or_default(), errors)
+    };
+    let (_, created, errors) = operate(&["create-tenant", "--name", "Acme"]);
+    let organization = created["organization"].as_str().unwrap_or_else(|| panic!("{errors}"));
+    let api_key = created["api_key"].as_str().unwrap();
+    let mut credentials = environment(dir.path());
+    credentials.insert("WEIR_API_KEY".into(), created["secret"].as_str().unwrap().into());
+    assert_eq!(chat(&credentials).await.0, 200);
+
+    // By its id alone, too.
+    let id = organization.strip_prefix("organizations/").unwrap();
+    for name in [organization, id] {
+        let (code, answer, errors) = operate(&["set-plan", "--organization", name, "--plan", "pro"]);
+        assert_eq!(code, Some(0), "{errors}");
+        assert_eq!(answer, json!({"organization": organization, "plan": "plans/pro", "own_limits": []}));
+    }
+    let (code, _, errors) = operate(&["set-plan", "--organization", organization, "--plan", "nonsense"]);
+    assert_eq!(code, Some(64), "{errors}");
+    assert!(errors.contains("nonsense"), "{errors}");
+
+    // Whoever holds a token of the old key goes on.
+    let (code, before, errors) = operate(&["rotate-signing-key"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let signs = |keys: &Value| keys["keys"].as_array().unwrap().iter().find(|key| key["current"] == true).cloned();
+    let (_, after, _) = operate(&["rotate-signing-key"]);
+    assert!(signs(&before).is_some() && signs(&before) != signs(&after), "{before} {after}");
+    assert_eq!(chat(&credentials).await.0, 200);
+
+    let (code, answer, errors) = operate(&["revoke-key", api_key]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(answer, json!({"api_key": api_key, "display_name": "first key"}));
+    let until = Instant::now() + Duration::from_secs(5);
+    while chat(&credentials).await.0 != 401 {
+        assert!(Instant::now() < until, "the revoked key still works");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (code, _, errors) = operate(&["revoke-key", &format!("{organization}/apiKeys/{id}")]);
+    assert_eq!(code, Some(64), "{errors}");
+    assert_eq!(running.interrupt(), Some(0));
+}
