@@ -106,7 +106,7 @@ impl Process {
     pub(crate) async fn ended(self) -> Duration {
         self.stop.cancel();
         let started = std::time::Instant::now();
-        tokio::time::timeout(Duration::from_secs(10), self.running).await.expect("it ends").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), self.running).await.expect("it ends").unwrap();
         started.elapsed()
     }
 
@@ -163,7 +163,7 @@ impl BrokerService for Broker {
         let who = format!("{:?}", caller(&request));
         let text = match &request.get_ref().body[..] {
             b"slow" => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                tokio::time::sleep(Duration::from_millis(700)).await;
                 "slow".to_owned()
             }
             b"never" => std::future::pending().await,

@@ -12,6 +12,9 @@ use weir_rpc::{Channel, Failure, ServiceIdentity};
 
 use crate::harness::{Process, bind, body, broker, config, http_get};
 
+/// What the configuration of these tests says; what does not hold anything up ends long before.
+const DRAIN: Duration = Duration::from_secs(2);
+
 async fn process(master: &MasterKey) -> Process {
     let mut host = bind(&config(), master, &["ai-broker"]).await.unwrap();
     let context = host.context("ai-broker");
@@ -42,7 +45,7 @@ async fn a_process_serves_and_ends_when_it_is_told_to() {
     let (status, metrics) = process.get("/metrics").await;
     assert_eq!(status, 200);
     assert!(metrics.contains("weir_rpc_server_calls_total") && metrics.contains("weir_ready"), "{metrics}");
-    assert!(process.ended().await < Duration::from_secs(1));
+    assert!(process.ended().await < DRAIN);
 }
 
 #[tokio::test]
@@ -51,10 +54,10 @@ async fn what_has_begun_is_finished_after_the_signal() {
     let process = process(&master).await;
     let mut client = client(&process, &master);
     let slow = tokio::spawn(async move { client.invoke(body("slow")).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let took = process.ended().await;
     assert_eq!(&slow.await.unwrap().unwrap().into_inner().body[..], b"slow");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < DRAIN, "{took:?}");
 }
 
 #[tokio::test]
@@ -63,9 +66,9 @@ async fn what_does_not_finish_is_cut_at_the_drains_bound() {
     let process = process(&master).await;
     let mut client = client(&process, &master);
     let never = tokio::spawn(async move { client.invoke(body("never")).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let took = process.ended().await;
-    assert!((Duration::from_millis(1900)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    assert!((DRAIN * 9 / 10..DRAIN * 4).contains(&took), "{took:?}");
     assert_eq!(Failure::from(never.await.unwrap().unwrap_err()).reason(), ErrorReason::Unavailable);
 }
 
@@ -76,7 +79,7 @@ async fn a_watch_ends_with_the_signal_and_does_not_hold_up_the_end() {
     let mut client = client(&process, &master);
     let mut watch = client.stream_invoke(StreamInvokeRequest::default()).await.unwrap().into_inner();
     assert!(watch.message().await.unwrap().is_some());
-    assert!(process.ended().await < Duration::from_secs(1));
+    assert!(process.ended().await < DRAIN);
     assert_eq!(Failure::from(watch.message().await.unwrap_err()).reason(), ErrorReason::Unavailable);
 }
 
@@ -109,7 +112,7 @@ async fn a_drain_that_hangs_is_cut() {
     let mut host = bind(&config(), &master, &["usage"]).await.unwrap();
     host.add(Service::new("usage").drain(std::future::pending())).await.unwrap();
     let took = Process::run(host, "usage").ended().await;
-    assert!((Duration::from_millis(1900)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    assert!((DRAIN * 9 / 10..DRAIN * 4).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
@@ -127,7 +130,7 @@ async fn an_address_that_is_taken_is_an_error_before_anything_starts() {
 async fn a_public_http_api_is_served_and_drained() {
     let mut host = bind(&config(), &MasterKey::generate().unwrap(), &["facade"]).await.unwrap();
     let slow = || async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
         "done"
     };
     let router = axum::Router::new().route("/slow", axum::routing::get(slow));
@@ -136,10 +139,10 @@ async fn a_public_http_api_is_served_and_drained() {
     process.ready().await;
     let address = process.address.unwrap();
     let request = tokio::spawn(async move { http_get(address, "/slow").await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     process.signal();
     assert_eq!(request.await.unwrap(), (200, "done".to_owned()));
-    assert!(process.ended().await < Duration::from_secs(1));
+    assert!(process.ended().await < DRAIN);
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 

@@ -9,7 +9,7 @@ use weir_redis::{Error, Redis, Script};
 use crate::{config, connect, get};
 
 /// What a busy machine may add to a deadline.
-const SLACK: Duration = Duration::from_millis(250);
+const SLACK: Duration = Duration::from_millis(900);
 
 async fn until_it_answers(redis: &Redis) -> anyhow::Result<Duration> {
     let started = Instant::now();
@@ -40,7 +40,7 @@ async fn calls_fail_in_time_while_the_server_is_dead_and_work_when_it_is_back() 
         assert!(!redis.is_up());
         server.restart().await?;
         let waited = until_it_answers(&redis).await?;
-        assert!(waited < Duration::from_secs(3), "{waited:?}");
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
         let again: i64 = redis.run(&script, &["key"], &none).await?;
         assert_eq!(again, 1);
     }
@@ -105,7 +105,7 @@ async fn a_server_that_stalls_makes_calls_time_out() -> anyhow::Result<()> {
         assert!(started.elapsed() < config("").deadline + SLACK, "{:?}", started.elapsed());
     }
     let waited = until_it_answers(&redis).await?;
-    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
     Ok(())
 }
 
@@ -133,7 +133,7 @@ async fn a_missing_server_does_not_hold_up_the_start() -> anyhow::Result<()> {
     server.kill().await?;
     let started = Instant::now();
     let redis = connect(server.url()).await?;
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_eq!(redis.ping().await, Err(Error::Unavailable));
     server.restart().await?;
     until_it_answers(&redis).await?;

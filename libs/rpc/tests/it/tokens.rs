@@ -91,6 +91,7 @@ async fn keys_are_fetched_when_a_new_one_appears_and_not_for_every_invention() {
     assert_eq!(reason(&deployment, &deployment.sign(&claims(&deployment))).await, None);
     assert_eq!(deployment.key_fetches(), 1);
 
+    let started = std::time::Instant::now();
     for _ in 0..50 {
         let token = deployment.sign(&claims(&deployment));
         let (_, rest) = token.split_once('.').unwrap();
@@ -98,12 +99,14 @@ async fn keys_are_fetched_when_a_new_one_appears_and_not_for_every_invention() {
         let invented = format!("eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSIsImtpZCI6ImludmVudGVkIn0.{rest}");
         assert_eq!(reason(&deployment, &invented).await, Some(ErrorReason::Unauthenticated));
     }
-    assert!(deployment.key_fetches() <= 2, "{}", deployment.key_fetches());
+    // At most once a second.
+    let fetches = deployment.key_fetches();
+    assert!(fetches <= 2 + usize::try_from(started.elapsed().as_secs()).unwrap(), "{fetches}");
 
     deployment.rotate_signing_key();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(reason(&deployment, &deployment.sign(&claims(&deployment))).await, None);
-    assert!(deployment.key_fetches() <= 3);
+    assert!(deployment.key_fetches() <= fetches + 1);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_crowd_shares_a_failure_too_and_nobody_waits_in_line() {
 #[tokio::test]
 async fn other_keys_do_not_wait_for_a_slow_exchange_and_one_that_leaves_does_not_spoil_it() {
     let scene = scene().await;
-    scene.auth.takes_millis.store(300, Ordering::Relaxed);
+    scene.auth.takes_millis.store(1_000, Ordering::Relaxed);
     let impatient = tokio::time::timeout(Duration::from_millis(100), status(&scene, KEY));
     let (impatient, patient) = tokio::join!(impatient, status(&scene, KEY));
     assert!(impatient.is_err());
@@ -68,15 +68,15 @@ async fn a_token_is_renewed_ahead_of_its_end_and_no_request_waits_for_it() {
     assert_eq!(status(&scene, KEY).await, 200);
     assert_eq!(scene.siblings.count(EXCHANGE), 1, "not yet");
 
-    scene.auth.takes_millis.store(500, Ordering::Relaxed);
+    scene.auth.takes_millis.store(2_000, Ordering::Relaxed);
     scene.clock.advance(Duration::from_secs(20));
     let start = Instant::now();
     for _ in 0..5 {
         assert_eq!(status(&scene, KEY).await, 200);
     }
-    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1_500), "{:?}", start.elapsed());
     scene.eventually("the token is renewed", |scene| scene.siblings.count(EXCHANGE) == 2).await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
 
     // The old one would have ended; the new one goes on.
     scene.clock.advance(Duration::from_secs(100));
@@ -146,8 +146,10 @@ async fn a_key_that_is_revoked_in_the_meantime_ends_with_its_renewal() {
     scene.clock.advance(Duration::from_secs(250));
     assert_eq!(status(&scene, KEY).await, 200);
     scene.eventually("auth was asked", |scene| scene.siblings.count(EXCHANGE) == 2).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(status(&scene, KEY).await, 401);
+    let until = Instant::now() + Duration::from_secs(5);
+    while status(&scene, KEY).await != 401 {
+        assert!(Instant::now() < until, "the old token is still taken");
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn limits_are_asked_for_once_however_many_want_them() {
     until(|| house.billing.watchers() == 1).await;
     let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 1_000, lifetime())]);
     // A change, and beginning to hear of changes, each make doubtful what was fetched before.
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(400)).await;
     let before = house.billing.asked.load(Ordering::SeqCst);
     storm(&[&engine], 100, async |mut client, _| client.reserve(reserve(tenant, &[("nano_usd", 1)])).await.unwrap())
         .await;
@@ -78,7 +78,7 @@ async fn a_pushed_change_applies_to_the_next_request_and_loses_no_count() {
             limit("budget", "organization", "nano_usd", 350, lifetime()),
         ],
     );
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(400)).await;
     for engine in [&one, &two] {
         let failure = open(engine.client().reserve(reserve(tenant, &[("nano_usd", 1)])).await).unwrap_err();
         assert_eq!(failure.reason(), ErrorReason::BudgetExhausted);
@@ -87,11 +87,11 @@ async fn a_pushed_change_applies_to_the_next_request_and_loses_no_count() {
     }
     // Without the limit nothing is counted by it; what is settled meanwhile is on the books when it comes back.
     house.billing.set(tenant, vec![limit("requests", "organization", "request", 2, rolling(60_000))]);
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(400)).await;
     one.client().reserve(reserve(tenant, &[("nano_usd", 9_999), ("request", 1)])).await.unwrap();
     two.client().commit(commit(&held, &held_handle, &[("nano_usd", 40)])).await.unwrap();
     house.billing.set(tenant, vec![limit("budget", "organization", "nano_usd", 1_000, lifetime())]);
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(400)).await;
     let budget = balance(&mut one.client(), tenant, "budget").await;
     assert_eq!((budget.cap, budget.used, budget.held), (1_000, 340, 0));
     assert_eq!(one.status().await.drifts, []);
@@ -109,10 +109,10 @@ async fn what_is_held_stays_held_through_a_change_of_plan() {
     let handle = client.reserve(request.clone()).await.unwrap().into_inner();
     // Away and back again while it is under way.
     house.billing.set(tenant, vec![limit("other", "organization", "nano_usd", 5_000, calendar(CalendarUnit::Day))]);
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(400)).await;
     client.reserve(reserve(tenant, &[("nano_usd", 50)])).await.unwrap();
     house.billing.set(tenant, vec![month()]);
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(400)).await;
     let failure = open(client.reserve(reserve(tenant, &[("nano_usd", 301)])).await).unwrap_err();
     assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "700 of 1000 are held");
     client.commit(commit(&request, &handle, &[("nano_usd", 10)])).await.unwrap();
