@@ -14,7 +14,7 @@ help: ## This list
 
 run: ## Install what is missing, build, start everything, say where it is; Ctrl-C stops it
 	@scripts/install-missing build servers
-	@cargo build --quiet --bin weir
+	@cargo build --bin weir
 	@exec target/debug/weir dev
 
 build: ## Build everything
@@ -37,7 +37,7 @@ format: ## Format the code
 
 release:
 	@scripts/install-missing build servers
-	@cargo build --quiet --release --bin weir --bin weir-integration-tests
+	@cargo build --release --bin weir --bin weir-integration-tests
 
 bench: release ## Measure Weir beside the bare minimum (PEERS=1: beside others); writes target/bench/report.json
 	@PEERS=$(PEERS) target/release/weir-integration-tests bench
