@@ -7,7 +7,7 @@ use weir_rpc::Failure;
 
 use crate::domain::{InvalidAmounts, InvalidSubject, LimitState};
 use crate::refusal::{Told, refused};
-use crate::storage::redis;
+use crate::storage::store;
 
 /// A result of quota.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,7 +44,7 @@ pub enum Error {
     Stopping,
     /// The fast store.
     #[error(transparent)]
-    Store(#[from] redis::Failure),
+    Store(#[from] store::Failure),
     /// The counters did not hold still.
     #[error("the counters could not be read: {0}")]
     Unsettled(&'static str),
@@ -107,7 +107,7 @@ impl From<Error> for weir_rpc::Error {
             Error::ReservationNotFound => Self::new(ErrorReason::ReservationNotFound, message),
             Error::Busy => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
             Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),
-            Error::Store(failure) => store(&failure),
+            Error::Store(failure) => failed(&failure),
             Error::Unsettled(_) => Self::unavailable("redis", message).retry_after(SOON),
             Error::Database(error) => database(&error),
             Error::Billing(failure) if failure.is_transient() => Self::from(failure).retry_after(SOON),
@@ -117,13 +117,13 @@ impl From<Error> for weir_rpc::Error {
     }
 }
 
-fn store(failure: &redis::Failure) -> weir_rpc::Error {
+fn failed(failure: &store::Failure) -> weir_rpc::Error {
     use weir_redis::Error as Redis;
     match failure {
-        redis::Failure::UnknownScripts | redis::Failure::Redis(Redis::Unavailable | Redis::Timeout) => {
+        store::Failure::OtherGeneration | store::Failure::Redis(Redis::Unavailable | Redis::Timeout) => {
             weir_rpc::Error::unavailable("redis", failure).retry_after(SOON)
         }
-        redis::Failure::Redis(Redis::Script(_) | Redis::Internal(_)) => weir_rpc::Error::defect(failure),
+        store::Failure::Redis(Redis::Script(_) | Redis::Internal(_)) => weir_rpc::Error::defect(failure),
     }
 }
 

@@ -22,6 +22,8 @@ use weir_proto::quota::v1::quota_service_server::QuotaServiceServer;
 use weir_redis::Redis;
 use weir_rpc::Routes;
 
+use storage::Store;
+
 pub use access::{ACCESS, ESSENTIAL};
 pub use config::{Config, DEFAULTS};
 pub use error::Error;
@@ -55,8 +57,9 @@ pub fn routes(config: Config, database: Database, redis: Redis, context: &Contex
 fn assemble(config: Config, database: Database, redis: Redis, context: &Context) -> (Arc<app::Quota>, Routes) {
     let Context { clock, channels, tasks, shutdown, .. } = context;
     let size = context.max_message_bytes;
+    let store = Store::Redis(storage::redis::Store::new(redis));
     let billing = BillingServiceClient::new(channels.to("billing")).max_decoding_message_size(size);
-    let quota = app::Quota::start(config, database, redis, Arc::clone(clock), billing, tasks, shutdown);
+    let quota = app::Quota::start(config, database, store, Arc::clone(clock), billing, tasks, shutdown);
     let server = QuotaServiceServer::new(grpc::Grpc(Arc::clone(&quota))).max_decoding_message_size(size);
     (quota, Routes::new(server))
 }

@@ -5,7 +5,7 @@ use super::epochs::Epoch;
 use super::reserve::ATTEMPTS;
 use crate::domain::{Amounts, Demand, LimitState, Millis, Part, Plan, Subject, SubjectState, evaluate};
 use crate::error::{Error, Result};
-use crate::storage::redis::Failure;
+use crate::storage::store::Failure;
 use std::sync::Arc;
 
 /// The limits of a subject.
@@ -56,9 +56,9 @@ impl Quota {
             {
                 return Err(Error::Rebuilding(left));
             }
-            let reading = match self.store.read(&epoch.scripts, id, &demand(now)).await {
+            let reading = match self.store.read(&epoch.store, id, &demand(now)).await {
                 Ok(reading) => reading,
-                Err(Failure::UnknownScripts) => {
+                Err(Failure::OtherGeneration) => {
                     Box::pin(self.epochs.reload()).await?;
                     continue;
                 }

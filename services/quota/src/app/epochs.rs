@@ -9,15 +9,16 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use weir_database::Database;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::storage::Store;
 use crate::storage::epochs;
-use crate::storage::redis::{Generation, Scripts, Store};
+use crate::storage::store::{Generation, InForce};
 
 /// The generation in force, as this process knows it.
 #[derive(Debug)]
 pub(super) struct Epoch {
-    /// Its scripts.
-    pub(super) scripts: Scripts,
+    /// What the store must be told to act in it.
+    pub(super) store: InForce,
     /// Until when money and long windows are closed.
     closed_until: Instant,
 }
@@ -25,7 +26,7 @@ pub(super) struct Epoch {
 impl Epoch {
     /// Its number.
     pub(super) const fn number(&self) -> u64 {
-        self.scripts.generation
+        self.store.number()
     }
 
     /// For how long money and long windows stay closed.
@@ -96,12 +97,11 @@ impl Epochs {
         }
         let age = Duration::from_millis(u64::try_from(generation.age).unwrap_or(0));
         let closed = if generation.rebuilds { self.window.saturating_sub(age) } else { Duration::ZERO };
-        let scripts = Scripts::new(generation.number);
-        self.store.load(&scripts).await?;
+        let store = self.store.adopt(generation.number).await?;
         for complaint in self.store.complaints().await.unwrap_or_default() {
             tracing::warn!(%complaint, "the fast store is not set up as it must be");
         }
-        let epoch = Arc::new(Epoch { scripts, closed_until: Instant::now() + closed });
+        let epoch = Arc::new(Epoch { store, closed_until: Instant::now() + closed });
         let before = self.current.swap(Some(Arc::clone(&epoch)));
         if before.is_some() {
             counter!("weir_quota_generations_total").increment(1);
@@ -116,20 +116,13 @@ impl Epochs {
         Ok(epoch)
     }
 
-    /// The server does not know the scripts: finds out whether it is another one, then loads them.
+    /// The store does not know the generation: finds out whether it is another one, then loads them.
     pub(super) async fn reload(&self) -> Result<Arc<Epoch>> {
         let before = self.known();
         let epoch = self.verify().await?;
         if before.is_some_and(|before| before.number() == epoch.number()) {
-            // The same data, so only the scripts were removed.
-            self.store.load(&epoch.scripts).await?;
+            self.store.reload(&epoch.store).await?;
         }
         Ok(epoch)
-    }
-}
-
-impl From<weir_redis::Error> for Error {
-    fn from(error: weir_redis::Error) -> Self {
-        Self::Store(error.into())
     }
 }

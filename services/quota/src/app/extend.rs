@@ -12,8 +12,8 @@ use super::reserve::ATTEMPTS;
 use crate::domain::handle::HEAD;
 use crate::domain::{Amounts, Demand, Handle, InvalidHandle, LimitId, Plan, Subject, Value};
 use crate::error::{Error, Result};
-use crate::storage::redis::{Announce, AnnounceCounter, Announced, Extended, Failure, Record};
 use crate::storage::settlements;
+use crate::storage::store::{Announce, AnnounceCounter, Announced, Extended, Failure, Record};
 
 /// A lease to lengthen.
 #[derive(Debug)]
@@ -61,10 +61,10 @@ impl Quota {
         let id = handle.organization;
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
-            match self.store.extend(&epoch.scripts, &id, &extension.id, &concurrent, extension.lease).await {
+            match self.store.extend(&epoch.store, &id, &extension.id, &concurrent, extension.lease).await {
                 Ok(Extended::Extended) => return Ok(LeaseOutcome::Extended),
                 Ok(Extended::Settled) => return Ok(LeaseOutcome::Settled),
-                Err(Failure::UnknownScripts) => drop(Box::pin(self.epochs.reload()).await?),
+                Err(Failure::OtherGeneration) => drop(Box::pin(self.epochs.reload()).await?),
                 Err(failure) => return Err(failure.into()),
                 Ok(Extended::Unknown) => {
                     // It may be this process that does not know the store's generation yet.
@@ -99,7 +99,7 @@ impl Quota {
         self.register(&id, &organization, epoch).await?;
         let announce = self.announcement(epoch, extension, handle, concurrent).await?;
         for _ in 0..2 {
-            match self.store.announce(&epoch.scripts, &id, &announce).await {
+            match self.store.announce(&epoch.store, &id, &announce).await {
                 Ok(Announced::Announced) => {
                     ::metrics::counter!("weir_quota_announced_total").increment(1);
                     return Ok(Some(LeaseOutcome::Announced));
@@ -107,7 +107,7 @@ impl Quota {
                 Ok(Announced::Extended) => return Ok(Some(LeaseOutcome::Extended)),
                 Ok(Announced::Settled) => return Ok(Some(LeaseOutcome::Settled)),
                 Ok(Announced::Cold) => self.warm_for(&id, epoch, &plan, handle).await?,
-                Err(Failure::UnknownScripts) => break,
+                Err(Failure::OtherGeneration) => break,
                 Err(failure) => return Err(failure.into()),
             }
         }

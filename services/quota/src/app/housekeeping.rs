@@ -9,7 +9,7 @@ use weir_types::OrganizationId;
 use super::Quota;
 use super::take_over::FORGET_AFTER;
 use crate::error::Result;
-use crate::storage::redis::{Failure, List};
+use crate::storage::store::{Failure, List};
 use crate::storage::{counters, settlements};
 
 /// Rows deleted by one statement.
@@ -87,10 +87,10 @@ impl Quota {
         let mut cursor = "0".to_owned();
         loop {
             let epoch = self.epochs.current().await?;
-            match self.store.sweep(&epoch.scripts, id, &cursor, keep).await {
+            match self.store.sweep(&epoch.store, id, &cursor, keep).await {
                 Ok((next, left)) if next == "0" => return Ok(left),
                 Ok((next, _)) => cursor = next,
-                Err(Failure::UnknownScripts) => drop(self.epochs.reload().await?),
+                Err(Failure::OtherGeneration) => drop(self.epochs.reload().await?),
                 Err(failure) => return Err(failure.into()),
             }
             sleep(BREATH).await;

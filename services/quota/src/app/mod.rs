@@ -24,13 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_database::Database;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
-use weir_redis::Redis;
 use weir_rpc::Channel;
 use weir_types::{Clock, OrganizationId};
 
 use crate::config::Config;
 use crate::domain::Millis;
-use crate::storage::redis::Store;
+use crate::storage::Store;
 
 pub use check::Balance;
 use dictionary::Dictionary;
@@ -66,13 +65,12 @@ impl Quota {
     pub fn start(
         config: Config,
         database: Database,
-        redis: Redis,
+        store: Store,
         clock: Arc<dyn Clock>,
         billing: BillingServiceClient<Channel>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Arc<Self> {
-        let store = Store::new(redis);
         let epochs = Arc::new(Epochs::new(store.clone(), database.clone(), config.rebuild.window));
         let dictionary = Arc::new(Dictionary::new(database.clone()));
         let entitlements = Entitlements::new(&config, database.clone(), billing, Arc::clone(&dictionary));

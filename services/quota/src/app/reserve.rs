@@ -15,7 +15,7 @@ use crate::domain::handle::Draft;
 use crate::domain::period::FOREVER;
 use crate::domain::{Amounts, Demand, LimitState, Millis, Plan, Subject, evaluate};
 use crate::error::{Error, Result};
-use crate::storage::redis::{Admission, Failure, Reading, Record, Reserve};
+use crate::storage::store::{Admission, Failure, Reading, Record, Reserve};
 
 /// A reservation to make.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Quota {
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
         match self.reserve_in(&request, &organization, &plan).await {
-            Err(Error::Store(failure)) if is_outage(&failure) => self.reserve_without(&request, &plan, failure),
+            Err(Error::Store(failure)) if failure.is_outage() => self.reserve_without(&request, &plan, failure),
             result => result,
         }
     }
@@ -86,7 +86,7 @@ impl Quota {
                 lease: request.lease,
                 check_clock,
             };
-            match self.store.reserve(&epoch.scripts, &reserve).await {
+            match self.store.reserve(&epoch.store, &reserve).await {
                 Ok(Admission::Admitted { at, counters }) => {
                     self.metrics.admitted.increment(1);
                     let limits = admitted(&demand, &counters, at);
@@ -119,7 +119,7 @@ impl Quota {
                         self.warm(&id, &epoch, &demand, now).await?;
                     }
                 }
-                Err(Failure::UnknownScripts) => drop(Box::pin(self.epochs.reload()).await?),
+                Err(Failure::OtherGeneration) => drop(Box::pin(self.epochs.reload()).await?),
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -134,7 +134,7 @@ impl Quota {
         demand: &Demand<'_>,
         epoch: &Epoch,
     ) -> Result<Reserved> {
-        let reading = self.store.read(&epoch.scripts, id, demand).await?;
+        let reading = self.store.read(&epoch.store, id, demand).await?;
         let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
         Ok(Reserved { handle: record.handle(), limits, epoch: epoch.number() })
     }
@@ -165,11 +165,6 @@ impl Quota {
         generation.store(epoch.number(), Ordering::Release);
         Ok(())
     }
-}
-
-/// Whether the store may have been away, rather than have refused.
-fn is_outage(failure: &Failure) -> bool {
-    matches!(failure, Failure::Redis(weir_redis::Error::Unavailable | weir_redis::Error::Timeout))
 }
 
 pub(super) fn refused(demand: &Demand<'_>, reading: &Reading, epoch: &Epoch) -> Error {

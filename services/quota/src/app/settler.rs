@@ -20,8 +20,8 @@ use crate::config::Settlements;
 use crate::domain::{CounterKey, Handle, HandleCounter, Kind, LimitId, Millis};
 use crate::error::{Error, Result};
 use crate::storage::counters::Total;
-use crate::storage::redis::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
 use crate::storage::settlements::{self, ByUnit, NewSettlement, Settled};
+use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
 
 /// A settlement on its way.
 #[derive(Debug, Clone)]
@@ -218,10 +218,10 @@ impl Books {
 
     async fn tell(&self, organization: &OrganizationId, applies: &[Apply]) -> Result<Vec<bool>> {
         let epoch = self.epochs.current().await?;
-        match self.store.settle(&epoch.scripts, organization, applies).await {
-            Err(Failure::UnknownScripts) => {
+        match self.store.settle(&epoch.store, organization, applies).await {
+            Err(Failure::OtherGeneration) => {
                 let epoch = self.epochs.reload().await?;
-                Ok(self.store.settle(&epoch.scripts, organization, applies).await?)
+                Ok(self.store.settle(&epoch.store, organization, applies).await?)
             }
             Err(failure) => {
                 counter!("weir_quota_settlements_not_applied_total").increment(applies.len() as u64);

@@ -14,7 +14,7 @@ use super::Quota;
 use crate::domain::{Entry, Handle, Kind, LimitId, Millis, Value};
 use crate::error::Result;
 use crate::storage::counters::{self, Wanted};
-use crate::storage::redis::Contents;
+use crate::storage::store::Contents;
 use crate::storage::{epochs, settlements};
 
 /// The state of the counters.

@@ -9,7 +9,7 @@ use weir_types::{OrganizationId, ReservationId};
 use super::Quota;
 use crate::domain::{Amounts, Handle};
 use crate::error::{Error, Result};
-use crate::storage::redis::{Expired, Failure, List};
+use crate::storage::store::{Expired, Failure, List};
 
 /// A reservation that was taken over.
 #[derive(Debug)]
@@ -74,10 +74,10 @@ impl Quota {
 
     async fn take_over_of(&self, id: &OrganizationId, most: usize, lease: Duration) -> Result<Vec<Expired>> {
         let epoch = self.epochs.current().await?;
-        match self.store.take_over(&epoch.scripts, id, most, lease).await {
-            Err(Failure::UnknownScripts) => {
+        match self.store.take_over(&epoch.store, id, most, lease).await {
+            Err(Failure::OtherGeneration) => {
                 let epoch = self.epochs.reload().await?;
-                Ok(self.store.take_over(&epoch.scripts, id, most, lease).await?)
+                Ok(self.store.take_over(&epoch.store, id, most, lease).await?)
             }
             result => result.map_err(Error::from),
         }

@@ -5,7 +5,7 @@ use super::epochs::Epoch;
 use crate::domain::{Demand, Kind, Millis, Part};
 use crate::error::Result;
 use crate::storage::counters::{self, Total, Wanted};
-use crate::storage::redis::{InstallEntry, InstallSubject};
+use crate::storage::store::{InstallEntry, InstallSubject};
 use weir_types::OrganizationId;
 
 impl Quota {
@@ -42,7 +42,7 @@ impl Quota {
             totals
         };
         let subjects: Vec<InstallSubject> = demand.parts.iter().map(|part| subject(part, &totals, now)).collect();
-        self.store.install(&epoch.scripts, organization, &fence, &subjects).await?;
+        self.store.install(&epoch.store, organization, &fence, &subjects).await?;
         Ok(())
     }
 }

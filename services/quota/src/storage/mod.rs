@@ -1,4 +1,4 @@
-//! Postgres, the truth; Redis, the fast path.
+//! Postgres, the truth; the fast store, which decides.
 
 pub mod counters;
 pub mod entitlements;
@@ -6,3 +6,6 @@ pub mod epochs;
 pub mod limits;
 pub mod redis;
 pub mod settlements;
+pub mod store;
+
+pub use store::Store;

@@ -8,9 +8,8 @@ use weir_quota::domain::handle::Draft;
 use weir_quota::domain::{
     Amounts, CalendarUnit, Demand, Handle, Limit, OnFailure, Plan, Scope, Subject, Tuning, Unit, Window,
 };
-use weir_quota::storage::redis::{
-    Apply, ApplyCounter, ApplyKind, Ending, InstallEntry, InstallSubject, Reserve, Scripts, Store, settle_command,
-};
+use weir_quota::storage::redis::{Scripts, Store, settle_command};
+use weir_quota::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, InstallEntry, InstallSubject, Reserve};
 use weir_redis::Redis;
 use weir_redis::redis::cmd;
 use weir_types::{ApiKeyId, OrganizationId, ReservationId, UserId, names};

@@ -1,70 +1,12 @@
 //! Reserve, and reading without reserving.
 
-use std::time::Duration;
-
 use weir_redis::redis::{Cmd, Value as Reply};
-use weir_types::{OrganizationId, ReservationId};
+use weir_types::OrganizationId;
 
 use super::program::{self, Program};
-use super::{Failure, Keys, Record, Result, Scripts, Store, head, reservation_field, tail_and_context};
-use crate::domain::handle::Draft;
+use super::{Keys, Scripts, Store, head, reservation_field, tail_and_context};
 use crate::domain::{Demand, Millis, Part, SubjectState};
-
-/// A reservation to make.
-#[derive(Debug)]
-pub struct Reserve<'a> {
-    /// Its id.
-    pub id: ReservationId,
-    /// Whose.
-    pub organization: OrganizationId,
-    /// The counters and amounts.
-    pub demand: &'a Demand<'a>,
-    /// What its handle will say.
-    pub draft: &'a Draft,
-    /// The caller's.
-    pub context: &'a [u8],
-    /// How long it may stay unsettled.
-    pub lease: Duration,
-    /// Whether the store's clock must be inside the periods.
-    pub check_clock: bool,
-}
-
-/// What the store says to a reservation.
-#[derive(Debug)]
-pub enum Admission {
-    /// Held.
-    Admitted {
-        /// When, by the store's clock.
-        at: Millis,
-        /// Used and held of each window and then each concurrency limit, this reservation included.
-        counters: Vec<(i64, i64)>,
-    },
-    /// A limit refuses; nothing was written.
-    Refused(Reading),
-    /// It is held already.
-    Duplicate(Record),
-    /// The id is held with other amounts or another subject.
-    Reused,
-    /// The id was settled before.
-    Settled,
-    /// Counters must be loaded first.
-    Cold,
-    /// The store's clock is outside a period: it is this late there.
-    OutsidePeriod(Millis),
-    /// A counter is in a later period, which began at this time.
-    LaterPeriod(Millis),
-}
-
-/// Counters as they stand.
-#[derive(Debug)]
-pub struct Reading {
-    /// The store's clock.
-    pub at: Millis,
-    /// Calls under way, by concurrency limit.
-    pub live: Vec<i64>,
-    /// By part; none where nothing is stored.
-    pub states: Vec<Option<SubjectState>>,
-}
+use crate::storage::store::{Admission, Failure, Reading, Record, Reserve, Result};
 
 impl Reserve<'_> {
     /// What is sent.

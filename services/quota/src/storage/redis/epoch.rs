@@ -2,23 +2,11 @@
 
 use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
 
-use super::{Failure, Result, Scripts, Store};
+use super::{Scripts, Store};
 use crate::domain::Millis;
+use crate::storage::store::{Failure, Generation, Result};
 
 const KEY: &str = "wq1:epoch";
-
-/// A generation: as long as it lasts, the store has lost nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Generation {
-    /// Its number.
-    pub number: u64,
-    /// The server that it belongs to.
-    pub server: String,
-    /// Since when, in milliseconds before now.
-    pub age: Millis,
-    /// Whether there was one before it, whose live leases must be announced again.
-    pub rebuilds: bool,
-}
 
 impl Store {
     /// The server's identity, and the generation that is in force on it, if there is one.

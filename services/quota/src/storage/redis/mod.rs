@@ -20,35 +20,16 @@ use weir_redis::redis::{Cmd, FromRedisValue, Value as Reply, from_redis_value};
 use weir_redis::{Error as RedisError, Redis};
 use weir_types::{OrganizationId, ReservationId};
 
-use crate::domain::{LimitId, Millis, Value};
-pub use admission::{Admission, Reading, Reserve};
-pub use epoch::Generation;
-pub use install::{InstallEntry, InstallSubject};
-pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended};
+use super::store::{Failure, Record, Result};
+use crate::domain::{LimitId, Value};
 use scripts::Script;
 pub use scripts::Scripts;
-pub use settle::{Apply, ApplyCounter, ApplyKind, Ending, settle_command};
-pub use tenants::{Contents, LeaseCount, List, Tenant};
+pub use settle::settle_command;
 
 /// The store; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     redis: Redis,
-}
-
-/// A result of the store.
-pub type Result<T> = std::result::Result<T, Failure>;
-
-/// Why the store did not do it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The server does not know the scripts of this generation: it is another one, or was restarted. Nothing has happened; the
-    /// generation must be verified before the scripts are loaded.
-    #[error("the store does not know this generation's scripts")]
-    UnknownScripts,
-    /// Redis.
-    #[error(transparent)]
-    Redis(#[from] RedisError),
 }
 
 impl Failure {
@@ -81,7 +62,7 @@ impl Store {
         match self.redis.command::<Reply>(command).await {
             Ok(reply) => from_redis_value(reply).map_err(|error| Failure::Redis(error.into())),
             // The server's own words; a test would tell if they changed.
-            Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::UnknownScripts),
+            Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::OtherGeneration),
             Err(error) => Err(error.into()),
         }
     }
@@ -147,19 +128,7 @@ fn reservation_of(field: &[u8]) -> Option<ReservationId> {
     Some(Uuid::from_slice(bytes).ok()?.into())
 }
 
-/// A held reservation as the store keeps it: `R, generation f64, reserved at f64, length u16, handle's tail, context`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// In which generation it was counted.
-    pub generation: u64,
-    /// When it was made.
-    pub reserved_at: Millis,
-    /// The handle without its head.
-    pub tail: Vec<u8>,
-    /// The caller's.
-    pub context: Vec<u8>,
-}
-
+/// `R, generation f64, reserved at f64, length u16, handle's tail, context`.
 impl Record {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(b"R")?;
@@ -175,12 +144,6 @@ impl Record {
         bytes.extend_from_slice(&program::double(self.reserved_at));
         bytes.extend(tail_and_context(&self.tail, &self.context));
         bytes
-    }
-
-    /// The handle.
-    #[must_use]
-    pub fn handle(&self) -> bytes::Bytes {
-        crate::domain::handle::assemble(self.reserved_at, &self.tail)
     }
 }
 

@@ -3,33 +3,14 @@
 use std::time::Duration;
 
 use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
-use weir_types::{OrganizationId, ReservationId};
+use weir_types::OrganizationId;
 
-use super::{Failure, Keys, Record, Result, Scripts, Store, reservation_of};
+use super::{Keys, Scripts, Store, reservation_of};
 use crate::domain::{SubjectState, Value};
+use crate::storage::store::{Contents, Failure, LeaseCount, List, Record, Result, Tenant};
 
 /// Fields and values of a hash.
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// All that a tenant has in the store.
-#[derive(Debug, Default)]
-pub struct Contents {
-    /// Its counters.
-    pub subjects: Vec<(Value, SubjectState)>,
-    /// Its held reservations.
-    pub held: Vec<(ReservationId, Record)>,
-    /// How many leases have ended.
-    pub expired: i64,
-}
-
-/// A list of tenants. Both are in one slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
-    /// Those that may have leases.
-    Leases,
-    /// Those that may have anything.
-    States,
-}
 
 impl List {
     const fn key(self) -> &'static str {
@@ -38,24 +19,6 @@ impl List {
             Self::States => "wq1:{tenants}states",
         }
     }
-}
-
-/// A tenant on a list.
-#[derive(Debug, Clone)]
-pub struct Tenant {
-    /// Which.
-    pub id: OrganizationId,
-    /// When it was put there, in seconds since 1970.
-    pub registered: i64,
-}
-
-/// How many leases a tenant has.
-#[derive(Debug, Clone, Copy)]
-pub struct LeaseCount {
-    /// In all.
-    pub all: i64,
-    /// That have ended.
-    pub expired: i64,
 }
 
 impl Store {
