@@ -9,7 +9,6 @@ use weir_types::{OrganizationId, ReservationId};
 use super::Quota;
 use super::epochs::Epoch;
 use super::reserve::ATTEMPTS;
-use crate::domain::handle::HEAD;
 use crate::domain::{Amounts, Demand, Handle, InvalidHandle, LimitId, Plan, Subject, Value};
 use crate::error::{Error, Result};
 use crate::storage::settlements;
@@ -57,7 +56,7 @@ impl Quota {
             return Err(InvalidHandle.into());
         }
         let concurrent: Vec<(LimitId, Value)> =
-            handle.concurrent.iter().map(|(limit, value)| (*limit, handle.values[*value].clone())).collect();
+            handle.concurrent.iter().map(|one| (one.limit, handle.values[one.value].clone())).collect();
         let id = handle.organization;
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
@@ -144,12 +143,7 @@ impl Quota {
         });
         Ok(Announce {
             id: extension.id,
-            record: Record {
-                generation: epoch.number(),
-                reserved_at: handle.reserved_at,
-                tail: extension.handle.get(HEAD..).unwrap_or_default().to_vec(),
-                context: extension.context.to_vec(),
-            },
+            record: Record::of(&extension.handle, handle.reserved_at, epoch.number(), &extension.context)?,
             lease: extension.lease,
             counters: counters.collect(),
             concurrent: concurrent.to_vec(),

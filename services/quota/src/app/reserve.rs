@@ -13,7 +13,7 @@ use crate::domain::demand::bucket_end;
 use crate::domain::evaluate::until;
 use crate::domain::handle::Draft;
 use crate::domain::period::FOREVER;
-use crate::domain::{Amounts, Demand, LimitState, Millis, Plan, Subject, evaluate};
+use crate::domain::{Amounts, Decided, Demand, Handle, LimitState, Millis, Plan, Subject, evaluate};
 use crate::error::{Error, Result};
 use crate::storage::store::{Admission, Failure, Reading, Record, Reserve};
 
@@ -87,10 +87,10 @@ impl Quota {
                 check_clock,
             };
             match self.store.reserve(&epoch.store, &reserve).await {
-                Ok(Admission::Admitted { at, counters }) => {
+                Ok(Admission::Admitted { at, decision }) => {
                     self.metrics.admitted.increment(1);
-                    let limits = admitted(&demand, &counters, at);
-                    return Ok(Reserved { handle: draft.at(at), limits, epoch: epoch.number() });
+                    let limits = admitted(&demand, &decision, at);
+                    return Ok(Reserved { handle: draft.at(at, &decision), limits, epoch: epoch.number() });
                 }
                 Ok(Admission::Refused(reading)) => {
                     self.metrics.refused.increment(1);
@@ -126,7 +126,8 @@ impl Quota {
         Err(Error::Unsettled("too many attempts"))
     }
 
-    /// The same answer again: the handle of the first time, and the limits as they are now.
+    /// The same answer again: the handle of the first time, and the limits as they were then; as they are now if they have become
+    /// others since.
     async fn repeated(
         &self,
         record: &Record,
@@ -134,9 +135,13 @@ impl Quota {
         demand: &Demand<'_>,
         epoch: &Epoch,
     ) -> Result<Reserved> {
+        let handle = record.handle();
+        if let Some(limits) = decided(demand, &Handle::decode(&handle)?) {
+            return Ok(Reserved { handle, limits, epoch: epoch.number() });
+        }
         let reading = self.store.read(&epoch.store, id, demand).await?;
         let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
-        Ok(Reserved { handle: record.handle(), limits, epoch: epoch.number() })
+        Ok(Reserved { handle, limits, epoch: epoch.number() })
     }
 
     /// The store does not answer. Where every limit says so, the request goes ahead: the handle settles it as any other, and the
@@ -150,7 +155,7 @@ impl Quota {
         self.metrics.without_store.increment(1);
         let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
         let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
-        Ok(Reserved { handle: draft.at(now), limits: Vec::new(), epoch })
+        Ok(Reserved { handle: draft.at(now, &[]), limits: Vec::new(), epoch })
     }
 
     /// Puts the tenant on the list of those that may have leases, before it has one.
@@ -176,8 +181,18 @@ pub(super) fn refused(demand: &Demand<'_>, reading: &Reading, epoch: &Epoch) -> 
     }
 }
 
-/// The limits after a reservation, from what the script answers.
-fn admitted(demand: &Demand<'_>, counters: &[(i64, i64)], at: Millis) -> Vec<LimitState> {
+/// The limits after a reservation, as its handle has them; none if it has not, or if other limits apply now.
+fn decided(demand: &Demand<'_>, handle: &Handle) -> Option<Vec<LimitState>> {
+    let touched = demand.windows().map(|(_, limit, _)| (limit.id, limit.limit.cap));
+    let touched = touched.chain(demand.concurrent().map(|(_, limit)| (limit.id, limit.limit.cap)));
+    let held = handle.counters.iter().map(|counter| (counter.limit, counter.cap));
+    let held = held.chain(handle.concurrent.iter().map(|one| (one.limit, one.cap)));
+    let same = touched.map(|(limit, cap)| (limit, Some(cap))).eq(held);
+    (same && !handle.decision.is_empty()).then(|| admitted(demand, &handle.decision, handle.reserved_at))
+}
+
+/// The limits after a reservation, from what the store answers.
+fn admitted(demand: &Demand<'_>, decision: &[Decided], at: Millis) -> Vec<LimitState> {
     let windows = demand.windows().map(|(_, limit, touch)| {
         let reset = match limit.rolling() {
             // Unless nothing was asked for, the newest bucket is this reservation's own.
@@ -187,11 +202,11 @@ fn admitted(demand: &Demand<'_>, counters: &[(i64, i64)], at: Millis) -> Vec<Lim
         (limit, touch.amount, reset)
     });
     let concurrent = demand.concurrent().map(|(_, limit)| (limit, 1, None));
-    let limits = windows.chain(concurrent).zip(counters);
-    let state = |((limit, requested, reset), (used, held)): ((_, i64, Option<Millis>), &(i64, i64))| LimitState {
+    let limits = windows.chain(concurrent).zip(decision);
+    let state = |((limit, requested, reset), decided): ((_, i64, Option<Millis>), &Decided)| LimitState {
         reset_after: reset.map(|reset| until(at, reset)),
         refuses: false,
-        ..LimitState::new(limit, *used, *held, requested)
+        ..LimitState::new(limit, decided.used, decided.held, requested)
     };
     limits.map(state).collect()
 }

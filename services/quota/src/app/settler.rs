@@ -288,7 +288,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
             before,
         }
     };
-    let concurrent = handle.concurrent.iter().map(|(limit, value)| (*limit, handle.values[*value].clone()));
+    let concurrent = handle.concurrent.iter().map(|one| (one.limit, handle.values[one.value].clone()));
     Apply {
         id: row.id,
         ending: Ending::of(row.released, row.estimated),

@@ -1,7 +1,9 @@
 //! What settles a reservation even if the fast store has lost it.
 //!
-//! Version 1: `1, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
-//! concurrency limits. Numbers after the ids are LEB128. Six limits of an organisation, a user and a key take about 140 bytes.
+//! Version 2: `2, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
+//! concurrency limits, the decision. Numbers after the ids are LEB128. Six limits of an organisation, a user and a key take about
+//! 220 bytes. Version 1 has neither caps nor a decision; it is read as long as there may be one, which is as long as a lease or a
+//! settlement is kept.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -25,8 +27,11 @@ pub struct Handle {
     pub amounts: Amounts,
     /// The counters that it is held in.
     pub counters: Vec<HandleCounter>,
-    /// The concurrency limits that it counts in: the limit, and whose (a place in `values`).
-    pub concurrent: Vec<(LimitId, usize)>,
+    /// The concurrency limits that it counts in.
+    pub concurrent: Vec<HandleConcurrent>,
+    /// What stood in each of the counters, and then in each of the concurrency limits, with the reservation. None if the store did
+    /// not say: in version 1, and where it was admitted while the store was away.
+    pub decision: Vec<Decided>,
 }
 
 /// One counter of a reservation.
@@ -40,6 +45,28 @@ pub struct HandleCounter {
     pub at: Millis,
     /// How much was reserved.
     pub amount: i64,
+    /// The cap that applied; not known of version 1.
+    pub cap: Option<i64>,
+}
+
+/// One concurrency limit of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandleConcurrent {
+    /// The limit.
+    pub limit: LimitId,
+    /// Whose: a place in [`Handle::values`].
+    pub value: usize,
+    /// The cap that applied; not known of version 1.
+    pub cap: Option<i64>,
+}
+
+/// What stood in a counter when a reservation was made, the reservation included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// Committed and held.
+    pub used: i64,
+    /// Of that, held.
+    pub held: i64,
 }
 
 /// Bytes that are no handle of this version, or of another reservation.
@@ -47,9 +74,12 @@ pub struct HandleCounter {
 #[error("is not the handle of this reservation")]
 pub struct InvalidHandle;
 
-const VERSION: u8 = 1;
+/// The version that is written.
+pub const VERSION: u8 = 2;
+/// The oldest version that is read.
+const OLDEST: u8 = 1;
 /// Version and time.
-pub(crate) const HEAD: usize = 9;
+const HEAD: usize = 9;
 
 impl HandleCounter {
     /// The period's start, or the end of the bucket that it was counted in.
@@ -59,10 +89,10 @@ impl HandleCounter {
     }
 }
 
-/// A handle without its head (the time, which the store decides), and how much of it identifies the request.
+/// A handle without what the store decides (its time, and what stood in the counters), and how much of it identifies the request.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Everything after the head.
+    /// Everything between the head and the decision.
     pub tail: Vec<u8>,
     /// The length of its first part: id, organisation, subject and amounts, which a repeated request must repeat.
     pub fingerprint: usize,
@@ -108,11 +138,13 @@ impl Draft {
                 put(&mut counters, place);
                 put(&mut counters, unit);
                 put(&mut counters, if limit.rolling().is_some() { limit.grain } else { touch.period.start });
+                put(&mut counters, limit.limit.cap);
                 counters_n += 1;
             }
             for limit in part.scope.concurrent.iter().filter(|_| part.concurrent) {
                 put(&mut concurrent, limit.id);
                 put(&mut concurrent, place);
+                put(&mut concurrent, limit.limit.cap);
                 concurrent_n += 1;
             }
         }
@@ -123,21 +155,57 @@ impl Draft {
         Self { tail, fingerprint }
     }
 
-    /// The handle of a reservation that was made at this time.
+    /// The handle of a reservation that was made at this time; the decision is empty if the store did not make it.
     #[must_use]
-    pub fn at(&self, reserved_at: Millis) -> Bytes {
-        assemble(reserved_at, &self.tail)
+    pub fn at(&self, reserved_at: Millis, decision: &[Decided]) -> Bytes {
+        Body { version: VERSION, tail: self.tail.clone(), decision: decision.to_vec() }.at(reserved_at)
+    }
+
+    /// Whether another reservation of the same id asks for the same.
+    #[must_use]
+    pub fn repeats(&self, body: &Body) -> bool {
+        body.tail.get(..self.fingerprint) == Some(&self.tail[..self.fingerprint])
     }
 }
 
-/// A handle from its parts.
-#[must_use]
-pub fn assemble(reserved_at: Millis, tail: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(HEAD + tail.len());
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&reserved_at.to_le_bytes());
-    bytes.extend_from_slice(tail);
-    bytes.into()
+/// A handle without its time, as stores keep it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// The version of the handle.
+    pub version: u8,
+    /// Everything between the head and the decision.
+    pub tail: Vec<u8>,
+    /// What stood in the counters; empty if that is not known.
+    pub decision: Vec<Decided>,
+}
+
+impl Body {
+    /// The handle of a reservation that was made at this time.
+    #[must_use]
+    pub fn at(&self, reserved_at: Millis) -> Bytes {
+        let mut bytes = Vec::with_capacity(HEAD + self.tail.len() + 8 * self.decision.len() + 1);
+        bytes.push(self.version);
+        bytes.extend_from_slice(&reserved_at.to_le_bytes());
+        bytes.extend_from_slice(&self.tail);
+        if self.version > 1 {
+            put(&mut bytes, self.decision.len());
+            for decided in &self.decision {
+                put(&mut bytes, decided.used);
+                put(&mut bytes, decided.held);
+            }
+        }
+        bytes.into()
+    }
+
+    /// Of a handle.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn of(handle: &[u8]) -> Result<Self, InvalidHandle> {
+        let (decoded, end) = decode(handle)?;
+        let (version, tail) = (handle[0], handle.get(HEAD..end).unwrap_or_default().to_vec());
+        Ok(Self { version, tail, decision: decoded.decision })
+    }
 }
 
 impl Handle {
@@ -146,47 +214,56 @@ impl Handle {
     /// # Errors
     /// When it is anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidHandle> {
-        let mut reader = Reader(bytes);
-        if reader.take(1)? != [VERSION] {
-            return Err(InvalidHandle);
-        }
-        let reserved_at = Millis::from_le_bytes(reader.take(8)?.try_into().map_err(|_| InvalidHandle)?);
-        let reservation = reader.uuid()?.into();
-        let organization = reader.uuid()?.into();
-        let mut values = vec![Value::Organization];
-        for _ in 0..reader.count(super::subject::MAX_VALUES)? {
-            let length = reader.count(256)?;
-            values.push(Value::from_field(reader.take(length)?).ok_or(InvalidHandle)?);
-        }
-        let mut amounts = Vec::new();
-        for _ in 0..reader.count(16)? {
-            let unit = match reader.take(1)?[0] {
-                u8::MAX => {
-                    let length = reader.count(63)?;
-                    Unit::parse(std::str::from_utf8(reader.take(length)?).map_err(|_| InvalidHandle)?)
-                }
-                code => Unit::from_code(code).ok_or(InvalidHandle)?,
-            };
-            amounts.push((unit, reader.number()?));
-        }
-        let mut counters = Vec::new();
-        for _ in 0..reader.count(1_024)? {
-            let limit = reader.limit()?;
-            let value = reader.place(values.len())?;
-            let amount = amounts[reader.place(amounts.len())?].1;
-            counters.push(HandleCounter { limit, value, at: reader.number()?, amount });
-        }
-        let mut concurrent = Vec::new();
-        for _ in 0..reader.count(1_024)? {
-            concurrent.push((reader.limit()?, reader.place(values.len())?));
-        }
-        if !reader.0.is_empty() {
-            return Err(InvalidHandle);
-        }
-        let amounts = amounts.iter().map(|(unit, amount)| (unit.as_str(), *amount));
-        let amounts = Amounts::new(amounts).map_err(|_| InvalidHandle)?;
-        Ok(Self { reserved_at, reservation, organization, values, amounts, counters, concurrent })
+        decode(bytes).map(|(handle, _)| handle)
     }
+}
+
+/// The handle, and where its decision begins.
+fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
+    let mut reader = Reader(bytes);
+    let version = reader.take(1)?[0];
+    if !(OLDEST..=VERSION).contains(&version) {
+        return Err(InvalidHandle);
+    }
+    let reserved_at = Millis::from_le_bytes(reader.take(8)?.try_into().map_err(|_| InvalidHandle)?);
+    let reservation = reader.uuid()?.into();
+    let organization = reader.uuid()?.into();
+    let mut values = vec![Value::Organization];
+    for _ in 0..reader.count(super::subject::MAX_VALUES)? {
+        let length = reader.count(256)?;
+        values.push(Value::from_field(reader.take(length)?).ok_or(InvalidHandle)?);
+    }
+    let amounts = reader.amounts()?;
+    let mut counters = Vec::new();
+    for _ in 0..reader.count(1_024)? {
+        let limit = reader.limit()?;
+        let value = reader.place(values.len())?;
+        let amount = amounts[reader.place(amounts.len())?].1;
+        let at = reader.number()?;
+        counters.push(HandleCounter { limit, value, at, amount, cap: reader.cap(version)? });
+    }
+    let mut concurrent = Vec::new();
+    for _ in 0..reader.count(1_024)? {
+        let (limit, value) = (reader.limit()?, reader.place(values.len())?);
+        concurrent.push(HandleConcurrent { limit, value, cap: reader.cap(version)? });
+    }
+    let end = bytes.len() - reader.0.len();
+    let mut decision = Vec::new();
+    if version > 1 {
+        let count = reader.count(counters.len() + concurrent.len())?;
+        if count != 0 && count != counters.len() + concurrent.len() {
+            return Err(InvalidHandle);
+        }
+        for _ in 0..count {
+            decision.push(Decided { used: reader.number()?, held: reader.number()? });
+        }
+    }
+    if !reader.0.is_empty() {
+        return Err(InvalidHandle);
+    }
+    let amounts = amounts.iter().map(|(unit, amount)| (unit.as_str(), *amount));
+    let amounts = Amounts::new(amounts).map_err(|_| InvalidHandle)?;
+    Ok((Handle { reserved_at, reservation, organization, values, amounts, counters, concurrent, decision }, end))
 }
 
 fn put(bytes: &mut Vec<u8>, number: impl TryInto<u64>) {
@@ -234,5 +311,24 @@ impl<'a> Reader<'a> {
 
     fn limit(&mut self) -> Result<LimitId, InvalidHandle> {
         LimitId::try_from(self.number()?).map_err(|_| InvalidHandle)
+    }
+
+    fn cap(&mut self, version: u8) -> Result<Option<i64>, InvalidHandle> {
+        if version > 1 { self.number().map(Some) } else { Ok(None) }
+    }
+
+    fn amounts(&mut self) -> Result<Vec<(Unit, i64)>, InvalidHandle> {
+        let mut amounts = Vec::new();
+        for _ in 0..self.count(16)? {
+            let unit = match self.take(1)?[0] {
+                u8::MAX => {
+                    let length = self.count(63)?;
+                    Unit::parse(std::str::from_utf8(self.take(length)?).map_err(|_| InvalidHandle)?)
+                }
+                code => Unit::from_code(code).ok_or(InvalidHandle)?,
+            };
+            amounts.push((unit, self.number()?));
+        }
+        Ok(amounts)
     }
 }

@@ -13,7 +13,7 @@ pub mod subject;
 pub use amounts::{Amounts, InvalidAmounts, Unit};
 pub use demand::{Demand, Part, Touch};
 pub use evaluate::{LimitState, evaluate};
-pub use handle::{Handle, HandleCounter, InvalidHandle};
+pub use handle::{Decided, Handle, HandleConcurrent, HandleCounter, InvalidHandle};
 pub use limit::{CalendarUnit, CounterKey, Kind, Limit, LimitId, OnFailure, Scope, Window};
 pub use period::Period;
 pub use plan::{Plan, PlanLimit, PlanScope, Tuning};

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
-use weir_quota::domain::handle::Draft;
+use weir_quota::domain::handle::{Body, Draft};
 use weir_quota::domain::{
-    Amounts, CalendarUnit, Demand, Handle, Limit, OnFailure, Plan, Scope, Subject, Tuning, Unit, Window,
+    Amounts, CalendarUnit, Decided, Demand, Handle, HandleConcurrent, HandleCounter, Limit, OnFailure, Plan, Scope,
+    Subject, Tuning, Unit, Value, Window,
 };
 use weir_types::{ApiKeyId, OrganizationId, ReservationId, UserId, names};
 
@@ -37,19 +38,58 @@ fn six() -> (Plan, Subject, Amounts) {
     (Plan::new(1, (1_000..).zip(limits), TUNING), subject, Amounts::new(amounts).unwrap())
 }
 
+/// Of six windows and a concurrency limit.
+fn decision() -> Vec<Decided> {
+    (0..7).map(|place| Decided { used: 40_000_000 << place, held: 300 << place }).collect()
+}
+
+#[test]
+fn a_handle_of_version_1_is_still_read() {
+    let hex = "017b6c50c4a00100000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f200211752122232425262728292a2b2c2d2e\
+               2f30126c6665617475726500696e746572766965770405010480b489130001ff05696d616765030307000180f88fd28534ac020102e807ad02\
+               020301010900";
+    let bytes: Vec<u8> =
+        (0..hex.len() / 2).map(|place| u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).unwrap()).collect();
+    let handle = Handle::decode(&bytes).unwrap();
+    assert_eq!(handle.reserved_at, 1_790_000_000_123);
+    assert_eq!((handle.reservation.as_uuid().as_bytes()[0], handle.organization.as_uuid().as_bytes()[0]), (1, 17));
+    assert_eq!(handle.values[2], Value::Label("feature".to_owned(), "interview".to_owned()));
+    let amounts = [("concurrent", 1), ("nano_usd", 40_000_000), ("request", 1), ("image", 3)];
+    assert_eq!(handle.amounts, Amounts::new(amounts).unwrap());
+    let counter = |limit, value, at, amount| HandleCounter { limit, value, at, amount, cap: None };
+    let counters = [counter(7, 0, 1_788_220_800_000, 40_000_000), counter(300, 1, 1_000, 1), counter(301, 2, 1, 3)];
+    assert_eq!(handle.counters, counters);
+    assert_eq!(handle.concurrent, [HandleConcurrent { limit: 9, value: 0, cap: None }]);
+    assert_eq!(handle.decision, []);
+    // It is announced again after a loss, and found again as it was.
+    assert_eq!(Body::of(&bytes).unwrap().at(handle.reserved_at), bytes);
+}
+
+#[test]
+fn a_handle_without_a_decision_is_one_too() {
+    let (plan, subject, amounts) = six();
+    let demand = Demand::new(&plan, &subject, &amounts, 5);
+    let bytes = Draft::new(ReservationId::new_v7(), &subject, &amounts, &demand).at(5, &[]);
+    assert_eq!(Handle::decode(&bytes).unwrap().decision, []);
+    assert_eq!(Body::of(&bytes).unwrap().at(5), bytes);
+}
+
 #[test]
 fn a_handle_of_six_limits_is_small_and_says_what_it_holds() {
     let (plan, subject, amounts) = six();
     let id = ReservationId::new_v7();
     let now = 1_790_000_000_000;
     let demand = Demand::new(&plan, &subject, &amounts, now);
-    let bytes = Draft::new(id, &subject, &amounts, &demand).at(now);
-    assert!(bytes.len() < 200, "{} bytes", bytes.len());
+    let decision = decision();
+    let bytes = Draft::new(id, &subject, &amounts, &demand).at(now, &decision);
+    assert!(bytes.len() < 270, "{} bytes", bytes.len());
     let handle = Handle::decode(&bytes).unwrap();
+    assert_eq!(handle.decision, decision);
+    assert!(handle.counters.iter().all(|counter| counter.cap == Some(1_000)));
     assert_eq!((handle.reservation, handle.organization, handle.reserved_at), (id, subject.organization, now));
     assert_eq!(handle.amounts, amounts);
     assert_eq!(handle.counters.len(), 6);
-    assert_eq!(handle.concurrent, [(1_006, 0)]);
+    assert_eq!(handle.concurrent, [HandleConcurrent { limit: 1_006, value: 0, cap: Some(1_000) }]);
     let budget = handle.counters.iter().find(|counter| counter.limit == 1_002).unwrap();
     assert_eq!(
         (budget.amount, budget.value, budget.at),
@@ -64,7 +104,7 @@ proptest! {
         let _ = Handle::decode(&bytes);
         let (plan, subject, amounts) = six();
         let demand = Demand::new(&plan, &subject, &amounts, 1_790_000_000_000);
-        let mut handle = Draft::new(ReservationId::new_v7(), &subject, &amounts, &demand).at(5).to_vec();
+        let mut handle = Draft::new(ReservationId::new_v7(), &subject, &amounts, &demand).at(5, &decision()).to_vec();
         let at = at % handle.len();
         prop_assert!(Handle::decode(&handle[..at]).is_err());
         handle[at] ^= 1 << bit;

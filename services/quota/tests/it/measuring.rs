@@ -122,7 +122,7 @@ async fn measure_the_scripts() {
         .iter()
         .map(|id| {
             let draft = Draft::new(*id, &subject, &amounts, &demand);
-            handle = Some(draft.at(now));
+            handle = Some(draft.at(now, &[]));
             let lease = Duration::from_secs(30);
             let reserve = Reserve {
                 id: *id,
@@ -188,7 +188,7 @@ async fn measure_the_scripts() {
             used[2]
         );
         // For the next round the same ids must be free again.
-        let state: Vec<Vec<u8>> = redis.command(cmd("KEYS").arg("wq1:{*}s")).await.unwrap();
+        let state: Vec<Vec<u8>> = redis.command(cmd("KEYS").arg("wq2:{*}s")).await.unwrap();
         for key in state {
             for ids in ids.chunks(1_000) {
                 let mut delete = cmd("HDEL");

@@ -89,7 +89,7 @@ async fn reserving_and_releasing_for_ever_leaves_nothing_behind() {
         let handle = client.reserve(request.clone()).await.unwrap().into_inner();
         client.commit(commit(&request, &handle, &[])).await.unwrap();
     }
-    let key = format!("wq1:{{{}}}s", tenant.as_uuid().simple());
+    let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
     let size: i64 = redis.command(weir_redis::redis::cmd("HSTRLEN").arg(&key).arg("o")).await.unwrap();
     assert!(size <= 32 + 56, "an empty queue, not 100 empty buckets: {size} bytes");
 }
@@ -110,7 +110,7 @@ async fn what_can_not_matter_any_more_is_swept_away() {
         client.commit(commit(&request, &handle, &[("request", 1)])).await.unwrap();
     }
     let redis = house.connection().await;
-    let key = format!("wq1:{{{}}}s", tenant.as_uuid().simple());
+    let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
     for _ in 0..50 {
         let left: i64 = redis.command(weir_redis::redis::cmd("HLEN").arg(&key)).await.unwrap();
         if left == 0 {

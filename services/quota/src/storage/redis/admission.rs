@@ -4,8 +4,9 @@ use weir_redis::redis::{Cmd, Value as Reply};
 use weir_types::OrganizationId;
 
 use super::program::{self, Program};
-use super::{Keys, Scripts, Store, head, reservation_field, tail_and_context};
-use crate::domain::{Demand, Millis, Part, SubjectState};
+use super::{Keys, Scripts, Store, head, record, reservation_field};
+use crate::domain::handle::VERSION;
+use crate::domain::{Decided, Demand, Millis, Part, SubjectState};
 use crate::storage::store::{Admission, Failure, Reading, Record, Reserve, Result};
 
 impl Reserve<'_> {
@@ -18,7 +19,8 @@ impl Reserve<'_> {
         let program = program(scripts.generation, self);
         let id = reservation_field(&self.id);
         let head = head(scripts.generation);
-        let tail = tail_and_context(&self.draft.tail, self.context);
+        let touched = self.demand.windows().count() + self.demand.concurrent().count();
+        let tail = record::sent(VERSION, &self.draft.tail, self.context, vec![0; touched].into_iter());
         let fields: Vec<Vec<u8>> = self.demand.parts.iter().map(|part| part.value.field()).collect();
         let mut args: Vec<&[u8]> = vec![&id, program.bytes(), &head, &tail];
         args.extend(fields.iter().map(Vec::as_slice));
@@ -112,7 +114,10 @@ fn answer(bytes: &[u8]) -> Option<Admission> {
         b'A' => {
             let numbers = program::numbers(rest);
             let (at, counters) = numbers.split_first()?;
-            Admission::Admitted { at: *at, counters: counters.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect() }
+            Admission::Admitted {
+                at: *at,
+                decision: counters.chunks_exact(2).map(|pair| Decided { used: pair[0], held: pair[1] }).collect(),
+            }
         }
         b'D' => Admission::Duplicate(Record::decode(rest)?),
         b'I' => Admission::Reused,

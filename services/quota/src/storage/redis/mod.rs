@@ -1,16 +1,17 @@
 //! The fast path: a tenant's counters, its held reservations and their leases, changed by scripts only.
 //!
 //! Keys of a tenant carry its id as the hash tag, so all of them are in one slot of a Redis Cluster:
-//! `wq1:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
-//! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq1:{tenant}l` is a sorted set of leases by
-//! their end; `wq1:{tenant}c…` one for each counter of a concurrency limit. `wq1:{tenants}leases` and
-//! `wq1:{tenants}states` list the tenants that may have leases, and anything; `wq1:epoch` holds the generation.
+//! `wq2:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
+//! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq2:{tenant}l` is a sorted set of leases by
+//! their end; `wq2:{tenant}c…` one for each counter of a concurrency limit. `wq2:{tenants}leases` and
+//! `wq2:{tenants}states` list the tenants that may have leases, and anything; `wq2:epoch` holds the generation.
 
 mod admission;
 mod epoch;
 mod install;
 mod leases;
 mod program;
+mod record;
 mod scripts;
 mod settle;
 mod tenants;
@@ -20,7 +21,7 @@ use weir_redis::redis::{Cmd, FromRedisValue, Value as Reply, from_redis_value};
 use weir_redis::{Error as RedisError, Redis};
 use weir_types::{OrganizationId, ReservationId};
 
-use super::store::{Failure, Record, Result};
+use super::store::{Failure, Result};
 use crate::domain::{LimitId, Value};
 use scripts::Script;
 pub use scripts::Scripts;
@@ -96,7 +97,7 @@ impl Keys {
     fn key(&self, rest: &[&[u8]]) -> Vec<u8> {
         let mut key = Vec::with_capacity(64);
         // The digit is the layout's version: another layout is another store, which begins empty and is rebuilt.
-        key.extend_from_slice(b"wq1:{");
+        key.extend_from_slice(b"wq2:{");
         key.extend_from_slice(&self.tag);
         key.push(b'}');
         rest.iter().for_each(|part| key.extend_from_slice(part));
@@ -128,32 +129,8 @@ fn reservation_of(field: &[u8]) -> Option<ReservationId> {
     Some(Uuid::from_slice(bytes).ok()?.into())
 }
 
-/// `R, generation f64, reserved at f64, length u16, handle's tail, context`.
-impl Record {
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(b"R")?;
-        let generation = u64::try_from(program::number(rest, 0)?).ok()?;
-        let reserved_at = program::number(rest, 8)?;
-        let length = usize::from(u16::from_le_bytes(rest.get(16..18)?.try_into().ok()?));
-        let (tail, context) = rest.get(18..)?.split_at_checked(length)?;
-        Some(Self { generation, reserved_at, tail: tail.to_vec(), context: context.to_vec() })
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = head(self.generation);
-        bytes.extend_from_slice(&program::double(self.reserved_at));
-        bytes.extend(tail_and_context(&self.tail, &self.context));
-        bytes
-    }
-}
-
 fn head(generation: u64) -> Vec<u8> {
     let mut head = vec![b'R'];
     head.extend_from_slice(&program::double(i64::try_from(generation).unwrap_or(i64::MAX)));
     head
-}
-
-fn tail_and_context(tail: &[u8], context: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(tail.len()).unwrap_or(u16::MAX);
-    [&length.to_le_bytes()[..], tail, context].concat()
 }

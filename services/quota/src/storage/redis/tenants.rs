@@ -15,8 +15,8 @@ type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 impl List {
     const fn key(self) -> &'static str {
         match self {
-            Self::Leases => "wq1:{tenants}leases",
-            Self::States => "wq1:{tenants}states",
+            Self::Leases => "wq2:{tenants}leases",
+            Self::States => "wq2:{tenants}states",
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use weir_types::{OrganizationId, ReservationId};
 
-use crate::domain::handle::{self, Draft};
-use crate::domain::{Demand, Millis, SubjectState};
+use crate::domain::handle::{Body, Draft};
+use crate::domain::{Decided, Demand, InvalidHandle, Millis, SubjectState};
 
 /// A reservation to make.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub enum Admission {
     Admitted {
         /// When, by the store's clock.
         at: Millis,
-        /// Used and held of each window and then each concurrency limit, this reservation included.
-        counters: Vec<(i64, i64)>,
+        /// What stands in each window and then in each concurrency limit, this reservation included.
+        decision: Vec<Decided>,
     },
     /// A limit refuses; nothing was written.
     Refused(Reading),
@@ -70,8 +70,8 @@ pub struct Record {
     pub generation: u64,
     /// When it was made.
     pub reserved_at: Millis,
-    /// The handle without its head.
-    pub tail: Vec<u8>,
+    /// The handle without its time.
+    pub body: Body,
     /// The caller's.
     pub context: Vec<u8>,
 }
@@ -80,6 +80,19 @@ impl Record {
     /// The handle.
     #[must_use]
     pub fn handle(&self) -> bytes::Bytes {
-        handle::assemble(self.reserved_at, &self.tail)
+        self.body.at(self.reserved_at)
+    }
+
+    /// Of a handle, to be counted in this generation.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn of(
+        handle: &[u8],
+        reserved_at: Millis,
+        generation: u64,
+        context: &[u8],
+    ) -> std::result::Result<Self, InvalidHandle> {
+        Ok(Self { generation, reserved_at, body: Body::of(handle)?, context: context.to_vec() })
     }
 }

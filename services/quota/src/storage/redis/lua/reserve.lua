@@ -24,13 +24,13 @@ local state = call('HMGET', KEYS[1], ARGV[1], unpack(ARGV, 5))
 local record = state[1]
 if record then
   if sub(record, 1, 1) ~= 'R' then return 'S' end
-  if sub(record, 20, 19 + program[6]) ~= sub(ARGV[4], 3, 2 + program[6]) then return 'I' end
+  if sub(record, 25, 24 + program[6]) ~= sub(ARGV[4], 8, 7 + program[6]) then return 'I' end
   return 'D' .. record
 end
 
 local refused = false
 local answer, answers = {now}, 1
-local changes = {KEYS[1], ARGV[1], ARGV[3] .. write('<d', now) .. ARGV[4]}
+local changes = {KEYS[1], ARGV[1], ''}
 local at = 6
 for part = 1, parts do
   local layout, durable, limits = program[at + 1], program[at + 2], program[at + 3]
@@ -156,11 +156,13 @@ if refused then
   return refusal
 end
 
-call('HSET', unpack(changes))
-call('ZADD', KEYS[2], now + program[2], ARGV[1])
 for i = 1, concurrents do
   call('ZADD', KEYS[2 + i], now + program[2], ARGV[1])
   answer[answers + 1], answer[answers + 2] = live[i] + 1, live[i] + 1
   answers = answers + 2
 end
-return 'A' .. write('<' .. rep('d', answers), unpack(answer))
+local packed = write('<' .. rep('d', answers), unpack(answer))
+changes[3] = ARGV[3] .. sub(packed, 1, 8) .. ARGV[4] .. sub(packed, 9)
+call('HSET', unpack(changes))
+call('ZADD', KEYS[2], now + program[2], ARGV[1])
+return 'A' .. packed
