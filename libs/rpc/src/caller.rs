@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use weir_proto::common::v1::ErrorReason;
 use weir_types::{ApiKeyId, OrganizationId, Scope, ScopeSet, UserId, names};
 
@@ -41,6 +42,8 @@ pub struct Principal {
 pub(crate) struct Admitted {
     pub(crate) caller: Arc<Caller>,
     pub(crate) deadline: Option<Instant>,
+    /// Of a stream.
+    pub(crate) stopping: Option<CancellationToken>,
 }
 
 /// Who sent this request.
@@ -64,6 +67,23 @@ pub fn shared_caller<T>(request: &tonic::Request<T>) -> Arc<Caller> {
 /// When the answer to this request is of no more use.
 pub fn deadline<T>(request: &tonic::Request<T>) -> Option<Instant> {
     request.extensions().get::<Admitted>()?.deadline
+}
+
+/// Cancelled when the process is about to stop; only streams are told. For a stream that [`ends_itself`].
+pub fn stopping<T>(request: &tonic::Request<T>) -> CancellationToken {
+    request.extensions().get::<Admitted>().and_then(|admitted| admitted.stopping.clone()).unwrap_or_default()
+}
+
+/// On the answer of a stream that has no deadline and follows [`stopping`]: the layers do not cut it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndsItself;
+
+/// Marks a stream that finishes what it has begun when it is told to [`stop`](stopping), and then ends. Others are ended where
+/// they stand. What does not end within the process's drain is cut all the same.
+#[must_use]
+pub fn ends_itself<T>(mut response: tonic::Response<T>) -> tonic::Response<T> {
+    response.extensions_mut().insert(EndsItself);
+    response
 }
 
 impl Caller {

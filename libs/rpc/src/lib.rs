@@ -68,7 +68,7 @@ mod verifier;
 
 pub use access::{Access, uncovered};
 pub use call::{Call, REQUEST_ID, request_id};
-pub use caller::{Caller, Principal, ServiceName, caller, deadline, shared_caller};
+pub use caller::{Caller, Principal, ServiceName, caller, deadline, ends_itself, shared_caller, stopping};
 pub use channel::{Channel, LocalSlot};
 pub use config::{ClientConfig, Config, DEFAULTS, ServerConfig};
 pub use error::{DOMAIN, Error, Failure, ProviderError, Violation};

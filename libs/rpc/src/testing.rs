@@ -64,7 +64,7 @@ pub fn config() -> Config {
 /// A request as it reaches a handler behind the stack, from `caller`: for tests that call a handler directly.
 pub fn from_caller<T>(caller: Caller, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.extensions_mut().insert(Admitted { caller: Arc::new(caller), deadline: None });
+    request.extensions_mut().insert(Admitted { caller: Arc::new(caller), deadline: None, stopping: None });
     request
 }
 

@@ -10,6 +10,8 @@ const READ: Access = Access::ScopeOrServices(Scope::QuotaRead, &["ai-broker", "f
 /// One row per RPC; what is not listed is refused.
 pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.quota.v1.QuotaService/Reserve", BROKER),
+    ("/weir.quota.v1.QuotaService/BatchReserve", BROKER),
+    ("/weir.quota.v1.QuotaService/Operate", BROKER),
     ("/weir.quota.v1.QuotaService/Extend", BROKER),
     ("/weir.quota.v1.QuotaService/Commit", BROKER),
     ("/weir.quota.v1.QuotaService/Release", BROKER),
@@ -21,8 +23,10 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.quota.v1.QuotaService/GetStatus", AUDIT),
 ];
 
-/// Calls that end work: still taken when the service is full.
+/// Calls that end work: still taken when the service is full. A stream carries both kinds; its reservations are refused one by
+/// one.
 pub const ESSENTIAL: &[&str] = &[
+    "/weir.quota.v1.QuotaService/Operate",
     "/weir.quota.v1.QuotaService/Extend",
     "/weir.quota.v1.QuotaService/Commit",
     "/weir.quota.v1.QuotaService/Release",

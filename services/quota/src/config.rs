@@ -20,6 +20,8 @@ pub struct Config {
     pub rebuild: Rebuild,
     /// How settlements are written and kept.
     pub settlements: Settlements,
+    /// How much is worked on at once.
+    pub operations: Operations,
     /// What is deleted when.
     pub housekeeping: Housekeeping,
 }
@@ -78,6 +80,22 @@ pub struct Settlements {
     pub retention: Duration,
 }
 
+/// The table `[quota.operations]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operations {
+    /// Reservations at once, of all callers.
+    pub in_flight: usize,
+    /// Operations of one stream at once.
+    pub per_stream: usize,
+    /// How long one operation of a stream may take.
+    #[serde(with = "weir_config::duration")]
+    pub timeout: Duration,
+    /// How old a stream gets.
+    #[serde(with = "weir_config::duration")]
+    pub stream_age: Duration,
+}
+
 /// The table `[quota.housekeeping]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +118,8 @@ impl Validate for Config {
             ("rebuild.window", self.rebuild.window, second / 10, 600 * second),
             ("settlements.remember", self.settlements.remember, second, day),
             ("settlements.retention", self.settlements.retention, day, 3_660 * day),
+            ("operations.timeout", self.operations.timeout, second / 100, 600 * second),
+            ("operations.stream_age", self.operations.stream_age, second, day),
             ("housekeeping.every", self.housekeeping.every, second / 10, day),
             ("housekeeping.counter_retention", self.housekeeping.counter_retention, day, 3_660 * day),
         ];
@@ -119,6 +139,8 @@ impl Validate for Config {
             // A script takes about a thousand keys and values at once.
             ("settlements.batch", count(self.settlements.batch), 1, 1_000),
             ("settlements.writers", count(self.settlements.writers), 1, 64),
+            ("operations.in_flight", count(self.operations.in_flight), 1, 1_000_000),
+            ("operations.per_stream", count(self.operations.per_stream), 1, 100_000),
         ];
         for (key, value, least, most) in numbers {
             if !(least..=most).contains(&value) {

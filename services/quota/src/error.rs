@@ -39,6 +39,9 @@ pub enum Error {
     /// The queue of settlements is full.
     #[error("too many settlements are waiting")]
     Busy,
+    /// As much is under way as this process takes on.
+    #[error("too many operations are under way")]
+    Full,
     /// The process is about to stop.
     #[error("quota is shutting down")]
     Stopping,
@@ -106,6 +109,7 @@ impl From<Error> for weir_rpc::Error {
             Error::Committed => Self::new(ErrorReason::AlreadyExists, message),
             Error::ReservationNotFound => Self::new(ErrorReason::ReservationNotFound, message),
             Error::Busy => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
+            Error::Full => Self::new(ErrorReason::Overloaded, message).retry_after(SOON / 4),
             Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),
             Error::Store(failure) => failed(&failure),
             Error::Unsettled(_) => Self::unavailable("redis", message).retry_after(SOON),

@@ -33,6 +33,9 @@ pub const NAME: &str = "quota";
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
+/// The largest message: a thousand reservations with everything that they may carry.
+const LARGEST: usize = 10 << 20;
+
 /// What the schema needs.
 pub const MIGRATION: Migration = Migration { service: NAME, migrator: &MIGRATOR };
 
@@ -60,6 +63,7 @@ fn assemble(config: Config, database: Database, redis: Redis, context: &Context)
     let store = Store::Redis(storage::redis::Store::new(redis));
     let billing = BillingServiceClient::new(channels.to("billing")).max_decoding_message_size(size);
     let quota = app::Quota::start(config, database, store, Arc::clone(clock), billing, tasks, shutdown);
-    let server = QuotaServiceServer::new(grpc::Grpc(Arc::clone(&quota))).max_decoding_message_size(size);
+    let service = grpc::Grpc { quota: Arc::clone(&quota), tasks: tasks.clone(), shutdown: shutdown.clone() };
+    let server = QuotaServiceServer::new(service).max_decoding_message_size(size.min(LARGEST));
     (quota, Routes::new(server))
 }

@@ -28,22 +28,26 @@ fn refusing(limits: &[LimitState]) -> impl Iterator<Item = &LimitState> {
     limits.iter().filter(|limit| limit.refuses)
 }
 
+/// Whether money is among what refuses.
+pub(crate) fn reason(limits: &[LimitState]) -> ErrorReason {
+    if refusing(limits).any(|limit| limit.money) { ErrorReason::BudgetExhausted } else { ErrorReason::QuotaExceeded }
+}
+
+/// When all that refuse may admit; none if waiting does not help with one of them.
+pub(crate) fn retry_after(limits: &[LimitState]) -> Option<Duration> {
+    let waits: Option<Vec<Duration>> = refusing(limits).map(|limit| limit.retry_after).collect();
+    waits?.into_iter().max()
+}
+
 /// Names every limit that refuses, for people in `QuotaFailure` and for programs in the metadata (`limit.<name>`).
 pub(crate) fn refused(limits: &[LimitState]) -> weir_rpc::Error {
-    let reason = if refusing(limits).any(|limit| limit.money) {
-        ErrorReason::BudgetExhausted
-    } else {
-        ErrorReason::QuotaExceeded
-    };
-    let mut error = weir_rpc::Error::new(reason, Told(limits).to_string());
+    let mut error = weir_rpc::Error::new(reason(limits), Told(limits).to_string());
     for limit in refusing(limits) {
         error = error
             .violation(&*limit.limit, Words(limit).to_string())
             .metadata(format!("limit.{}", limit.limit), figures(limit));
     }
-    // Waiting helps only if it helps with each of them.
-    let waits: Option<Vec<Duration>> = refusing(limits).map(|limit| limit.retry_after).collect();
-    match waits.and_then(|waits| waits.into_iter().max()) {
+    match retry_after(limits) {
         Some(wait) => error.retry_after(wait),
         None => error,
     }

@@ -9,8 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use weir_proto::common::v1::ErrorReason;
 pub use weir_proto::common::v1::ProviderError;
+use weir_proto::common::v1::{ErrorReason, ItemError};
 
 pub use failure::Failure;
 
@@ -216,6 +216,20 @@ pub(crate) fn complete(status: &Status) -> Option<Status> {
         Code::OutOfRange => Error::new(ErrorReason::TooLarge, message.to_owned()).into(),
         code => wire::with_code(code, &Error::new(reason(code), message.to_owned())),
     })
+}
+
+impl From<Error> for ItemError {
+    /// For one item of a batch, which has no details but when to try again.
+    fn from(error: Error) -> Self {
+        log::log(&error);
+        let retry_after = error.0.retry_after.and_then(|delay| delay.try_into().ok());
+        Self {
+            code: error.code().into(),
+            reason: error.reason().into(),
+            message: error.0.message.into_owned(),
+            retry_after,
+        }
+    }
 }
 
 impl From<Error> for Status {

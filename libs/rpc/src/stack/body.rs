@@ -35,6 +35,8 @@ enum Limit {
     Deadline(Pin<Box<Sleep>>),
     /// A watch goes on until the process stops.
     Stop(Pin<Box<WaitForCancellationFutureOwned>>),
+    /// It sees to its end itself.
+    None,
 }
 
 impl Limit {
@@ -46,6 +48,7 @@ impl Limit {
             Self::Stop(stop) => {
                 stop.as_mut().poll(cx).map(|()| Error::new(ErrorReason::Unavailable, "this instance is stopping"))
             }
+            Self::None => Poll::Pending,
         }
     }
 }
@@ -57,11 +60,12 @@ impl StreamBody {
         measured: MeasuredStream,
         call: Call,
         span: tracing::Span,
-        stopping: &CancellationToken,
+        stopping: Option<&CancellationToken>,
     ) -> Self {
-        let limit = match call.deadline() {
-            Some(at) => Limit::Deadline(Box::pin(tokio::time::sleep_until(at))),
-            None => Limit::Stop(Box::pin(stopping.clone().cancelled_owned())),
+        let limit = match (call.deadline(), stopping) {
+            (Some(at), _) => Limit::Deadline(Box::pin(tokio::time::sleep_until(at))),
+            (None, Some(stopping)) => Limit::Stop(Box::pin(stopping.clone().cancelled_owned())),
+            (None, None) => Limit::None,
         };
         Self { inner, ended: false, limit, call, span, measured, _working: working }
     }

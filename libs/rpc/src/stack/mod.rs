@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 use weir_proto::common::v1::ErrorReason;
 
 use crate::call::{self, GRPC_TIMEOUT};
-use crate::caller::Admitted;
+use crate::caller::{Admitted, EndsItself};
 use crate::config::Config;
 use crate::error::complete;
 use crate::routes::Handler;
@@ -214,7 +214,8 @@ impl Inner {
 
                 // 7. Authorization: may they call this method? What they may see in it is the handler's question.
                 access.check(&caller)?;
-                request.extensions_mut().insert(Admitted { caller, deadline });
+                let stopping = method.streams.then(|| self.stopping.clone());
+                request.extensions_mut().insert(Admitted { caller, deadline, stopping });
             }
             // Closed unless listed.
             None => return Err(Error::new(ErrorReason::PermissionDenied, "nobody may call this method")),
@@ -245,7 +246,8 @@ impl Inner {
         }
         if method.streams {
             let (head, body) = response.into_parts();
-            let body = StreamBody::new(body, working, measured.stream(), call, span, &self.stopping);
+            let stopping = head.extensions.get::<EndsItself>().is_none().then_some(&self.stopping);
+            let body = StreamBody::new(body, working, measured.stream(), call, span, stopping);
             return Response::from_parts(head, Body::new(body));
         }
         measured.end(tonic::Code::Ok);

@@ -108,6 +108,13 @@ impl QuotaService for FakeQuota {
         Ok(Response::new(quota::TakeOverResponse { reservations: std::mem::take(&mut *self.0.expired.lock()) }))
     }
 
+    async fn batch_reserve(&self, _: Request<quota::BatchReserveRequest>) -> Answer<quota::BatchReserveResponse> {
+        not_asked()
+    }
+    type OperateStream = Streamed<quota::OperateResponse>;
+    async fn operate(&self, _: Request<tonic::Streaming<quota::OperateRequest>>) -> Answer<Self::OperateStream> {
+        not_asked()
+    }
     async fn commit(&self, _: Request<quota::CommitRequest>) -> Answer<quota::CommitResponse> {
         not_asked()
     }

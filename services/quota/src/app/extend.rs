@@ -51,6 +51,7 @@ impl Quota {
     }
 
     async fn extend_one(&self, extension: &Extension) -> Result<LeaseOutcome> {
+        let _place = self.gate.go_on()?;
         let handle = Handle::decode(&extension.handle)?;
         if handle.reservation != extension.id {
             return Err(InvalidHandle.into());

@@ -6,9 +6,11 @@ mod entitlements;
 mod epochs;
 mod extend;
 mod flights;
+mod gate;
 mod housekeeping;
 mod list;
 mod metrics;
+mod operate;
 mod reserve;
 mod settle;
 mod settler;
@@ -27,7 +29,7 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_rpc::Channel;
 use weir_types::{Clock, OrganizationId};
 
-use crate::config::Config;
+use crate::config::{Config, Operations};
 use crate::domain::Millis;
 use crate::storage::Store;
 
@@ -37,7 +39,9 @@ use entitlements::Entitlements;
 use epochs::Epochs;
 pub use extend::{Extension, LeaseOutcome};
 use flights::Flights;
+use gate::Gate;
 use metrics::Metrics;
+pub use operate::{Done, Operation};
 pub use reserve::{Request, Reserved};
 pub use settle::{Outcome, Settle};
 use settler::Settler;
@@ -55,6 +59,7 @@ pub struct Quota {
     dictionary: Arc<Dictionary>,
     warming: Flights<(OrganizationId, Vec<u8>)>,
     settler: Settler,
+    gate: Gate,
     /// Where the next take-over begins among the tenants.
     take_over_from: AtomicUsize,
     metrics: Metrics,
@@ -75,6 +80,7 @@ impl Quota {
         let dictionary = Arc::new(Dictionary::new(database.clone()));
         let entitlements = Entitlements::new(&config, database.clone(), billing, Arc::clone(&dictionary));
         let (settler, writer) = settler::new(&config.settlements, database.clone(), store.clone(), Arc::clone(&epochs));
+        let gate = Gate::new(config.operations.in_flight);
         let quota = Arc::new(Self {
             config,
             clock,
@@ -85,6 +91,7 @@ impl Quota {
             dictionary,
             warming: Flights::new(),
             settler,
+            gate,
             take_over_from: AtomicUsize::new(0),
             metrics: Metrics::new(),
         });
@@ -101,6 +108,12 @@ impl Quota {
     /// What time it is.
     fn now(&self) -> Millis {
         self.clock.now().timestamp_millis()
+    }
+
+    /// Bounds of batches and streams.
+    #[must_use]
+    pub const fn bounds(&self) -> &Operations {
+        &self.config.operations
     }
 
     /// Whether both stores answer.

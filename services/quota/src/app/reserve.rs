@@ -52,8 +52,9 @@ impl Quota {
     /// Reserves, or refuses and writes nothing.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the limits; the id may be in use; limits may be closed or unknown.
+    /// [`Error::Refused`] names the limits; the id may be in use; limits may be closed or unknown; there may be no room.
     pub async fn reserve(&self, request: Request) -> Result<Reserved> {
+        let _place = self.gate.begin()?;
         let id = request.subject.organization;
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;

@@ -1,7 +1,9 @@
 //! From protobuf to the domain and back; nothing is decided here.
 
 mod entitlements;
+mod operate;
 mod parse;
+mod render;
 mod service;
 
 pub(crate) use entitlements::limits;

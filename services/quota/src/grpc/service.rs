@@ -1,29 +1,34 @@
 //! The RPCs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use prost_types::{Duration as ProtoDuration, Timestamp};
-use tonic::{Request, Response, Status};
-use weir_proto::common::v1::{Amount, ItemError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 use weir_proto::quota::v1::quota_service_server::QuotaService;
 use weir_proto::quota::v1::{self as proto, settle, settle_outcome};
-use weir_rpc::caller;
+use weir_rpc::{Call, caller};
 
-use super::parse;
-use crate::app::{LeaseOutcome, Outcome, Quota, Settle};
-use crate::domain::LimitState;
+use super::operate::{self, Operations};
+use super::{parse, render};
+use crate::app::{Outcome, Quota, Settle};
 use crate::error::Error;
-use crate::storage::settlements::{ByUnit, Listed};
 
 /// The service.
 #[derive(Debug, Clone)]
-pub(crate) struct Grpc(pub(crate) Arc<Quota>);
+pub(crate) struct Grpc {
+    pub(crate) quota: Arc<Quota>,
+    /// Where streams run.
+    pub(crate) tasks: TaskTracker,
+    /// No call comes any more.
+    pub(crate) shutdown: CancellationToken,
+}
 
-/// The most settlements, leases or reservations in one call.
+/// The most settlements, leases, reservations or operations in one message.
 const MOST: usize = 1_000;
 
 #[tonic::async_trait]
@@ -33,28 +38,83 @@ impl QuotaService for Grpc {
         request: Request<proto::ReserveRequest>,
     ) -> Result<Response<proto::ReserveResponse>, Status> {
         let reserve = parse::reserve(caller(&request), request.get_ref())?;
-        let reserved = self.0.reserve(reserve).await?;
-        let limits = reserved.limits.iter().map(limit_state).collect();
-        Ok(Response::new(proto::ReserveResponse { handle: reserved.handle, limits, epoch: reserved.epoch }))
+        let reserved = self.quota.reserve(reserve).await?;
+        Ok(Response::new(render::reserved(reserved)))
+    }
+
+    async fn batch_reserve(
+        &self,
+        request: Request<proto::BatchReserveRequest>,
+    ) -> Result<Response<proto::BatchReserveResponse>, Status> {
+        use proto::reserve_outcome::Outcome;
+        let caller = weir_rpc::shared_caller(&request);
+        let reservations = request.into_inner().reservations;
+        at_most("reservations", reservations.len())?;
+        let (mut wanted, mut errors) = (Vec::with_capacity(reservations.len()), Vec::with_capacity(reservations.len()));
+        for reservation in &reservations {
+            match parse::reserve(&caller, reservation) {
+                Ok(reserve) => {
+                    wanted.push(reserve);
+                    errors.push(None);
+                }
+                // What is malformed is refused for itself.
+                Err(error) => errors.push(Some(error)),
+            }
+        }
+        let mut reserved = self.quota.reserve_many(wanted).await.into_iter();
+        let outcomes = reservations.into_iter().zip(errors).map(|(reservation, error)| {
+            let outcome = match error {
+                Some(error) => Outcome::Error(error.into()),
+                None => match reserved.next().unwrap_or(Err(Error::Stopping)) {
+                    Ok(reserved) => Outcome::Reserved(render::reserved(reserved)),
+                    Err(error) => render::refusal(error).map_or_else(Outcome::Error, Outcome::Refused),
+                },
+            };
+            proto::ReserveOutcome { reservation_id: reservation.reservation_id, outcome: Some(outcome) }
+        });
+        Ok(Response::new(proto::BatchReserveResponse { outcomes: outcomes.collect() }))
+    }
+
+    type OperateStream = BoxStream<'static, Result<proto::OperateResponse, Status>>;
+
+    async fn operate(
+        &self,
+        request: Request<Streaming<proto::OperateRequest>>,
+    ) -> Result<Response<Self::OperateStream>, Status> {
+        let (answers, mut outcomes) = mpsc::channel(operate::ANSWERS);
+        let operations =
+            Operations { quota: Arc::clone(&self.quota), caller: weir_rpc::shared_caller(&request), answers };
+        let (stopping, shutdown) = (weir_rpc::stopping(&request), self.shutdown.clone());
+        let age = self.quota.bounds().stream_age;
+        let stop = async move {
+            tokio::select! {
+                () = stopping.cancelled() => operate::reconnect("this instance is stopping: connect again"),
+                () = shutdown.cancelled() => operate::reconnect("this instance is stopping: connect again"),
+                () = tokio::time::sleep(age) => operate::reconnect("the stream is old: connect again"),
+            }
+        };
+        let run = operations.run(request.into_inner(), stop).in_current_span();
+        // Not in the answer's own body, which nobody polls while the client does not read.
+        match Call::current() {
+            Some(call) => self.tasks.spawn(call.scope(run)),
+            None => self.tasks.spawn(run),
+        };
+        let outcomes = futures::stream::poll_fn(move |cx| outcomes.poll_recv(cx)).boxed();
+        Ok(weir_rpc::ends_itself(Response::new(outcomes)))
     }
 
     async fn extend(&self, request: Request<proto::ExtendRequest>) -> Result<Response<proto::ExtendResponse>, Status> {
         let leases = &request.get_ref().leases;
         at_most("leases", leases.len())?;
         let extensions = leases.iter().map(parse::extension).collect::<Result<Vec<_>, _>>()?;
-        let (outcomes, epoch) = self.0.extend(extensions).await?;
-        let outcome = |outcome| match outcome {
-            LeaseOutcome::Extended => proto::LeaseOutcome::Extended,
-            LeaseOutcome::Announced => proto::LeaseOutcome::Announced,
-            LeaseOutcome::Settled => proto::LeaseOutcome::Settled,
-        };
-        let outcomes = outcomes.into_iter().map(|one| outcome(one).into()).collect();
+        let (outcomes, epoch) = self.quota.extend(extensions).await?;
+        let outcomes = outcomes.into_iter().map(|one| render::lease_outcome(one).into()).collect();
         Ok(Response::new(proto::ExtendResponse { outcomes, epoch }))
     }
 
     async fn commit(&self, request: Request<proto::CommitRequest>) -> Result<Response<proto::CommitResponse>, Status> {
         let outcome = self.settle_one(parse::commit(caller(&request), request.get_ref())?).await?;
-        Ok(Response::new(committed(&outcome)))
+        Ok(Response::new(render::committed(&outcome)))
     }
 
     async fn release(
@@ -66,7 +126,7 @@ impl QuotaService for Grpc {
             tracing::debug!(reservation = message.reservation_id, reason = message.reason, "released");
         }
         let outcome = self.settle_one(parse::release(caller(&request), message)?).await?;
-        Ok(Response::new(proto::ReleaseResponse { duplicate: outcome.duplicate }))
+        Ok(Response::new(render::released(&outcome)))
     }
 
     async fn batch_settle(
@@ -84,18 +144,16 @@ impl QuotaService for Grpc {
         // What is malformed is refused for itself; the others are settled.
         let parsed: Vec<Result<Settle, weir_rpc::Error>> = parsed.collect();
         let wanted: Vec<Settle> = parsed.iter().filter_map(|settle| settle.as_ref().ok().cloned()).collect();
-        let mut settled = self.0.settle(wanted).await.into_iter();
+        let mut settled = self.quota.settle(wanted).await.into_iter();
         let outcomes = parsed.into_iter().map(|settle| {
             let result = settle.and_then(|settle| {
                 let outcome = settled.next().unwrap_or(Err(Error::Stopping))?;
                 Ok((settle.actuals.is_some(), outcome))
             });
             let outcome = match result {
-                Ok((true, outcome)) => settle_outcome::Outcome::Commit(committed(&outcome)),
-                Ok((false, outcome)) => {
-                    settle_outcome::Outcome::Release(proto::ReleaseResponse { duplicate: outcome.duplicate })
-                }
-                Err(error) => settle_outcome::Outcome::Error(item_error(error)),
+                Ok((true, outcome)) => settle_outcome::Outcome::Commit(render::committed(&outcome)),
+                Ok((false, outcome)) => settle_outcome::Outcome::Release(render::released(&outcome)),
+                Err(error) => settle_outcome::Outcome::Error(error.into()),
             };
             proto::SettleOutcome { outcome: Some(outcome) }
         });
@@ -106,12 +164,11 @@ impl QuotaService for Grpc {
         let message = request.get_ref();
         let subject = parse::subject(caller(&request), message.subject.as_ref())?;
         let amounts = parse::amounts("amounts", &message.amounts)?;
-        let checked = self.0.check(&subject, &amounts).await?;
-        let refusing = checked.limits.iter().filter(|limit| limit.refuses);
-        let refused_by: Vec<String> = refusing.map(|limit| limit.limit.to_string()).collect();
+        let checked = self.quota.check(&subject, &amounts).await?;
+        let refused_by = render::refused_by(&checked.limits);
         Ok(Response::new(proto::CheckResponse {
             allowed: refused_by.is_empty(),
-            limits: checked.limits.iter().map(limit_state).collect(),
+            limits: checked.limits.iter().map(render::limit_state).collect(),
             refused_by,
         }))
     }
@@ -121,8 +178,8 @@ impl QuotaService for Grpc {
         request: Request<proto::GetBalanceRequest>,
     ) -> Result<Response<proto::GetBalanceResponse>, Status> {
         let subject = parse::subject(caller(&request), request.get_ref().subject.as_ref())?;
-        let balance = self.0.balance(&subject).await?;
-        let limits = balance.limits.iter().map(limit_state).collect();
+        let balance = self.quota.balance(&subject).await?;
+        let limits = balance.limits.iter().map(render::limit_state).collect();
         Ok(Response::new(proto::GetBalanceResponse { limits }))
     }
 
@@ -133,15 +190,8 @@ impl QuotaService for Grpc {
         let message = request.get_ref();
         let max = usize::try_from(message.max).ok().filter(|max| (1..=MOST).contains(max));
         let max = max.ok_or_else(|| weir_rpc::Error::invalid("max", "must be from 1 to 1000"))?;
-        let taken = self.0.take_over(max, parse::lease(message.lease.as_ref())?).await?;
-        let reservation = |one: crate::app::TakenOver| proto::ExpiredReservation {
-            reservation_id: one.id.to_string(),
-            organization: weir_types::names::organization(&one.organization),
-            handle: one.handle,
-            context: one.context,
-            amounts: one.amounts.iter().map(|(unit, value)| Amount { unit: unit.to_string(), value }).collect(),
-        };
-        Ok(Response::new(proto::TakeOverResponse { reservations: taken.into_iter().map(reservation).collect() }))
+        let taken = self.quota.take_over(max, parse::lease(message.lease.as_ref())?).await?;
+        Ok(Response::new(proto::TakeOverResponse { reservations: taken.into_iter().map(render::taken_over).collect() }))
     }
 
     type ListSettlementsStream = BoxStream<'static, Result<proto::ListSettlementsResponse, Status>>;
@@ -159,35 +209,28 @@ impl QuotaService for Grpc {
             "" => None,
             id => Some(parse::reservation("after", id)?),
         };
-        Ok(Response::new(pages(Arc::clone(&self.0), organization, after).map_err(Status::from).boxed()))
+        Ok(Response::new(pages(Arc::clone(&self.quota), organization, after).map_err(Status::from).boxed()))
     }
 
     async fn get_status(
         &self,
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::GetStatusResponse>, Status> {
-        let status = self.0.status().await?;
-        let drift = |drift: crate::app::Drift| proto::CounterDrift {
-            organization: weir_types::names::organization(&drift.organization),
-            limit: drift.limit,
-            subject: drift.subject,
-            counter: drift.counter,
-            expected: drift.expected,
-        };
+        let status = self.quota.status().await?;
         Ok(Response::new(proto::GetStatusResponse {
             held: status.held,
             expired: status.expired,
             epoch: status.epoch,
-            drifts: status.drifts.into_iter().map(drift).collect(),
+            drifts: status.drifts.into_iter().map(render::drift).collect(),
             counters: status.counters,
-            settlements_kept_since: Some(timestamp(status.settlements_kept_since)),
+            settlements_kept_since: Some(render::timestamp(status.settlements_kept_since)),
         }))
     }
 }
 
 impl Grpc {
     async fn settle_one(&self, settle: Settle) -> Result<Outcome, Error> {
-        self.0.settle(vec![settle]).await.pop().unwrap_or(Err(Error::Stopping))
+        self.quota.settle(vec![settle]).await.pop().unwrap_or(Err(Error::Stopping))
     }
 }
 
@@ -203,59 +246,12 @@ fn pages(
             let Some(after) = after else { return Ok(None) };
             let page = quota.settlements(organization.as_ref(), after.as_ref()).await?;
             let Some(last) = page.last().map(|one| one.id) else { return Ok(None) };
-            let settlements = page.into_iter().map(settlement).collect();
+            let settlements = page.into_iter().map(render::settlement).collect();
             Ok(Some((proto::ListSettlementsResponse { settlements }, Some(Some(last)))))
         }
     })
 }
 
-fn settlement(one: Listed) -> proto::Settlement {
-    proto::Settlement {
-        reservation_id: one.id.to_string(),
-        organization: weir_types::names::organization(&one.organization),
-        released: one.released,
-        estimated: one.estimated,
-        amounts: amounts(&one.amounts),
-        settle_time: Some(Timestamp {
-            seconds: one.settled_at.timestamp(),
-            nanos: i32::try_from(one.settled_at.timestamp_subsec_nanos()).unwrap_or(0),
-        }),
-    }
-}
-
-fn timestamp(millis: crate::domain::Millis) -> Timestamp {
-    let nanos = i32::try_from(millis.rem_euclid(1_000) * 1_000_000).unwrap_or(0);
-    Timestamp { seconds: millis.div_euclid(1_000), nanos }
-}
-
-fn at_most(field: &'static str, length: usize) -> Result<(), weir_rpc::Error> {
+pub(super) fn at_most(field: &'static str, length: usize) -> Result<(), weir_rpc::Error> {
     if length > MOST { Err(weir_rpc::Error::invalid(field, "at most 1000")) } else { Ok(()) }
-}
-
-fn amounts(amounts: &ByUnit) -> Vec<Amount> {
-    let amount = |(unit, value): (&String, &i64)| Amount { unit: unit.clone(), value: *value };
-    BTreeMap::iter(amounts).map(amount).collect()
-}
-
-fn committed(outcome: &Outcome) -> proto::CommitResponse {
-    proto::CommitResponse { amounts: amounts(&outcome.amounts), duplicate: outcome.duplicate, late: outcome.late }
-}
-
-fn item_error(error: weir_rpc::Error) -> ItemError {
-    ItemError { code: error.code().into(), reason: error.reason().into(), message: error.message().to_owned() }
-}
-
-fn limit_state(limit: &LimitState) -> proto::LimitState {
-    let span = |span: Option<Duration>| span.and_then(|span| ProtoDuration::try_from(span).ok());
-    proto::LimitState {
-        limit: limit.limit.to_string(),
-        unit: limit.unit.to_string(),
-        scope: limit.scope.to_string(),
-        cap: limit.cap,
-        used: limit.used,
-        held: limit.held,
-        reset_after: span(limit.reset_after),
-        requested: limit.requested,
-        retry_after: span(limit.retry_after),
-    }
 }

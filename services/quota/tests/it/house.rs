@@ -17,7 +17,7 @@ use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::quota::v1::*;
 use weir_redis::Redis;
 use weir_rpc::testing::Deployment;
-use weir_rpc::{Channel, Failure, Revocations, Routes, Stacked};
+use weir_rpc::{Channel, Failure, Revocations, Routes, Stack, Stacked};
 use weir_testing::{PostgresServer, RedisServer, TestDatabase};
 use weir_types::{Clock, OrganizationId, ReservationId, SystemClock, names};
 
@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     pub(crate) quota: weir_quota::Config,
     pub(crate) database: weir_database::Config,
     pub(crate) redis: weir_redis::Config,
+    /// Of the layers, instead of theirs.
+    #[serde(skip)]
+    pub(crate) max_in_flight: Option<usize>,
 }
 
 /// The defaults, but for patience: tests share few cores.
@@ -65,6 +68,11 @@ impl House {
         .await
         .unwrap();
         Self::build(database.url.clone(), Some(database)).await
+    }
+
+    /// With a Redis of its own, to be paused.
+    pub(crate) async fn with_private_redis() -> Self {
+        Self { redis: weir_testing::private_redis().await.unwrap(), ..Self::new().await }
     }
 
     /// On a Postgres of the test's own.
@@ -127,7 +135,10 @@ impl House {
         let database = Database::connect(&settings.database, "quota").await.unwrap();
         let redis = Redis::connect(&settings.redis).await.unwrap();
         let routes = weir_quota::routes(settings.quota, database, redis, &context);
-        let stacked = self.deployment.stack("quota", routes, weir_quota::ACCESS).await;
+        let mut rpc = self.deployment.config().clone();
+        rpc.server.max_in_flight = settings.max_in_flight.unwrap_or(rpc.server.max_in_flight);
+        let stack = Stack::new("quota", routes, weir_quota::ACCESS).essential(weir_quota::ESSENTIAL);
+        let stacked = stack.build(self.deployment.verifier().clone(), &rpc).await.unwrap();
         Engine { stacked, deployment: self.deployment.clone(), context }
     }
 }
@@ -147,6 +158,11 @@ impl Engine {
 
     pub(crate) fn as_service(&self, name: &str) -> Client {
         QuotaServiceClient::new(self.deployment.channel(name, &self.stacked))
+    }
+
+    /// The process has been told to stop, and still answers.
+    pub(crate) fn end_watches(&self) {
+        self.stacked.end_watches();
     }
 
     pub(crate) async fn stop(&self) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod audits;
+mod batches;
 mod billing;
 mod clocks;
 mod configuration;
@@ -13,6 +14,8 @@ mod house;
 mod leases;
 mod losses;
 mod measuring;
+mod operating;
+mod overload;
 mod periods;
 mod reserving;
 mod rolling;

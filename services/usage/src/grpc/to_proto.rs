@@ -48,7 +48,7 @@ pub(super) fn event(event: Event) -> pb::UsageEvent {
 pub(super) fn outcome(answer: Answer) -> pb::RecordOutcome {
     let of = |disposition: pb::Disposition| pb::RecordOutcome { disposition: disposition.into(), ..Default::default() };
     let rejected = |code: Code, reason: ErrorReason, message: String| pb::RecordOutcome {
-        error: Some(ItemError { code: code.into(), reason: reason.into(), message }),
+        error: Some(ItemError { code: code.into(), reason: reason.into(), message, retry_after: None }),
         ..of(pb::Disposition::Rejected)
     };
     match answer {
