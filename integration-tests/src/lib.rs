@@ -15,6 +15,7 @@ pub mod load;
 pub mod prices;
 pub mod process;
 pub mod provider;
+pub mod quota;
 pub mod replay;
 pub mod report;
 pub mod siblings;

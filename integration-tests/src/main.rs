@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weir_integration_tests::{bench, chaos, floor, replay};
+use weir_integration_tests::{bench, chaos, floor, quota, replay};
 
 /// Weir as a whole, from outside.
 #[derive(Parser)]
@@ -20,6 +20,9 @@ enum Command {
     Bench(bench::Args),
     /// Kill one thing after another in the middle of a replay, and hold the books against what the provider served.
     Chaos(chaos::Args),
+    /// The quota engine alone: does it ever sell more than there is, or less, whatever is killed?
+    #[command(subcommand)]
+    Quota(quota::Args),
     /// The bare reverse proxy of the bench.
     #[command(hide = true)]
     Floor(floor::Args),
@@ -55,6 +58,7 @@ async fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Replay(args) => replay::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
+        Command::Quota(args) => quota::run(args).await,
         Command::Floor(args) => floor::run(args).await.map(|()| true),
     }
 }

@@ -233,22 +233,8 @@ impl Deployment {
     /// # Errors
     /// One has ended, or is not ready in time.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
-        let until = tokio::time::Instant::now() + READY_WITHIN;
-        for (name, address) in &self.admin {
-            loop {
-                if let Some(process) = self.processes.get_mut(name) {
-                    process.check()?;
-                }
-                if is_ready(*address).await {
-                    break;
-                }
-                if tokio::time::Instant::now() > until {
-                    let words =
-                        self.processes.get(name).map(|process| process.program().last_words()).unwrap_or_default();
-                    bail!("{name} is not ready after {READY_WITHIN:?}:\n{words}");
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        for (name, process) in &mut self.processes {
+            wait_until_ready(process, self.admin[name]).await?;
         }
         Ok(())
     }
@@ -310,7 +296,22 @@ impl Deployment {
     }
 }
 
-async fn migrate(weir: &Path, config: &Path, dir: &Path) -> anyhow::Result<()> {
+/// Waits until a process says on its admin address that it is ready.
+pub(crate) async fn wait_until_ready(process: &mut Process, admin: SocketAddr) -> anyhow::Result<()> {
+    let until = tokio::time::Instant::now() + READY_WITHIN;
+    while !is_ready(admin).await {
+        process.check()?;
+        if tokio::time::Instant::now() > until {
+            let Program { name, .. } = process.program();
+            bail!("{name} is not ready after {READY_WITHIN:?}:\n{}", process.program().last_words());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Makes the schemas.
+pub(crate) async fn migrate(weir: &Path, config: &Path, dir: &Path) -> anyhow::Result<()> {
     let program = Program {
         name: "migrate".to_owned(),
         path: weir.to_owned(),

@@ -8,6 +8,7 @@ mod client;
 mod one_trace;
 mod openai_sdk;
 mod provider_faults;
+mod quota;
 mod replay;
 
 use std::time::Duration;
