@@ -11,6 +11,7 @@ mod entitlements;
 mod handles;
 mod histories;
 mod house;
+mod kept;
 mod leases;
 mod losses;
 mod measuring;

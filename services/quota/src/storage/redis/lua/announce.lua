@@ -23,9 +23,10 @@ else
     if counted == nil then
       local value = values[1 + subject]
       counted = value and parse(value) or false
+      if counted then counted.loaded_in = counted.gen end
       states[subject] = counted
     end
-    if durable == 1 and not (counted and counted.gen == gen) then return 'C' end
+    if durable == 1 and not (counted and counted.loaded_in == gen) then return 'C' end
     local entry = counted and counted.by_id[limit]
     if counted and counted.gen ~= gen then
       for _, other in ipairs(counted.list) do other.held = 0 end
