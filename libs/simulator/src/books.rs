@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Slot;
+
 /// Models that are told apart; later names share one account, so that a client cannot fill the memory with names.
 const TOLD_APART: usize = 1_000;
 
@@ -23,6 +25,21 @@ pub struct Stats {
     pub input_tokens: u64,
     /// Output tokens of charged requests; of a stream, those that were sent so far.
     pub output_tokens: u64,
+    /// Of the input tokens, those that were read from a cache.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// Of the input tokens, those that were written to a cache.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
+    /// Characters of charged speech.
+    #[serde(default)]
+    pub characters: u64,
+    /// Pictures of charged requests.
+    #[serde(default)]
+    pub images: u64,
+    /// Milliseconds of audio that charged requests heard.
+    #[serde(default)]
+    pub audio_ms: u64,
     /// Requests under way.
     pub in_flight: u64,
     /// Requests that ended before their answer did: the client left, or a fault broke it off.
@@ -59,12 +76,30 @@ pub struct Served {
     pub api_key: String,
     /// The model asked for; empty if the request could not be read.
     pub model: String,
-    /// `chat.completions`, `embeddings` or `models`.
+    /// `openai`, `anthropic`, `elevenlabs` or `fal`.
+    #[serde(default)]
+    pub provider: String,
+    /// `chat.completions`, `messages`, `speech`, `models` and so on.
     pub operation: String,
     /// Input tokens, if charged.
     pub input_tokens: u64,
     /// Output tokens, if charged; of a stream, those that were sent so far.
     pub output_tokens: u64,
+    /// Of the input tokens, those that were read from a cache.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// Of the input tokens, those that were written to a cache.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
+    /// Characters of speech, if charged.
+    #[serde(default)]
+    pub characters: u64,
+    /// Pictures, if charged.
+    #[serde(default)]
+    pub images: u64,
+    /// Milliseconds of audio that was heard, if charged.
+    #[serde(default)]
+    pub audio_ms: u64,
     /// Whether a stream was asked for.
     pub streamed: bool,
     /// The status of the answer; 0 while or when there was none.
@@ -75,15 +110,57 @@ pub struct Served {
     pub finished: bool,
 }
 
+/// What is charged beside tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extras {
+    pub(crate) cached: u64,
+    pub(crate) cache_write: u64,
+    pub(crate) characters: u64,
+    pub(crate) images: u64,
+    pub(crate) audio_ms: u64,
+}
+
+/// The sums or the record of [`Extras`].
+#[derive(Debug, Default)]
+struct ExtraCounts {
+    cached: AtomicU64,
+    cache_write: AtomicU64,
+    characters: AtomicU64,
+    images: AtomicU64,
+    audio_ms: AtomicU64,
+}
+
+impl ExtraCounts {
+    fn add(&self, extras: Extras) {
+        self.cached.fetch_add(extras.cached, Relaxed);
+        self.cache_write.fetch_add(extras.cache_write, Relaxed);
+        self.characters.fetch_add(extras.characters, Relaxed);
+        self.images.fetch_add(extras.images, Relaxed);
+        self.audio_ms.fetch_add(extras.audio_ms, Relaxed);
+    }
+
+    fn load(&self) -> Extras {
+        Extras {
+            cached: self.cached.load(Relaxed),
+            cache_write: self.cache_write.load(Relaxed),
+            characters: self.characters.load(Relaxed),
+            images: self.images.load(Relaxed),
+            audio_ms: self.audio_ms.load(Relaxed),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Record {
     sequence: u64,
     client_request_id: Box<str>,
     api_key: Arc<str>,
     model: Arc<Model>,
+    provider: &'static str,
     operation: &'static str,
     input: AtomicU64,
     output: AtomicU64,
+    extras: ExtraCounts,
     streamed: bool,
     status: AtomicU16,
     charged: AtomicBool,
@@ -117,6 +194,7 @@ struct Life {
     streamed: AtomicU64,
     input: AtomicU64,
     output: AtomicU64,
+    extras: ExtraCounts,
     in_flight: AtomicU64,
     abandoned: AtomicU64,
     statuses: [AtomicU64; 600],
@@ -128,8 +206,8 @@ impl Life {
     fn new() -> Self {
         let [sequence, charged, streamed, input, output, in_flight, abandoned] = [(); 7].map(|()| AtomicU64::new(0));
         let statuses = [(); 600].map(|()| AtomicU64::new(0));
-        let (models, log) = (RwLock::default(), Mutex::default());
-        Self { sequence, charged, streamed, input, output, in_flight, abandoned, statuses, models, log }
+        let (extras, models, log) = (ExtraCounts::default(), RwLock::default(), Mutex::default());
+        Self { sequence, charged, streamed, input, output, extras, in_flight, abandoned, statuses, models, log }
     }
 
     fn model(&self, name: &str) -> Arc<Model> {
@@ -156,6 +234,7 @@ pub(crate) struct Heading<'a> {
     pub(crate) client_request_id: &'a str,
     pub(crate) api_key: &'a Arc<str>,
     pub(crate) model: &'a str,
+    pub(crate) provider: &'static str,
     pub(crate) operation: &'static str,
     pub(crate) streamed: bool,
 }
@@ -176,9 +255,11 @@ impl Books {
             client_request_id: Box::from(heading.client_request_id),
             api_key: Arc::clone(heading.api_key),
             model,
+            provider: heading.provider,
             operation: heading.operation,
             input: AtomicU64::new(0),
             output: AtomicU64::new(0),
+            extras: ExtraCounts::default(),
             streamed: heading.streamed,
             status: AtomicU16::new(0),
             charged: AtomicBool::new(false),
@@ -191,7 +272,7 @@ impl Books {
             log.push_back(Arc::clone(&record));
         }
         drop(log);
-        Entry { record, life }
+        Entry { record, life, slot: None }
     }
 
     /// Records after this sequence number, oldest first.
@@ -214,7 +295,13 @@ impl Books {
             input_tokens: model.input.load(Relaxed),
             output_tokens: model.output.load(Relaxed),
         };
+        let Extras { cached, cache_write, characters, images, audio_ms } = life.extras.load();
         Stats {
+            cached_tokens: cached,
+            cache_write_tokens: cache_write,
+            characters,
+            images,
+            audio_ms,
             requests: life.sequence.load(Relaxed),
             charged_requests: life.charged.load(Relaxed),
             streamed_requests: life.streamed.load(Relaxed),
@@ -240,7 +327,14 @@ impl Books {
 
 impl Record {
     fn served(&self) -> Served {
+        let Extras { cached, cache_write, characters, images, audio_ms } = self.extras.load();
         Served {
+            cached_tokens: cached,
+            cache_write_tokens: cache_write,
+            characters,
+            images,
+            audio_ms,
+            provider: self.provider.to_owned(),
             sequence: self.sequence,
             client_request_id: self.client_request_id.to_string(),
             api_key: self.api_key.to_string(),
@@ -261,11 +355,18 @@ impl Record {
 pub(crate) struct Entry {
     record: Arc<Record>,
     life: Arc<Life>,
+    /// Given back when the request ends.
+    slot: Option<Slot>,
 }
 
 impl Entry {
     pub(crate) fn model(&self) -> &Model {
         &self.record.model
+    }
+
+    /// The request takes one of those that its key may have under way.
+    pub(crate) fn hold(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
     }
 
     /// The answer's head is on its way.
@@ -284,6 +385,12 @@ impl Entry {
         self.life.streamed.fetch_add(u64::from(self.record.streamed), Relaxed);
         self.life.input.fetch_add(input, Relaxed);
         self.produce(output);
+    }
+
+    /// What is charged beside tokens; belongs to a charged request.
+    pub(crate) fn charge_extras(&self, extras: Extras) {
+        self.record.extras.add(extras);
+        self.life.extras.add(extras);
     }
 
     /// So many more output tokens.

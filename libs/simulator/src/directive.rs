@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 /// |---|---|
 /// | `output_tokens=44` | so many output tokens, even above the request's maximum |
 /// | `cached_tokens=8` | so many of the input tokens are reported as cached |
+/// | `cache_write_tokens=8` | so many of the input tokens are reported as written to a cache (Anthropic) |
+/// | `seconds=12.5` | so much audio is heard, whatever the file says |
 /// | `usage=none` | the answer does not say what was used |
 /// | `latency_ms=20` | time before the first byte |
+/// | `generation_ms=900` | so long a picture takes (FAL) |
 /// | `chunk_ms=1` | time between two tokens of a stream |
 /// | `coalesce=1` | one write may carry several tokens |
 /// | `status=429` | an error of this status |
@@ -24,9 +27,9 @@ use serde::{Deserialize, Serialize};
 /// | `reset=before`, `after` | the connection is reset before or after the head of the answer |
 /// | `cut_after=10` | the connection is closed after so many tokens of a stream, or in the middle of a plain body |
 /// | `end_after=10` | a stream ends well-formed after so many tokens, without `[DONE]` |
-/// | `error_after=10` | a stream sends an error after so many tokens and ends |
+/// | `error_after=10` | a stream sends an error after so many tokens and ends; a picture fails (FAL) |
 /// | `garbage_after=10` | a stream sends an unreadable event after so many tokens and goes on |
-/// | `hang_after=10` | a stream sends nothing more after so many tokens |
+/// | `hang_after=10` | a stream sends nothing more after so many tokens; a picture is never done (FAL) |
 /// | `fail_times=1` | only the first so many requests with this very directive fail |
 /// | `tag=anything` | nothing: tells two directives apart |
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +38,12 @@ pub struct Directive {
     pub output_tokens: Option<u64>,
     /// See the table.
     pub cached_tokens: Option<u64>,
+    /// See the table.
+    pub cache_write_tokens: Option<u64>,
+    /// `seconds`.
+    pub heard: Option<Duration>,
+    /// `generation_ms`.
+    pub generation: Option<Duration>,
     /// `usage=none`.
     pub without_usage: bool,
     /// `latency_ms`.
@@ -108,6 +117,9 @@ impl Directive {
         Self {
             output_tokens: self.output_tokens.or(other.output_tokens),
             cached_tokens: self.cached_tokens.or(other.cached_tokens),
+            cache_write_tokens: self.cache_write_tokens.or(other.cache_write_tokens),
+            heard: self.heard.or(other.heard),
+            generation: self.generation.or(other.generation),
             without_usage: self.without_usage || other.without_usage,
             latency: self.latency.or(other.latency),
             chunk_latency: self.chunk_latency.or(other.chunk_latency),
@@ -129,6 +141,9 @@ impl Directive {
         Self {
             output_tokens: self.output_tokens,
             cached_tokens: self.cached_tokens,
+            cache_write_tokens: self.cache_write_tokens,
+            heard: self.heard,
+            generation: self.generation,
             latency: self.latency,
             chunk_latency: self.chunk_latency,
             coalesce: self.coalesce,
@@ -156,6 +171,9 @@ impl Directive {
         match key {
             "output_tokens" => self.output_tokens = Some(value.parse().ok()?),
             "cached_tokens" => self.cached_tokens = Some(value.parse().ok()?),
+            "cache_write_tokens" => self.cache_write_tokens = Some(value.parse().ok()?),
+            "seconds" => self.heard = Some(duration(value, 1.0)?),
+            "generation_ms" => self.generation = Some(duration(value, 1e-3)?),
             "usage" => self.without_usage = (value == "none").then_some(true)?,
             "latency_ms" => self.latency = Some(duration(value, 1e-3)?),
             "chunk_ms" => self.chunk_latency = Some(duration(value, 1e-3)?),
@@ -220,6 +238,9 @@ impl fmt::Display for Directive {
         let mut pair = |key: &str, value: Option<String>| pairs.extend(value.map(|value| format!("{key}={value}")));
         pair("output_tokens", self.output_tokens.map(|n| n.to_string()));
         pair("cached_tokens", self.cached_tokens.map(|n| n.to_string()));
+        pair("cache_write_tokens", self.cache_write_tokens.map(|n| n.to_string()));
+        pair("seconds", self.heard.map(|time| time.as_secs_f64().to_string()));
+        pair("generation_ms", self.generation.map(|time| (time.as_secs_f64() * 1e3).to_string()));
         pair("usage", self.without_usage.then(|| "none".to_owned()));
         pair("latency_ms", self.latency.map(|time| (time.as_secs_f64() * 1e3).to_string()));
         pair("chunk_ms", self.chunk_latency.map(|time| (time.as_secs_f64() * 1e3).to_string()));
@@ -259,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_directive_reads_back_what_it_prints() {
-        let text = "output_tokens=44,cached_tokens=3,usage=none,latency_ms=20,chunk_ms=0.5,coalesce=1,status=429,\
+        let text = "output_tokens=44,cached_tokens=3,cache_write_tokens=2,seconds=1.5,generation_ms=900,usage=none,latency_ms=20,chunk_ms=0.5,coalesce=1,status=429,\
                     code=insufficient_quota,retry_after=1.5,body=html,hang=1,reset=after,cut_after=10,fail_times=2";
         let directive: Directive = text.parse().unwrap();
         assert_eq!(directive.to_string(), text);

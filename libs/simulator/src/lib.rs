@@ -1,38 +1,54 @@
-//! A simulated provider: a real HTTP server that speaks OpenAI's dialect and answers exactly the number of tokens that it is
-//! asked to. It counts what it served, so that tests, replays and benchmarks can hold every other book against it.
+//! Simulated providers: a real HTTP server that speaks the dialects of OpenAI, Anthropic, ElevenLabs and FAL, and answers exactly
+//! the number of tokens that it is asked to. It counts what it served, so that tests, replays and benchmarks can hold every other
+//! book against it.
 //!
 //! Its tokenizer: a token is a word. Input tokens are the words between ASCII white space over all texts of a request (an image
-//! counts [`Options::image_tokens`]); output tokens are `max_completion_tokens` or `max_tokens`, or
-//! [`Options::default_output_tokens`] when neither is given. A stream sends one token per chunk.
+//! counts [`Options::image_tokens`]). Output tokens are at OpenAI the request's maximum, or [`Options::default_output_tokens`] when
+//! it names none; at Anthropic, where it must name one, the lesser of the two. A stream sends one token per chunk. A tool is called
+//! when the request demands one.
 //!
-//! What it should do otherwise is said per request (`"metadata": {"simulate": "status=429,retry_after=2"}`), or for an API key or
-//! for everybody by `POST /simulator/faults`. Both speak the grammar of [`Directive`].
+//! What it should do otherwise is said per request (`"metadata": {"simulate": "status=429,retry_after=2"}` in OpenAI's and
+//! Anthropic's JSON, the header `x-simulate` at all), or for an API key or for everybody by `POST /simulator/faults`. All speak the
+//! grammar of [`Directive`].
 //!
 //! | route | |
 //! |---|---|
-//! | `POST /v1/chat/completions` | plain and streamed, tools, several choices |
+//! | `POST /v1/chat/completions` | OpenAI: plain and streamed, tools, several choices |
+//! | `POST /v1/responses` | plain and streamed, tools |
 //! | `POST /v1/embeddings` | floats and base64 |
-//! | `GET /v1/models`, `GET /v1/models/{model}` | |
+//! | `POST /v1/audio/transcriptions` | all answer formats, plain and streamed; the duration is the file's own |
+//! | `POST /v1/audio/speech` | mp3, wav, pcm; sent piece by piece |
+//! | `POST /v1/images/generations` | base64, or URLs that lead here |
+//! | `GET /v1/models`, `GET /v1/models/{model}` | OpenAI's and Anthropic's, told apart by the kind of key |
+//! | `POST /v1/messages` | Anthropic: plain and streamed, tools, thinking, prompt cache |
+//! | `POST /v1/messages/count_tokens` | |
+//! | `POST /v1/text-to-speech/{voice}`, `…/stream` | ElevenLabs; credits and concurrency per key |
+//! | `POST /{owner}/{app}/…` | FAL's queue: submit, `requests/{id}/status`, `requests/{id}`, `requests/{id}/cancel`, webhooks |
+//! | `GET /files/{name}` | the pictures |
 //! | `GET /simulator/stats` | what was served so far, as [`Stats`] |
 //! | `GET /simulator/served?after=0` | one line of JSON per request, as [`Served`] |
 //! | `GET`, `POST`, `DELETE /simulator/faults` | the faults in force, as [`Fault`] |
-//! | `POST /simulator/reset` | forgets counts, log, faults and rate windows |
+//! | `POST /simulator/reset` | forgets counts, log, faults, caches, jobs and rate windows |
 
 mod admin;
+mod anthropic;
+mod audio;
 mod body;
 mod books;
-mod chat;
-mod completion;
 mod connection;
+mod dialect;
 mod directive;
-mod embeddings;
+mod elevenlabs;
+mod fal;
 mod faults;
 mod headers;
+mod ids;
 mod keys;
-mod models;
+mod openai;
 mod options;
-mod prompt;
+mod picture;
 mod refusal;
+mod route;
 mod service;
 mod stream;
 mod text;
@@ -47,7 +63,7 @@ use tokio_util::task::TaskTracker;
 pub use books::{Served, Stats, Sums};
 pub use directive::{BadBody, Break, Directive, DirectiveError, Reset};
 pub use faults::Fault;
-pub use options::{ApiKey, Args, Options};
+pub use options::{ApiKey, Args, Limits, Options};
 
 use service::State;
 
@@ -97,9 +113,8 @@ impl Simulator {
     pub fn start_on(listener: TcpListener, options: Options) -> Result<Self, Error> {
         let wanted = options.listen;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: wanted, source })?;
-        let state = Arc::new(State::new(options)?);
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let state = Arc::new(State::new(options, stop.clone(), tasks.clone())?);
         tasks.spawn(connection::accept(listener, Arc::clone(&state), stop.clone(), tasks.clone()));
         Ok(Self { address, state, stop, tasks })
     }
@@ -110,7 +125,7 @@ impl Simulator {
         self.address
     }
 
-    /// What a provider's base URL is in a configuration: `http://127.0.0.1:1234/v1`.
+    /// What OpenAI's base URL is in a configuration: `http://127.0.0.1:1234/v1`. The others' are `http://{addr}`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)

@@ -1,17 +1,23 @@
-//! Errors in OpenAI's shape: status, `type`, `param` and `code` as the real API has them.
+//! Refusals, and their bodies in each provider's shape.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use http::Method;
+
+use crate::dialect::Dialect;
+use crate::keys::{TooMany, label};
+use crate::{anthropic, elevenlabs, fal, openai};
 
 /// An answer other than the one that was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
     pub(crate) message: String,
+    /// OpenAI's and Anthropic's `error.type`; FAL's error type.
     pub(crate) kind: &'static str,
     pub(crate) param: Option<&'static str>,
+    /// OpenAI's `error.code`; ElevenLabs' `detail.status`.
     pub(crate) code: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
@@ -21,6 +27,7 @@ impl Refusal {
         Self { status, message: message.into(), kind, param: None, code: None, retry_after: None }
     }
 
+    /// A request that is at fault itself.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(400, "invalid_request_error", message)
     }
@@ -35,88 +42,72 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn missing(param: &'static str) -> Self {
-        Self::invalid(format!("Missing required parameter: '{param}'.")).param(param).code("missing_required_parameter")
+    /// No key, or one that is not known.
+    pub(crate) fn unknown_key(dialect: Dialect, secret: Option<&str>) -> Self {
+        match dialect {
+            Dialect::OpenAi => openai::errors::unknown_key(secret.map(label).as_deref()),
+            Dialect::Anthropic => anthropic::errors::unknown_key(secret.is_some()),
+            Dialect::ElevenLabs => elevenlabs::errors::unknown_key(secret.is_some()),
+            Dialect::Fal => fal::errors::unknown_key(secret.is_some()),
+        }
     }
 
-    pub(crate) fn no_key() -> Self {
-        Self::new(
-            401,
-            "invalid_request_error",
-            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth \
-             (i.e. Authorization: Bearer YOUR_KEY).",
-        )
+    pub(crate) fn unknown_url(dialect: Dialect, method: &Method, path: &str) -> Self {
+        match dialect {
+            Dialect::OpenAi => openai::errors::unknown_url(method.as_str(), path),
+            Dialect::Anthropic => Self::new(404, "not_found_error", format!("Not Found: {method} {path}")),
+            Dialect::ElevenLabs => Self::new(404, "not_found", "Not Found"),
+            Dialect::Fal => Self::new(404, "not_found", format!("Path {path} not found")),
+        }
     }
 
-    pub(crate) fn wrong_key(label: &str) -> Self {
-        Self::new(401, "invalid_request_error", format!("Incorrect API key provided: {label}.")).code("invalid_api_key")
+    pub(crate) fn wrong_method(dialect: Dialect, method: &Method) -> Self {
+        match dialect {
+            Dialect::OpenAi => openai::errors::wrong_method(method.as_str()),
+            Dialect::Anthropic => Self::new(405, "invalid_request_error", "Method Not Allowed"),
+            Dialect::ElevenLabs | Dialect::Fal => Self::new(405, "method_not_allowed", "Method Not Allowed"),
+        }
     }
 
-    pub(crate) fn unknown_model(name: &str) -> Self {
-        let message = format!("The model `{name}` does not exist or you do not have access to it.");
-        Self::new(404, "invalid_request_error", message).code("model_not_found")
+    pub(crate) fn too_large(dialect: Dialect, limit: usize) -> Self {
+        let kind = if dialect == Dialect::Anthropic { "request_too_large" } else { "invalid_request_error" };
+        Self::new(413, kind, format!("The request body is larger than {limit} bytes."))
     }
 
-    pub(crate) fn unknown_url(method: &str, path: &str) -> Self {
-        Self::new(404, "invalid_request_error", format!("Invalid URL ({method} {path})")).code("unknown_url")
-    }
-
-    pub(crate) fn wrong_method(method: &str) -> Self {
-        let message =
-            format!("Not allowed to {method} here. (HINT: Perhaps you meant to use a different HTTP method?)");
-        Self::new(405, "invalid_request_error", message).code("method_not_supported")
-    }
-
-    pub(crate) fn too_large(limit: usize) -> Self {
-        Self::new(413, "invalid_request_error", format!("The request body is larger than {limit} bytes."))
-    }
-
-    pub(crate) fn too_many(limit: u32, retry_after: Duration) -> Self {
-        let message = format!(
-            "Rate limit reached on requests per min (RPM): Limit {limit}, Used {limit}, Requested 1. Please try again in {:.3}s.",
-            retry_after.as_secs_f64()
-        );
-        Self { retry_after: Some(retry_after), ..Self::new(429, "requests", message).code("rate_limit_exceeded") }
+    pub(crate) fn too_many(dialect: Dialect, too_many: &TooMany) -> Self {
+        let refusal = match dialect {
+            Dialect::OpenAi => openai::errors::too_many(too_many),
+            Dialect::Anthropic => anthropic::errors::too_many(too_many),
+            Dialect::ElevenLabs => elevenlabs::errors::too_many(too_many),
+            Dialect::Fal => fal::errors::too_many(too_many),
+        };
+        Self { retry_after: Some(too_many.retry_after).filter(|after| !after.is_zero()), ..refusal }
     }
 
     /// What a directive asked for.
-    pub(crate) fn simulated(status: u16, code: Option<String>, retry_after: Option<Duration>) -> Self {
-        let (kind, default_code, message) = match status {
-            400 => ("invalid_request_error", None, "The request is not well-formed."),
-            401 => ("invalid_request_error", Some("invalid_api_key"), "Incorrect API key provided."),
-            402 => ("insufficient_quota", Some("insufficient_balance"), "Insufficient balance."),
-            403 => (
-                "invalid_request_error",
-                Some("unsupported_country_region_territory"),
-                "Country, region, or territory not supported.",
-            ),
-            404 => (
-                "invalid_request_error",
-                Some("model_not_found"),
-                "The model does not exist or you do not have access to it.",
-            ),
-            413 => ("invalid_request_error", None, "The request is too large."),
-            429 if code.as_deref() == Some("insufficient_quota") => (
-                "insufficient_quota",
-                None,
-                "You exceeded your current quota, please check your plan and billing details.",
-            ),
-            429 => ("requests", Some("rate_limit_exceeded"), "Rate limit reached on requests per min (RPM)."),
-            503 => ("server_error", None, "The engine is currently overloaded, please try again later."),
-            _ if status >= 500 => {
-                ("server_error", None, "The server had an error while processing your request. Sorry about that!")
-            }
-            _ => ("invalid_request_error", None, "The request was refused."),
+    pub(crate) fn simulated(
+        dialect: Dialect,
+        status: u16,
+        code: Option<String>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let refusal = match dialect {
+            Dialect::OpenAi => openai::errors::simulated(status, code.as_deref()),
+            Dialect::Anthropic => anthropic::errors::simulated(status),
+            Dialect::ElevenLabs => elevenlabs::errors::simulated(status, code.as_deref()),
+            Dialect::Fal => fal::errors::simulated(status),
         };
-        let code = code.or(default_code.map(str::to_owned));
-        Self { code, retry_after, ..Self::new(status, kind, message) }
+        Self { code: code.or(refusal.code), retry_after, ..refusal }
     }
 
-    pub(crate) fn json(&self) -> Value {
-        json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}})
-    }
-
-    pub(crate) fn body(&self) -> Bytes {
-        Bytes::from(self.json().to_string())
+    /// The body; `id` is the request's.
+    pub(crate) fn body(&self, dialect: Dialect, id: &str) -> Bytes {
+        let json = match dialect {
+            Dialect::OpenAi => openai::errors::json(self),
+            Dialect::Anthropic => anthropic::errors::json(self, id),
+            Dialect::ElevenLabs => elevenlabs::errors::json(self),
+            Dialect::Fal => fal::errors::json(self),
+        };
+        Bytes::from(json.to_string())
     }
 }

@@ -6,21 +6,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{HeaderMap, HeaderValue};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::body::Reply;
 use crate::books::{Books, Entry, Heading, Stats};
 use crate::connection::Link;
+use crate::dialect::{Dialect, header};
 use crate::directive::{BadBody, Directive, Reset};
 use crate::faults::Faults;
-use crate::headers::{self, HTML, Id, Ids, JSON};
-use crate::keys::{Account, Headroom, Keys};
+use crate::headers::{self, HTML, JSON};
+use crate::ids::{Id, Ids};
+use crate::keys::{Account, Demand, Headroom, Keys};
 use crate::options::Options;
 use crate::refusal::Refusal;
-use crate::{Error, admin, chat, embeddings, models};
+use crate::stream::{Pace, Script, Stream};
+use crate::{Error, admin, anthropic, elevenlabs, fal, openai, route};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -29,7 +34,12 @@ pub(crate) struct State {
     pub(crate) books: Books,
     pub(crate) faults: Faults,
     pub(crate) ids: Ids,
-    pub(crate) embeddings: embeddings::Vectors,
+    pub(crate) embeddings: openai::embeddings::Vectors,
+    pub(crate) cache: anthropic::cache::Cache,
+    pub(crate) credits: elevenlabs::Credits,
+    pub(crate) queue: fal::Queue,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
     keys: Keys,
     connections: Arc<AtomicU64>,
 }
@@ -44,15 +54,20 @@ impl Drop for Open {
 }
 
 impl State {
-    pub(crate) fn new(options: Options) -> Result<Self, Error> {
+    pub(crate) fn new(options: Options, stop: CancellationToken, tasks: TaskTracker) -> Result<Self, Error> {
         Ok(Self {
             keys: Keys::new(&options)?,
             books: Books::new(options.log_capacity),
             faults: Faults::default(),
             ids: Ids::new(),
-            embeddings: embeddings::Vectors::default(),
+            embeddings: openai::embeddings::Vectors::default(),
+            cache: anthropic::cache::Cache::default(),
+            credits: elevenlabs::Credits::default(),
+            queue: fal::Queue::new(&options)?,
             connections: Arc::default(),
             options,
+            stop,
+            tasks,
         })
     }
 
@@ -71,6 +86,9 @@ impl State {
         self.books.reset();
         self.faults.clear();
         self.keys.reset();
+        self.cache.clear();
+        self.credits.clear();
+        self.queue.clear();
     }
 
     pub(crate) fn model_exists(&self, name: &str) -> bool {
@@ -83,17 +101,59 @@ pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     pub(crate) link: Arc<Link>,
     pub(crate) id: Id,
+    pub(crate) dialect: Dialect,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: String,
+    pub(crate) secret: String,
     received: Instant,
-    headers: HeaderMap,
     account: Arc<Account>,
-    secret: String,
 }
 
-/// What was admitted: the request's entry in the books, what to do, and what is left of the rate limit.
+/// What a well-formed request asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// As in the books.
+    pub(crate) operation: &'static str,
+    pub(crate) model: &'a str,
+    pub(crate) streamed: bool,
+    /// The directive of the request's body; else that of the header `x-simulate` holds.
+    pub(crate) simulate: Option<&'a str>,
+    pub(crate) demand: Demand,
+}
+
+impl<'a> Asking<'a> {
+    /// A plain request without tokens.
+    pub(crate) fn of(operation: &'static str, model: &'a str) -> Self {
+        Self { operation, model, streamed: false, simulate: None, demand: Demand::REQUEST }
+    }
+}
+
+/// What was admitted: the request's entry in the books, what to do, and what is left of the limits.
 pub(crate) struct Admitted {
     pub(crate) entry: Entry,
     pub(crate) directive: Directive,
     headroom: Option<Headroom>,
+}
+
+/// An answer in one piece.
+pub(crate) struct Output {
+    pub(crate) status: StatusCode,
+    pub(crate) kind: HeaderValue,
+    pub(crate) body: Bytes,
+}
+
+impl Output {
+    pub(crate) fn new(kind: HeaderValue, body: impl Into<Bytes>) -> Self {
+        Self { status: StatusCode::OK, kind, body: body.into() }
+    }
+
+    pub(crate) fn json(body: impl Into<Bytes>) -> Self {
+        Self::new(JSON, body)
+    }
+
+    pub(crate) fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
 }
 
 /// The connection is to be broken instead of an answer.
@@ -106,6 +166,18 @@ pub(crate) enum Ending {
     Refused(Refusal, Option<Admitted>),
     Bad(BadBody, Admitted),
     Reset,
+}
+
+impl Ending {
+    /// Charges what was done all the same: the provider did the work, and only its answer was spoilt on the way.
+    pub(crate) fn charging(self, charge: impl FnOnce(&Admitted)) -> Self {
+        if let Self::Bad(_, admitted) = &self
+            && admitted.directive.status.is_none()
+        {
+            charge(admitted);
+        }
+        self
+    }
 }
 
 impl From<Refusal> for Ending {
@@ -127,36 +199,30 @@ pub(crate) async fn answer(
     if let Some(rest) = path.strip_prefix("/simulator/") {
         return Ok(admin::answer(&state, &head.method, rest, head.uri.query(), body).await);
     }
+    if let Some(public) = route::public(&state, &head.method, path) {
+        return Ok(public);
+    }
     let id = state.ids.next();
-    let secret = bearer(&head.headers).map(str::to_owned);
+    let dialect = Dialect::of(path, &head.headers);
+    let secret = dialect.secret(&head.headers).map(str::to_owned);
     let account = secret.as_deref().and_then(|secret| state.keys.account(secret));
     let (secret, account) = match (secret, account) {
         (Some(secret), Some(account)) => (secret, account),
         (secret, _) => {
-            let refusal =
-                secret.map_or_else(Refusal::no_key, |secret| Refusal::wrong_key(&crate::keys::label(&secret)));
-            let label = Arc::from("");
-            let entry = enter(&state, &head.headers, &label, "", "", false);
-            return Ok(refuse(&refusal, &id, None, Some(&entry)));
+            let refusal = Refusal::unknown_key(dialect, secret.as_deref());
+            let asking = Asking::of("", "");
+            let entry = enter(&state, &head.headers, dialect, &Arc::from(""), &asking);
+            return Ok(refuse(dialect, &refusal, &id, None, Some(&entry)));
         }
     };
-    let call = Call { state, link, id, received: Instant::now(), headers: head.headers, account, secret };
-    let ended = match (path, &head.method) {
-        ("/v1/chat/completions", &Method::POST) => chat::answer(&call, body).await,
-        ("/v1/embeddings", &Method::POST) => embeddings::answer(&call, body).await,
-        ("/v1/models", &Method::GET) => models::list(&call).await,
-        (path, &Method::GET) if path.starts_with("/v1/models/") => {
-            models::get(&call, &path["/v1/models/".len()..]).await
-        }
-        ("/v1/chat/completions" | "/v1/embeddings" | "/v1/models", method) => {
-            let mut response = call.refused(&Refusal::wrong_method(method.as_str()));
-            let allowed = if path == "/v1/models" { "GET" } else { "POST" };
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-            return Ok(response);
-        }
-        (path, method) => return Ok(call.refused(&Refusal::unknown_url(method.as_str(), path))),
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    let call =
+        Call { state, link, id, dialect, received: Instant::now(), headers: head.headers, query, account, secret };
+    let answered = match route::answer(&call, &head.method, path, body).await {
+        Ok(response) => Ok(response),
+        Err(ending) => call.end(ending),
     };
-    ended.or_else(|ending| call.end(ending))
+    answered.map(|response| route::with_allow(response, path))
 }
 
 impl Call {
@@ -165,20 +231,15 @@ impl Call {
         let limit = self.state.options.max_body_bytes;
         match Limited::new(body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(Refusal::too_large(limit)),
+            Err(error) if error.is::<LengthLimitError>() => Err(Refusal::too_large(self.dialect, limit)),
             Err(error) => Err(Refusal::invalid(format!("The request body broke off: {error}"))),
         }
     }
 
-    /// Enters a well-formed request in the books, and lets happen what its directive, a fault or the rate limit says.
-    pub(crate) async fn admit(
-        &self,
-        operation: &'static str,
-        model: &str,
-        streamed: bool,
-        simulate: Option<&str>,
-    ) -> Result<Admitted, Ending> {
-        let entry = enter(&self.state, &self.headers, &self.account.label, model, operation, streamed);
+    /// Enters a well-formed request in the books, and lets happen what its directive, a fault or a limit says.
+    pub(crate) async fn admit(&self, asking: Asking<'_>) -> Result<Admitted, Ending> {
+        let mut entry = enter(&self.state, &self.headers, self.dialect, &self.account.label, &asking);
+        let simulate = asking.simulate.or_else(|| header(&self.headers, "x-simulate"));
         let asked = match simulate.map(str::parse::<Directive>).transpose() {
             Ok(asked) => asked.unwrap_or_default(),
             Err(error) => {
@@ -196,14 +257,17 @@ impl Call {
                 directive = directive.without_failure();
             }
         }
-        let (headroom, too_many) = match self.account.admit(self.state.options.rate_window) {
-            Ok(headroom) => (headroom, None),
-            Err(too_many) => (None, Some(too_many)),
+        let headroom = match self.account.admit(self.state.options.rate_window, asking.demand) {
+            Ok((headroom, slot)) => {
+                entry.hold(slot);
+                Some(headroom)
+            }
+            Err(too_many) => {
+                let admitted = Admitted { entry, directive, headroom: None };
+                return Err(Ending::Refused(Refusal::too_many(self.dialect, &too_many), Some(admitted)));
+            }
         };
         let admitted = Admitted { entry, directive, headroom };
-        if let Some(too_many) = too_many {
-            return Err(Ending::Refused(Refusal::too_many(too_many.limit, too_many.retry_after), Some(admitted)));
-        }
         let latency = admitted.directive.latency.unwrap_or(self.state.options.latency);
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
@@ -223,16 +287,17 @@ impl Call {
             return Err(Ending::Bad(body, admitted));
         }
         if let Some(status) = directive.status.filter(|&status| status >= 400) {
-            let refusal = Refusal::simulated(status, directive.code.clone(), directive.retry_after);
+            let refusal = Refusal::simulated(self.dialect, status, directive.code.clone(), directive.retry_after);
             return Err(Ending::Refused(refusal, Some(admitted)));
         }
         Ok(admitted)
     }
 
     /// Sends an answer in one piece, or breaks it off if the directive says so. The entry must have been charged.
-    pub(crate) fn respond(&self, admitted: Admitted, body: Bytes) -> Response<Reply> {
+    pub(crate) fn respond(&self, admitted: Admitted, output: Output) -> Response<Reply> {
         let Admitted { entry, directive, headroom } = admitted;
-        entry.answer(200);
+        let Output { status, kind, body } = output;
+        entry.answer(status.as_u16());
         let reset = directive.reset == Some(Reset::After);
         let reply = if reset || directive.break_after.is_some() {
             let promised = body.len() as u64;
@@ -242,34 +307,54 @@ impl Call {
             entry.finish();
             Reply::from(body)
         };
-        self.response(StatusCode::OK, JSON, headroom, reply)
+        self.response(status, kind, headroom.as_ref(), reply)
+    }
+
+    /// Sends an answer while the work has only begun; the entry goes on.
+    pub(crate) fn respond_early(&self, admitted: Admitted, output: Output) -> (Response<Reply>, Entry) {
+        let Admitted { entry, headroom, .. } = admitted;
+        entry.answer(output.status.as_u16());
+        (self.response(output.status, output.kind, headroom.as_ref(), Reply::from(output.body)), entry)
+    }
+
+    /// Sends an answer piece by piece. The entry must have been charged, but for the tokens that the script sends.
+    pub(crate) fn stream(&self, admitted: Admitted, kind: HeaderValue, script: Script) -> Response<Reply> {
+        let Admitted { entry, directive, headroom } = admitted;
+        let options = &self.state.options;
+        let pace = Pace {
+            interval: directive.chunk_latency.unwrap_or(options.chunk_latency),
+            coalesce: directive.coalesce.unwrap_or(options.coalesce),
+            break_after: directive.break_after,
+        };
+        entry.answer(200);
+        let reset = directive.reset == Some(Reset::After);
+        let stream = Stream::new(script, pace, entry, Arc::clone(&self.link), reset);
+        self.response(StatusCode::OK, kind, headroom.as_ref(), Reply::Stream(Box::new(stream)))
     }
 
     /// A response with the headers of every answer.
-    pub(crate) fn response(
+    fn response(
         &self,
         status: StatusCode,
         kind: HeaderValue,
-        headroom: Option<Headroom>,
+        headroom: Option<&Headroom>,
         reply: Reply,
     ) -> Response<Reply> {
         let mut response = Response::new(reply);
         *response.status_mut() = status;
-        headers::set(response.headers_mut(), kind, &self.id, headroom, self.received.elapsed());
+        headers::set(response.headers_mut(), self.dialect, kind, &self.id, headroom, self.received.elapsed());
         response
-    }
-
-    fn refused(&self, refusal: &Refusal) -> Response<Reply> {
-        let entry = enter(&self.state, &self.headers, &self.account.label, "", "", false);
-        refuse(refusal, &self.id, None, Some(&entry))
     }
 
     fn end(&self, ending: Ending) -> Result<Response<Reply>, Severed> {
         match ending {
             Ending::Refused(refusal, Some(admitted)) => {
-                Ok(refuse(&refusal, &self.id, admitted.headroom, Some(&admitted.entry)))
+                Ok(refuse(self.dialect, &refusal, &self.id, admitted.headroom.as_ref(), Some(&admitted.entry)))
             }
-            Ending::Refused(refusal, None) => Ok(self.refused(&refusal)),
+            Ending::Refused(refusal, None) => {
+                let entry = enter(&self.state, &self.headers, self.dialect, &self.account.label, &Asking::of("", ""));
+                Ok(refuse(self.dialect, &refusal, &self.id, None, Some(&entry)))
+            }
             Ending::Bad(body, admitted) => Ok(self.bad(body, &admitted)),
             Ending::Reset => {
                 self.link.reset_on_close();
@@ -296,49 +381,37 @@ impl Call {
         };
         admitted.entry.answer(status.as_u16());
         admitted.entry.finish();
-        let mut response = self.response(status, kind, admitted.headroom, Reply::from(bytes));
+        let mut response = self.response(status, kind, admitted.headroom.as_ref(), Reply::from(bytes));
         if let Some(after) = admitted.directive.retry_after {
-            headers::set_retry_after(response.headers_mut(), after);
+            headers::set_retry_after(response.headers_mut(), self.dialect, after);
         }
         response
     }
 }
 
-impl Admitted {
-    pub(crate) fn headroom(&self) -> Option<Headroom> {
-        self.headroom
-    }
+fn enter(state: &State, headers: &HeaderMap, dialect: Dialect, api_key: &Arc<str>, asking: &Asking<'_>) -> Entry {
+    let client_request_id = header(headers, "x-client-request-id").unwrap_or_default();
+    let Asking { operation, model, streamed, .. } = *asking;
+    let provider = dialect.name();
+    state.books.enter(&Heading { client_request_id, api_key, model, provider, operation, streamed })
 }
 
-fn enter(
-    state: &State,
-    headers: &HeaderMap,
-    api_key: &Arc<str>,
-    model: &str,
-    operation: &'static str,
-    streamed: bool,
-) -> Entry {
-    let client_request_id = headers.get("x-client-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    state.books.enter(&Heading { client_request_id, api_key, model, operation, streamed })
-}
-
-fn refuse(refusal: &Refusal, id: &Id, headroom: Option<Headroom>, entry: Option<&Entry>) -> Response<Reply> {
-    let mut response = Response::new(Reply::from(refusal.body()));
+fn refuse(
+    dialect: Dialect,
+    refusal: &Refusal,
+    id: &Id,
+    headroom: Option<&Headroom>,
+    entry: Option<&Entry>,
+) -> Response<Reply> {
+    let mut response = Response::new(Reply::from(refusal.body(dialect, id.as_str())));
     *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    headers::set(response.headers_mut(), JSON, id, headroom, Duration::ZERO);
+    headers::set(response.headers_mut(), dialect, JSON, id, headroom, Duration::ZERO);
     if let Some(after) = refusal.retry_after {
-        headers::set_retry_after(response.headers_mut(), after);
+        headers::set_retry_after(response.headers_mut(), dialect, after);
     }
     if let Some(entry) = entry {
         entry.answer(refusal.status);
         entry.finish();
     }
     response
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, secret) = value.split_once(' ')?;
-    let secret = secret.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
 }

@@ -3,11 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
 mod admin;
+mod anthropic;
 mod chat;
+mod elevenlabs;
 mod embeddings;
+mod fal;
 mod faults;
+mod limits;
 mod load;
+mod media;
 mod refusals;
+mod responses;
 
 use std::time::Duration;
 

@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use crate::completion::put;
-use crate::prompt::{Metadata, read_json, required_model, within};
+use super::completion::put;
+use super::errors;
+use super::prompt::{Metadata, read_json, required_model, within};
+use crate::keys::Demand;
 use crate::refusal::Refusal;
-use crate::service::{Answered, Call, Ending};
+use crate::service::{Answered, Asking, Call, Output};
 use crate::text::count_words;
 
 /// The most inputs of one request, as at OpenAI.
@@ -131,7 +133,7 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
     let bytes = call.read(body).await?;
     let body: Body<'_> = read_json(&bytes)?;
     let model = required_model(body.model)?;
-    let inputs = body.input.ok_or_else(|| Refusal::missing("input"))?.0;
+    let inputs = body.input.ok_or_else(|| errors::missing("input"))?.0;
     if inputs.is_empty() || inputs.len() > MOST_INPUTS || inputs.iter().any(|input| input.tokens == 0) {
         return Err(Refusal::invalid("'$.input' is invalid. Please check the API reference.").param("input").into());
     }
@@ -147,25 +149,19 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
     let dimensions = within("dimensions", body.dimensions, MOST_DIMENSIONS)?;
     let dimensions = dimensions.unwrap_or(if model.contains("-3-large") { 3_072 } else { 1_536 });
     if !call.state.model_exists(&model) {
-        return Err(Refusal::unknown_model(&model).into());
+        return Err(errors::unknown_model(&model).into());
     }
     let tokens = inputs.iter().map(|input| input.tokens).sum();
     let simulate = body.metadata.and_then(|metadata| metadata.simulate);
-    let admitted = match call.admit("embeddings", &model, false, simulate.as_deref()).await {
-        Ok(admitted) => admitted,
-        Err(Ending::Bad(body, admitted)) => {
-            if admitted.directive.status.is_none() {
-                admitted.entry.charge(tokens, 0);
-            }
-            return Err(Ending::Bad(body, admitted));
-        }
-        Err(other) => return Err(other),
-    };
+    let demand = Demand::tokens(tokens, 0);
+    let asking = Asking { simulate: simulate.as_deref(), demand, ..Asking::of("embeddings", &model) };
+    let admitted =
+        call.admit(asking).await.map_err(|ending| ending.charging(|admitted| admitted.entry.charge(tokens, 0)))?;
     admitted.entry.charge(tokens, 0);
     let usage = Some(tokens).filter(|_| !admitted.directive.without_usage);
     let vectors = inputs.iter().map(|input| call.state.embeddings.get(dimensions, input.variant, base64));
     let body = json(&admitted.entry.model().json, vectors, usage);
-    Ok(call.respond(admitted, Bytes::from(body)))
+    Ok(call.respond(admitted, Output::json(body)))
 }
 
 fn json(model: &str, vectors: impl Iterator<Item = Bytes>, usage: Option<u64>) -> Vec<u8> {

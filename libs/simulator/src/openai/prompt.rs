@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::errors;
 use crate::refusal::Refusal;
 use crate::text::count_words;
 
@@ -170,7 +171,7 @@ impl Prompt {
     pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
         let body: Body<'_> = read_json(body)?;
         let model = required_model(body.model)?;
-        let messages = body.messages.ok_or_else(|| Refusal::missing("messages"))?;
+        let messages = body.messages.ok_or_else(|| errors::missing("messages"))?;
         if messages.is_empty() {
             let message = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.";
             return Err(Refusal::invalid(message).param("messages").code("empty_array"));

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use crate::headers::Id;
-use crate::prompt::Shape;
+use super::prompt::Shape;
+use crate::ids::Id;
 use crate::text::{append_words, words_capacity};
 
 /// What an answer says.
@@ -106,7 +106,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
     use super::*;
-    use crate::headers::Ids;
+    use crate::ids::Ids;
 
     #[test]
     fn an_answer_is_well_formed_in_every_shape() {
