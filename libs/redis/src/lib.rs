@@ -134,6 +134,16 @@ impl Redis {
         Ok(())
     }
 
+    /// Whether it is a Redis Cluster: then keys of one command must be in one slot.
+    pub fn is_cluster(&self) -> bool {
+        matches!(&self.inner.backend, Backend::Cluster(_))
+    }
+
+    /// How long a call may take.
+    pub fn deadline(&self) -> Duration {
+        self.inner.deadline
+    }
+
     /// Whether every connection is up, by what is known without asking; for gauges and readiness, not for decisions.
     pub fn is_up(&self) -> bool {
         match &self.inner.backend {

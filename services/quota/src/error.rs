@@ -127,6 +127,7 @@ fn failed(failure: &store::Failure) -> weir_rpc::Error {
         store::Failure::OtherGeneration | store::Failure::Redis(Redis::Unavailable | Redis::Timeout) => {
             weir_rpc::Error::unavailable("redis", failure).retry_after(SOON)
         }
+        store::Failure::Busy => weir_rpc::Error::new(ErrorReason::Overloaded, failure.to_string()).retry_after(SOON),
         store::Failure::Redis(Redis::Script(_) | Redis::Internal(_)) => weir_rpc::Error::defect(failure),
     }
 }

@@ -7,6 +7,8 @@ use super::{Amounts, Kind, Millis, Period, Plan, PlanLimit, PlanScope, Subject, 
 pub struct Demand<'a> {
     /// By scope, in the plan's order; only scopes that the request has.
     pub parts: Vec<Part<'a>>,
+    /// The instant that decides on the periods.
+    pub at: Millis,
 }
 
 /// The counters of one scope.
@@ -47,7 +49,7 @@ impl<'a> Demand<'a> {
                 !scope.concurrent.is_empty() && amounts.iter().any(|(unit, n)| unit.is_concurrent() && n > 0);
             (concurrent || touches.iter().any(Option::is_some)).then_some(Part { scope, value, touches, concurrent })
         });
-        Self { parts: parts.collect() }
+        Self { parts: parts.collect(), at: now }
     }
 
     /// Every limit of the subject, with nothing asked.
@@ -59,7 +61,7 @@ impl<'a> Demand<'a> {
                 scope.windows.iter().map(|limit| Some(Touch { amount: 0, period: period(limit, now) })).collect();
             Some(Part { scope, value, touches, concurrent: !scope.concurrent.is_empty() })
         });
-        Self { parts: parts.collect() }
+        Self { parts: parts.collect(), at: now }
     }
 
     /// The windows that are touched, in the order in which stores answer.

@@ -22,3 +22,4 @@ mod reserving;
 mod rolling;
 mod settling;
 mod tenants;
+mod together;

@@ -8,7 +8,7 @@ use weir_quota::domain::handle::Draft;
 use weir_quota::domain::{
     Amounts, CalendarUnit, Demand, Handle, Limit, OnFailure, Plan, Scope, Subject, Tuning, Unit, Window,
 };
-use weir_quota::storage::redis::{Scripts, Store, settle_command};
+use weir_quota::storage::redis::{Scripts, Store, reserve_command, settle_command};
 use weir_quota::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, InstallEntry, InstallSubject, Reserve};
 use weir_redis::Redis;
 use weir_redis::redis::cmd;
@@ -133,7 +133,7 @@ async fn measure_the_scripts() {
                 lease,
                 check_clock: true,
             };
-            reserve.command(&scripts).get_packed_command()
+            reserve_command(&scripts, &[reserve]).get_packed_command()
         })
         .collect();
     let handle = Handle::decode(&handle.unwrap()).unwrap();

@@ -1,47 +1,97 @@
 //! Reserve, and reading without reserving.
 
 use weir_redis::redis::{Cmd, Value as Reply};
+use weir_redis::{Error as RedisError, Redis};
 use weir_types::OrganizationId;
 
-use super::program::{self, Program};
-use super::{Keys, Scripts, Store, head, record, reservation_field};
-use crate::domain::handle::VERSION;
-use crate::domain::{Decided, Demand, Millis, Part, SubjectState};
-use crate::storage::store::{Admission, Failure, Reading, Record, Reserve, Result};
+use super::batch::Batch;
+use super::combiner::Operation;
+use super::request::{Request, touches_window};
+use super::{Keys, Scripts, Store, answers, program, send};
+use crate::domain::{Demand, SubjectState};
+use crate::storage::store::{Admission, Failure, Reading, Reserve, Result};
 
-impl Reserve<'_> {
-    /// What is sent.
-    #[must_use]
-    pub fn command(&self, scripts: &Scripts) -> Cmd {
-        let keys = Keys::new(&self.organization);
-        let mut all = vec![keys.state(), keys.leases()];
-        all.extend(self.demand.concurrent().map(|(part, limit)| keys.concurrent(limit.id, part.value)));
-        let program = program(scripts.generation, self);
-        let id = reservation_field(&self.id);
-        let head = head(scripts.generation);
-        let touched = self.demand.windows().count() + self.demand.concurrent().count();
-        let tail = record::sent(VERSION, &self.draft.tail, self.context, vec![0; touched].into_iter());
-        let fields: Vec<Vec<u8>> = self.demand.parts.iter().map(|part| part.value.field()).collect();
-        let mut args: Vec<&[u8]> = vec![&id, program.bytes(), &head, &tail];
-        args.extend(fields.iter().map(Vec::as_slice));
-        super::command(&scripts.reserve, &all, &args)
+/// Reserving, for many at once.
+pub(super) struct Reserving {
+    pub(super) redis: Redis,
+}
+
+impl Operation for Reserving {
+    /// On a cluster each tenant is in a slot of its own.
+    type Lane = Option<OrganizationId>;
+    type Item = Request;
+    type Outcome = Admission;
+
+    fn weight(request: &Request) -> usize {
+        request.weight()
+    }
+
+    async fn run(&self, requests: Vec<Request>) -> Vec<Result<Admission>> {
+        let mut outcomes: Vec<Option<Result<Admission>>> = requests.iter().map(|_| None).collect();
+        let mut waiting: Vec<usize> = (0..requests.len()).collect();
+        while !waiting.is_empty() {
+            let batch = Batch::new(&requests, waiting);
+            self.run_batch(&batch, &mut outcomes).await;
+            waiting = batch.rest;
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(Failure::answer("reserve")))).collect()
     }
 }
 
+impl Reserving {
+    async fn run_batch(&self, batch: &Batch<'_>, outcomes: &mut [Option<Result<Admission>>]) {
+        let places = batch.places();
+        match self.ask(batch).await {
+            Ok(answers) => {
+                for (place, admission) in answers {
+                    outcomes[place] = Some(Ok(admission));
+                }
+            }
+            // One that the script can't be run for must not keep the others from it. Those that were admitted before it was found
+            // are answered as duplicates.
+            Err(Failure::Redis(RedisError::Script(_))) if places.len() > 1 => {
+                for place in places {
+                    let alone = Batch::new(batch.requests, vec![place]);
+                    let answer = self.ask(&alone).await;
+                    outcomes[place] = Some(answer.and_then(|mut answers| {
+                        answers.pop().map(|(_, admission)| admission).ok_or_else(|| Failure::answer("reserve"))
+                    }));
+                }
+            }
+            Err(failure) => places.into_iter().for_each(|place| outcomes[place] = Some(Err(failure.clone()))),
+        }
+    }
+
+    async fn ask(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Admission)>> {
+        let Some(command) = batch.command() else { return Ok(Vec::new()) };
+        let reply = send(&self.redis, &command).await?;
+        answers::read(batch, reply).ok_or_else(|| Failure::answer("reserve"))
+    }
+}
+
+/// What is sent to reserve several at once; those that can't go together are left out.
+#[must_use]
+pub fn reserve_command(scripts: &Scripts, reserves: &[Reserve<'_>]) -> Cmd {
+    let requests: Vec<Request> = reserves.iter().map(|reserve| Request::new(scripts, reserve)).collect();
+    Batch::new(&requests, (0..requests.len()).collect()).command().unwrap_or_default()
+}
+
 impl Store {
-    /// Reserves against all limits at once, or writes nothing.
+    /// Reserves against all limits at once, or writes nothing. Goes together with others that wait.
     ///
     /// # Errors
     /// When the store did not answer; it may have reserved nevertheless.
     pub async fn reserve(&self, scripts: &Scripts, reserve: &Reserve<'_>) -> Result<Admission> {
-        match self.send(&reserve.command(scripts)).await? {
-            Reply::BulkString(bytes) => answer(&bytes).ok_or_else(|| Failure::answer("reserve")),
-            Reply::Array(values) => {
-                let reading = reading(values.get(1..).unwrap_or_default());
-                reading.map(Admission::Refused).ok_or_else(|| Failure::answer("reserve"))
-            }
-            _ => Err(Failure::answer("reserve")),
+        let lane = self.redis.is_cluster().then_some(reserve.organization);
+        let mut admission = self.reserving.call(lane, Request::new(scripts, reserve)).await?;
+        if let Admission::Refused(reading) = &mut admission {
+            // Parts without a window that is touched are not looked at.
+            let mut states = std::mem::take(&mut reading.states).into_iter();
+            let parts = reserve.demand.parts.iter();
+            reading.states =
+                parts.map(|part| if touches_window(part) { states.next().flatten() } else { None }).collect();
         }
+        Ok(admission)
     }
 
     /// Reads what a demand would touch. Which periods it has does not matter.
@@ -57,76 +107,6 @@ impl Store {
         let values: Vec<Reply> = self.eval(&scripts.read, &all, &args).await?;
         reading(&values).ok_or_else(|| Failure::answer("read"))
     }
-}
-
-fn program(generation: u64, reserve: &Reserve<'_>) -> Program {
-    let demand = reserve.demand;
-    let limits: usize = demand.parts.iter().map(|part| part.scope.windows.len()).sum();
-    let mut program = Program::with_capacity(6 + 5 * demand.parts.len() + 6 * limits + 4);
-    program.push([
-        i64::try_from(generation).unwrap_or(i64::MAX),
-        i64::try_from(reserve.lease.as_millis()).unwrap_or(i64::MAX),
-        i64::from(reserve.check_clock),
-        program::len(demand.parts.len()),
-        program::len(demand.concurrent().count()),
-        program::len(reserve.draft.fingerprint),
-    ]);
-    for part in &demand.parts {
-        let layout = i64::try_from(part.scope.layout).unwrap_or(i64::MAX);
-        let limits = program::len(part.scope.windows.len());
-        program.push([layout, i64::from(part.scope.durable), limits, sweep_after(part), part.scope.rolling]);
-        for (limit, touch) in part.scope.windows.iter().zip(&part.touches) {
-            let amount = touch.map_or(-1, |touch| touch.amount);
-            let id = i64::from(limit.id);
-            match limit.rolling() {
-                Some(length) => program.push([2, id, limit.limit.cap, amount, length, limit.grain]),
-                None => {
-                    let (start, end) = touch.map_or((0, 0), |touch| (touch.period.start, touch.period.end));
-                    program.push([1, id, limit.limit.cap, amount, start, end])
-                }
-            };
-        }
-    }
-    for (_, limit) in demand.concurrent() {
-        program.push([limit.limit.cap]);
-    }
-    program
-}
-
-/// Counters are kept for so long after their period, for those who look at it late.
-const GRACE: Millis = 3_600_000;
-
-/// When nothing that this reservation counts in matters any more; -1 if never. Rolling windows are the script's to add.
-pub(super) fn sweep_after(part: &Part<'_>) -> i64 {
-    if part.scope.lifetime {
-        return -1;
-    }
-    let windows = part.scope.windows.iter().zip(&part.touches);
-    let ends = windows
-        .filter(|(limit, _)| limit.rolling().is_none())
-        .filter_map(|(_, touch)| Some(touch.as_ref()?.period.end));
-    ends.max().map_or(0, |end| end + GRACE)
-}
-
-fn answer(bytes: &[u8]) -> Option<Admission> {
-    let (letter, rest) = bytes.split_first()?;
-    Some(match letter {
-        b'A' => {
-            let numbers = program::numbers(rest);
-            let (at, counters) = numbers.split_first()?;
-            Admission::Admitted {
-                at: *at,
-                decision: counters.chunks_exact(2).map(|pair| Decided { used: pair[0], held: pair[1] }).collect(),
-            }
-        }
-        b'D' => Admission::Duplicate(Record::decode(rest)?),
-        b'I' => Admission::Reused,
-        b'S' => Admission::Settled,
-        b'C' => Admission::Cold,
-        b'T' => Admission::OutsidePeriod(program::number(rest, 0)?),
-        b'P' => Admission::LaterPeriod(program::number(rest, 8)?),
-        _ => return None,
-    })
 }
 
 fn reading(values: &[Reply]) -> Option<Reading> {

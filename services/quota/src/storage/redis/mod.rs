@@ -7,14 +7,20 @@
 //! `wq2:{tenants}states` list the tenants that may have leases, and anything; `wq2:epoch` holds the generation.
 
 mod admission;
+mod answers;
+mod batch;
+mod combiner;
 mod epoch;
 mod install;
 mod leases;
 mod program;
 mod record;
+mod request;
 mod scripts;
 mod settle;
 mod tenants;
+
+use std::sync::Arc;
 
 use uuid::Uuid;
 use weir_redis::redis::{Cmd, FromRedisValue, Value as Reply, from_redis_value};
@@ -23,6 +29,9 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::store::{Failure, Result};
 use crate::domain::{LimitId, Value};
+use admission::Reserving;
+pub use admission::reserve_command;
+use combiner::Combiner;
 use scripts::Script;
 pub use scripts::Scripts;
 pub use settle::settle_command;
@@ -31,6 +40,7 @@ pub use settle::settle_command;
 #[derive(Debug, Clone)]
 pub struct Store {
     redis: Redis,
+    reserving: Arc<Combiner<Reserving>>,
 }
 
 impl Failure {
@@ -43,8 +53,9 @@ impl Failure {
 impl Store {
     /// On these connections.
     #[must_use]
-    pub const fn new(redis: Redis) -> Self {
-        Self { redis }
+    pub fn new(redis: Redis) -> Self {
+        let reserving = Combiner::new(Reserving { redis: redis.clone() }, redis.deadline());
+        Self { redis, reserving: Arc::new(reserving) }
     }
 
     /// Whether it answers.
@@ -60,12 +71,17 @@ impl Store {
     }
 
     async fn send<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        match self.redis.command::<Reply>(command).await {
-            Ok(reply) => from_redis_value(reply).map_err(|error| Failure::Redis(error.into())),
-            // The server's own words; a test would tell if they changed.
-            Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::OtherGeneration),
-            Err(error) => Err(error.into()),
-        }
+        let reply = send(&self.redis, command).await?;
+        from_redis_value(reply).map_err(|error| Failure::Redis(error.into()))
+    }
+}
+
+async fn send(redis: &Redis, command: &Cmd) -> Result<Reply> {
+    match redis.command::<Reply>(command).await {
+        Ok(reply) => Ok(reply),
+        // The server's own words; a test would tell if they changed.
+        Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::OtherGeneration),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -127,10 +143,4 @@ fn reservation_field(id: &ReservationId) -> [u8; 17] {
 fn reservation_of(field: &[u8]) -> Option<ReservationId> {
     let bytes = field.strip_prefix(b"r")?;
     Some(Uuid::from_slice(bytes).ok()?.into())
-}
-
-fn head(generation: u64) -> Vec<u8> {
-    let mut head = vec![b'R'];
-    head.extend_from_slice(&program::double(i64::try_from(generation).unwrap_or(i64::MAX)));
-    head
 }

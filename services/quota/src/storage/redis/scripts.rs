@@ -3,6 +3,8 @@
 //! The generation is a part of their text, and so of their hash. A server that was restarted or took over from another one knows
 //! none of them, and nobody loads those of a generation that is over: a process that has not noticed yet can't touch a counter.
 
+use std::sync::Arc;
+
 use weir_redis::redis;
 
 /// All scripts, by name.
@@ -20,8 +22,9 @@ pub struct Scripts {
     pub(super) sweep: Script,
 }
 
-/// One script.
-pub(super) struct Script(redis::Script);
+/// One script; clones share its text.
+#[derive(Clone)]
+pub(super) struct Script(Arc<redis::Script>);
 
 const COUNTERS: &str = include_str!("lua/counters.lua");
 
@@ -29,8 +32,9 @@ impl Scripts {
     /// The scripts of a generation.
     #[must_use]
     pub fn new(generation: u64) -> Self {
-        let script =
-            |parts: &[&str]| Script(redis::Script::new(&format!("-- generation {generation}\n{}", parts.concat())));
+        let script = |parts: &[&str]| {
+            Script(Arc::new(redis::Script::new(&format!("-- generation {generation}\n{}", parts.concat()))))
+        };
         Self {
             generation,
             reserve: script(&[include_str!("lua/reserve.lua")]),
@@ -63,7 +67,7 @@ impl Script {
         self.0.get_hash()
     }
 
-    pub(super) const fn inner(&self) -> &redis::Script {
+    pub(super) fn inner(&self) -> &redis::Script {
         &self.0
     }
 }

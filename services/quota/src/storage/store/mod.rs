@@ -41,6 +41,9 @@ pub enum Failure {
     /// verified before anything is asked again.
     #[error("the store is not in this generation")]
     OtherGeneration,
+    /// Too many calls wait for the store. Nothing has happened.
+    #[error("too many calls wait for the store")]
+    Busy,
     /// Redis.
     #[error(transparent)]
     Redis(#[from] RedisError),

@@ -1,168 +1,318 @@
--- Reserves against all limits at once, or writes nothing.
+-- Reserves for many requests, of one tenant or of several: each of them against all its limits at once, or not at all.
 --
--- KEYS: the tenant's state, its leases, then one set for each concurrency limit.
--- ARGV: the reservation's field; the program; the head of its record; the tail; then the field of each part.
--- The program: generation, lease (ms), whether the clock is checked, parts, concurrency limits, length of the fingerprint;
---   per part: layout, durable, limits, sweep after (-1 never), longest rolling window;
---   per limit: kind (1 period, 2 rolling), id, cap, amount (-1 untouched), then start and end, or length and grain;
---   per concurrency limit: cap.
--- Answers one letter and what belongs to it:
---   A admitted (now, then used and held of each touched limit)   N refused (an array: now and live calls, then each part's value)
---   D a duplicate (the record)   I the id is in use for something else   S settled before
---   C cold: counters must be loaded   T the clock is outside a period (now)   P a counter is in a later period (id, start)
+-- KEYS: per tenant its state, its leases, then one set for each concurrency limit.
+-- ARGV: the program; the amounts; then per tenant the reservations' fields, the subjects' fields, what is kept of each reservation.
+-- The program: generation, tenants; per tenant: requests, subjects, concurrency limits, plans, shapes, amounts, whether the
+--   clock is checked; then
+--   per plan: layout, durable, limits, sweep after (-1 never), longest rolling window;
+--     per limit: kind (1 period, 2 rolling), id, cap, then start and end, or length and grain;
+--   per subject: its plan; per limit the sum of what all requests ask of it (-1 untouched);
+--   per concurrency limit: cap, how many requests count in it;
+--   per shape (what a request touches): how many cells, and each: a limit of a subject, counted through all subjects, then the
+--     concurrency limits;
+--   per request: its shape, the lease (ms).
+-- The amounts: of each request in the order of its shape's cells.
+-- Answers now; then per tenant: one letter per request, or nothing if all are admitted; per shape used and held of each cell before;
+--   what belongs to the letters D and P; and if one is N each subject's value before:
+--   A admitted   N refused   D a duplicate (the record)   S settled before   C cold: counters must be loaded
+--   T the clock is outside a period   P a counter is in a later period (its start)
 -- Every amount and every cap is at most 2^53 - 1, and so is every sum that is compared: doubles are exact.
 --
--- What a script costs is the number of its calls into C and of the strings that it makes. So the program and each part are read
--- and written by one call each, and a queue is only touched when a bucket begins or leaves.
+-- What a script costs is the number of its calls into C and of the strings that it makes. So the program and each subject are read
+-- and written by one call each, and where all requests fit together, nobody looks at each.
 local call, read, write, sub, rep, floor = redis.call, struct.unpack, struct.pack, string.sub, string.rep, math.floor
+local huge = math.huge
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
-local program = {read('<' .. rep('d', #ARGV[2] / 8), ARGV[2])}
-local gen, parts, concurrents = program[1], program[4], program[5]
-local state = call('HMGET', KEYS[1], ARGV[1], unpack(ARGV, 5))
+local a = {read('<' .. rep('d', #ARGV[1] / 8), ARGV[1])}
+local gen = a[1]
+local head = 'R' .. write('<dd', gen, now)
+local answer, answers = {sub(head, 10)}, 1
+local at, key, arg, b, amounts, last, score = 3, 1, 2, 0, nil, nil, nil
+for _ = 1, a[2] do
+  local requests, subjects, concurrents, plans, shapes = a[at], a[at + 1], a[at + 2], a[at + 3], a[at + 4]
+  local numbers, check, fits = a[at + 5], a[at + 6] == 1, true
+  at = at + 7
+  local fields = arg + requests
+  local kept = fields + subjects
+  local state = call('HMGET', KEYS[key], unpack(ARGV, arg + 1, kept))
+  for r = 1, requests do if state[r] then fits = false end end
+  local plan = {}
+  for p = 1, plans do plan[p], at = at, at + 5 + 5 * a[at + 2] end
 
-local record = state[1]
-if record then
-  if sub(record, 1, 1) ~= 'R' then return 'S' end
-  if sub(record, 25, 24 + program[6]) ~= sub(ARGV[4], 8, 7 + program[6]) then return 'I' end
-  return 'D' .. record
-end
-
-local refused = false
-local answer, answers = {now}, 1
-local changes = {KEYS[1], ARGV[1], ''}
-local at = 6
-for part = 1, parts do
-  local layout, durable, limits = program[at + 1], program[at + 2], program[at + 3]
-  local sweep, longest = program[at + 4], program[at + 5]
-  at = at + 5
-  local format = '<dddd' .. rep('ddddddd', limits)
-  local blob = state[part + 1]
-  local values, adopted
-  if blob then
-    -- Shorter than the format: of another layout.
-    if #blob < 32 + 56 * limits then return 'C' end
-    values = {read(format, blob)}
-    adopted = values[1] ~= gen
-    if values[2] ~= layout or (adopted and durable == 1) then return 'C' end
-    if values[3] < 0 then sweep = -1 elseif sweep >= 0 and values[3] > sweep then sweep = values[3] end
-  elseif durable == 1 then
-    return 'C'
-  else
-    values = {gen, layout, sweep, limits}
-    for i = 1, limits do
-      local v, p = 7 * i - 2, at + 6 * i - 5
-      values[v], values[v + 1] = program[p + 1], program[p] == 2 and -1 or 0
-      for j = v + 2, v + 6 do values[j] = 0 end
-    end
-    blob = ''
-  end
-  local queues = 33 + 56 * values[4]
-  local from, to, more, changed = {}, {}, {}, false
-  local queue_at = queues
-  for i = 1, limits do
-    -- The place of the limit in the program, and of its counter among the values: id, period or -1 - buckets in the queue,
-    -- spent, held, version or end of the oldest bucket in the queue, end and size of the newest bucket.
-    local v = 7 * i - 2
-    local cap, amount, p, q = program[at + 3], program[at + 4], program[at + 5], program[at + 6]
-    -- What was held in a former generation counts again when it is announced again.
-    if adopted then values[v + 3] = 0 end
-    if program[at + 1] == 1 then
-      if amount >= 0 then
-        local period = values[v + 1]
-        if now >= q or (now < p and program[3] == 1) then return 'T' .. write('<d', now) end
-        if period > p then return 'P' .. write('<dd', values[v], period) end
-        if period < p then values[v + 1], values[v + 2], values[v + 3], values[v + 4] = p, 0, 0, 0 end
-        local spent, held = values[v + 2], values[v + 3]
-        if amount > 0 and amount > cap - spent - held then refused = true end
-        values[v + 3] = held + amount
-        answer[answers + 1], answer[answers + 2] = spent + held + amount, held + amount
-        answers = answers + 2
-      end
-    else
-      local n = -1 - values[v + 1]
-      from[i], to[i] = queue_at, queue_at + 16 * n - 1
-      queue_at = to[i] + 1
-      if amount >= 0 then
-        local spent = values[v + 2]
-        while n > 0 and values[v + 4] + p <= now do
-          local _, size = read('<dd', blob, from[i])
-          spent, n, changed, from[i] = spent - size, n - 1, true, from[i] + 16
-          if n > 0 then values[v + 4] = read('<d', blob, from[i]) end
-        end
-        if n == 0 and values[v + 5] + p <= now then spent, values[v + 6] = spent - values[v + 6], 0 end
-        if amount > 0 then
-          if amount > cap - spent then refused = true end
-          spent, values[v + 3] = spent + amount, values[v + 3] + amount
-          local bucket = (floor(now / q) + 1) * q
-          if bucket <= values[v + 5] then
-            values[v + 6] = values[v + 6] + amount
-          else
-            if values[v + 6] > 0 then
-              if n == 0 then values[v + 4] = values[v + 5] end
-              n, changed, more[i] = n + 1, true, write('<dd', values[v + 5], values[v + 6])
-            end
-            values[v + 5], values[v + 6] = bucket, amount
+  -- What stands in each cell now, as if time had passed: nothing is written yet.
+  local used, held, room, sum, whose, bad, later, cells = {}, {}, {}, {}, {}, {}, {}, 0
+  local all, plan_of, changed, from, to, more = {}, {}, {}, {}, {}, {}
+  for s = 1, subjects do
+    local o = plan[a[at]]
+    local limits, sweep, blob, values, adopted = a[o + 2], a[o + 3], state[requests + s], nil, false
+    plan_of[s] = o
+    if blob then
+      -- Shorter than the format: of another layout.
+      if #blob >= 32 + 56 * limits then
+        values = {read('<dddd' .. rep('ddddddd', limits), blob)}
+        adopted = values[1] ~= gen
+        if values[2] ~= a[o] or (adopted and a[o + 1] == 1) then
+          values = nil
+        else
+          if values[3] < 0 then sweep = -1 elseif sweep >= 0 and values[3] > sweep then sweep = values[3] end
+          if adopted then
+            -- What was held in a former generation counts again when it is announced again.
+            for v = 8, 1 + 7 * limits, 7 do values[v] = 0 end
           end
         end
-        values[v + 1], values[v + 2] = -1 - n, spent
-        answer[answers + 1], answer[answers + 2] = spent, values[v + 3] < spent and values[v + 3] or spent
-        answers = answers + 2
       end
-    end
-    at = at + 6
-  end
-  if not refused then
-    local entries, extra = values[4], ''
-    if entries > limits then
-      -- Counters of a former plan. A new generation doesn't know what they held.
-      if adopted then
-        entries, queue_at = limits, #blob + 1
-        changed = true
-      else
-        extra = sub(blob, 33 + 56 * limits, queues - 1)
-      end
-    end
-    if sweep >= 0 and longest > 0 and now + 2 * longest > sweep then sweep = now + 2 * longest end
-    values[1], values[3], values[4] = gen, sweep, entries
-    local queue
-    if changed then
-      queue = {}
+    elseif a[o + 1] == 0 then
+      values, blob = {gen, a[o], sweep, limits}, ''
       for i = 1, limits do
-        if from[i] then
-          queue[#queue + 1] = sub(blob, from[i], to[i])
-          queue[#queue + 1] = more[i]
+        local v = 7 * i - 2
+        values[v], values[v + 1] = a[o + 5 * i + 1], a[o + 5 * i] == 2 and -1 or 0
+        for j = v + 2, v + 6 do values[j] = 0 end
+      end
+    end
+    if values then
+      values[1], all[s] = gen, values
+      if sweep >= 0 and a[o + 4] > 0 and now + 2 * a[o + 4] > sweep then sweep = now + 2 * a[o + 4] end
+      values[3] = sweep
+      if adopted and values[4] > limits then
+        -- Counters of a former plan. A new generation doesn't know what they held.
+        changed[s] = -1
+      end
+      local queue_at = 33 + 56 * values[4]
+      for i = 1, limits do
+        -- The places of the limit in its plan, and of its counter among the values: id, period or -1 - buckets in the queue,
+        -- spent, held, version or end of the oldest bucket in the queue, end and size of the newest bucket.
+        local c, v, l, total = cells + i, 7 * i - 2, o + 5 * i, a[at + i]
+        sum[c], whose[c] = total, s
+        local p, q = a[l + 3], a[l + 4]
+        if a[l] == 1 then
+          if total >= 0 then
+            local period = values[v + 1]
+            if now >= q or (now < p and check) then
+              bad[c], room[c], fits = 'T', -huge, false
+            elseif period > p then
+              bad[c], room[c], fits, later[c] = 'P', -huge, false, period
+            else
+              if period < p then values[v + 1], values[v + 2], values[v + 3], values[v + 4] = p, 0, 0, 0 end
+              local holds = values[v + 3]
+              local uses = values[v + 2] + holds
+              used[c], held[c], room[c] = uses, holds, a[l + 2] - uses
+              if total > room[c] and total > 0 then fits = false end
+            end
+          end
+        else
+          local n, start = -1 - values[v + 1], queue_at
+          queue_at = queue_at + 16 * n
+          to[c] = queue_at - 1
+          if total >= 0 then
+            local spent = values[v + 2]
+            while n > 0 and values[v + 4] + p <= now do
+              local _, size = read('<dd', blob, start)
+              spent, n, start = spent - size, n - 1, start + 16
+              changed[s] = changed[s] or 1
+              if n > 0 then values[v + 4] = read('<d', blob, start) end
+            end
+            if n == 0 and values[v + 5] + p <= now then spent, values[v + 6] = spent - values[v + 6], 0 end
+            values[v + 1], values[v + 2] = -1 - n, spent
+            local holds = values[v + 3]
+            used[c], held[c], room[c] = spent, holds < spent and holds or spent, a[l + 2] - spent
+            if total > room[c] and total > 0 then fits = false end
+          end
+          from[c] = start
         end
       end
-      queue[#queue + 1] = sub(blob, queue_at)
-      queue = table.concat(queue)
     else
-      queue = sub(blob, queues)
+      fits = false
+      for c = cells + 1, cells + limits do bad[c], room[c] = 'C', -huge end
     end
-    changes[2 * part + 2] = ARGV[4 + part]
-    changes[2 * part + 3] = write(format, unpack(values, 1, 4 + 7 * limits)) .. extra .. queue
+    cells, at = cells + limits, at + 1 + limits
   end
-end
+  for i = 1, concurrents do
+    local c = cells + i
+    local live = call('ZCOUNT', KEYS[key + 1 + i], '(' .. now, '+inf')
+    used[c], held[c], room[c], sum[c] = live, live, a[at] - live, a[at + 1]
+    if sum[c] > room[c] then fits = false end
+    at = at + 2
+  end
+  local letters_at = answers + 1
+  answers = letters_at
+  answer[letters_at] = ''
+  local shape, base = {}, {}
+  for h = 1, shapes do
+    local n, numbers_of = a[at], {}
+    for j = 1, n do
+      local c = a[at + j]
+      numbers_of[2 * j - 1], numbers_of[2 * j] = used[c] or 0, held[c] or 0
+    end
+    shape[h], base[h] = at, write('<' .. rep('dd', n), unpack(numbers_of, 1, 2 * n))
+    answer[answers + h] = base[h]
+    at = at + 1 + n
+  end
+  answers = answers + shapes
 
-local live = {}
-for i = 1, concurrents do
-  live[i] = call('ZCOUNT', KEYS[2 + i], '(' .. now, '+inf')
-  if live[i] >= program[at + i] then refused = true end
-end
+  local changes, leases, chosen, n, taken, written = {}, {}, {}, 0, sum, plan_of
+  if fits then
+    for r = 1, requests do
+      local h, lease, id = a[at], a[at + 1], ARGV[arg + r]
+      at = at + 2
+      if lease ~= last then last, score = lease, string.format('%.0f', now + lease) end
+      changes[n + 1], changes[n + 2] = id, head .. ARGV[kept + r] .. base[h]
+      leases[n + 1], leases[n + 2] = score, id
+      n = n + 2
+      if concurrents > 0 then chosen[n] = shape[h] end
+    end
+  else
+    local letters, skipped, skips, refused, place = {}, {}, false, false, b
+    taken, written = {}, {}
+    amounts = amounts or {read('<' .. rep('d', #ARGV[2] / 8), ARGV[2])}
+    for r = 1, requests do
+      local h, lease, id, record, letter, where = a[at], a[at + 1], ARGV[arg + r], state[r], 'A', nil
+      at = at + 2
+      local o = shape[h]
+      local touched = a[o]
+      if record then
+        letter = sub(record, 1, 1) == 'R' and 'D' or 'S'
+      else
+        for j = 1, touched do
+          where = a[o + j]
+          local amount = amounts[place + j]
+          if amount > room[where] then
+            if bad[where] then
+              letter = bad[where]
+              break
+            end
+            if amount > 0 then letter = 'N' end
+          end
+        end
+      end
+      if letter == 'A' then
+        if lease ~= last then last, score = lease, string.format('%.0f', now + lease) end
+        local before = base[h]
+        if skips then
+          -- What is kept counts on everyone before having been admitted.
+          local numbers_of = {}
+          for j = 1, touched do
+            local c = a[o + j]
+            local less = skipped[c] or 0
+            numbers_of[2 * j - 1], numbers_of[2 * j] = used[c] - less, held[c] - less
+          end
+          before = write('<' .. rep('dd', touched), unpack(numbers_of, 1, 2 * touched))
+        end
+        for j = 1, touched do
+          local c, amount = a[o + j], amounts[place + j]
+          room[c], taken[c] = room[c] - amount, (taken[c] or 0) + amount
+          if c <= cells then written[whose[c]] = plan_of[whose[c]] end
+        end
+        changes[n + 1], changes[n + 2] = id, head .. ARGV[kept + r] .. before
+        leases[n + 1], leases[n + 2] = score, id
+        n = n + 2
+        chosen[n] = o
+      else
+        skips = true
+        for j = 1, touched do
+          local c = a[o + j]
+          skipped[c] = (skipped[c] or 0) + amounts[place + j]
+        end
+        if letter == 'D' then
+          answers = answers + 1
+          answer[answers] = record
+        elseif letter == 'P' then
+          answers = answers + 1
+          answer[answers] = write('<d', later[where])
+        elseif letter == 'N' then
+          refused = true
+        end
+      end
+      letters[r], place = letter, place + touched
+    end
+    answer[letters_at] = table.concat(letters)
+    if refused then
+      for s = 1, subjects do answer[answers + s] = state[requests + s] or '' end
+      answers = answers + subjects
+    end
+  end
 
-if refused then
-  local refusal = {'N', write('<d', now) .. write('<' .. rep('d', concurrents), unpack(live))}
-  for part = 1, parts do refusal[2 + part] = state[part + 1] or '' end
-  return refusal
+  if n > 0 then
+    local live, first = n, 0
+    for s = 1, subjects do
+      local o = plan_of[s]
+      local limits = a[o + 2]
+      if written[s] then
+        local values, blob, change = all[s], state[requests + s] or '', changed[s]
+        local entries, extra = values[4], ''
+        local queues = 33 + 56 * entries
+        for i = 1, limits do
+          local c, v, l = first + i, 7 * i - 2, o + 5 * i
+          local amount = taken[c]
+          if amount and amount > 0 then
+            values[v + 3] = values[v + 3] + amount
+            if a[l] == 2 then
+              values[v + 2] = values[v + 2] + amount
+              local bucket = (floor(now / a[l + 4]) + 1) * a[l + 4]
+              if bucket <= values[v + 5] then
+                values[v + 6] = values[v + 6] + amount
+              else
+                if values[v + 6] > 0 then
+                  if values[v + 1] == -1 then values[v + 4] = values[v + 5] end
+                  values[v + 1], more[c], change = values[v + 1] - 1, write('<dd', values[v + 5], values[v + 6]), change or 1
+                end
+                values[v + 5], values[v + 6] = bucket, amount
+              end
+            end
+          end
+        end
+        local queue_at = queues
+        if entries > limits then
+          if change == -1 then
+            values[4], queue_at = limits, #blob + 1
+          else
+            extra = sub(blob, 33 + 56 * limits, queues - 1)
+          end
+        end
+        local queue
+        if change then
+          local parts, last_at = {}, queues
+          for i = 1, limits do
+            local c = first + i
+            if from[c] then
+              parts[#parts + 1] = sub(blob, from[c], to[c])
+              parts[#parts + 1] = more[c]
+              last_at = to[c] + 1
+            end
+          end
+          if queue_at == queues then parts[#parts + 1] = sub(blob, last_at) end
+          queue = table.concat(parts)
+        else
+          queue = sub(blob, queues)
+        end
+        changes[n + 1] = ARGV[fields + s]
+        changes[n + 2] = write('<dddd' .. rep('ddddddd', limits), unpack(values, 1, 4 + 7 * limits)) .. extra .. queue
+        n = n + 2
+      end
+      first = first + limits
+    end
+    call('HSET', KEYS[key], unpack(changes, 1, n))
+    call('ZADD', KEYS[key + 1], unpack(leases, 1, live))
+    for i = 1, concurrents do
+      local c = cells + i
+      local count = taken[c] or 0
+      if 2 * count == live then
+        call('ZADD', KEYS[key + 1 + i], unpack(leases, 1, live))
+      elseif count > 0 then
+        local members, m = {}, 0
+        for k = 2, live, 2 do
+          local o = chosen[k]
+          for j = 1, a[o] do
+            if a[o + j] == c then
+              members[m + 1], members[m + 2] = leases[k - 1], leases[k]
+              m = m + 2
+            end
+          end
+        end
+        call('ZADD', KEYS[key + 1 + i], unpack(members, 1, m))
+      end
+    end
+  end
+  key, arg, b = key + 2 + concurrents, kept + requests, b + numbers
 end
-
-for i = 1, concurrents do
-  call('ZADD', KEYS[2 + i], now + program[2], ARGV[1])
-  answer[answers + 1], answer[answers + 2] = live[i] + 1, live[i] + 1
-  answers = answers + 2
-end
-local packed = write('<' .. rep('d', answers), unpack(answer))
-changes[3] = ARGV[3] .. sub(packed, 1, 8) .. ARGV[4] .. sub(packed, 9)
-call('HSET', unpack(changes))
-call('ZADD', KEYS[2], now + program[2], ARGV[1])
-return 'A' .. packed
+return answer
