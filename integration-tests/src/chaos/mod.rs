@@ -215,6 +215,7 @@ pub fn monthly_budget(amount: i64) -> Limit {
         amount,
         window: Some(Window { kind: Some(window::Kind::Calendar(month)) }),
         on_failure: OnFailure::Closed.into(),
+        alert_percents: Vec::new(),
     }
 }
 

@@ -100,6 +100,7 @@ pub fn limit(name: &str, unit: &str, amount: i64, kind: Kind) -> Limit {
         amount,
         window: Some(Window { kind: Some(kind) }),
         on_failure: OnFailure::Closed.into(),
+        alert_percents: Vec::new(),
     }
 }
 

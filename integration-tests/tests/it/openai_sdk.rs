@@ -65,6 +65,7 @@ async fn limited(world: &World, unit: &str, amount: i64, seconds: i64) -> String
         amount,
         window: Some(Window { kind: Some(window::Kind::Rolling(rolling)) }),
         on_failure: OnFailure::Closed.into(),
+        alert_percents: Vec::new(),
     };
     Tenant::create(&world.deployment.siblings, "Limited", UNLIMITED, vec![limit]).await.unwrap().secret
 }

@@ -5,6 +5,8 @@ use weir_types::Scope;
 
 const BROKER: Access = Access::Services(&["ai-broker", "operator"]);
 const AUDIT: Access = Access::Services(&["operator"]);
+/// Whoever tells people of it; a tenant lists its own.
+const WATCH: Access = Access::Services(&["billing", "facade", "operator"]);
 const READ: Access = Access::ScopeOrServices(Scope::QuotaRead, &["ai-broker", "facade", "operator"]);
 
 /// One row per RPC; what is not listed is refused.
@@ -19,6 +21,8 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.quota.v1.QuotaService/TakeOver", BROKER),
     ("/weir.quota.v1.QuotaService/Check", READ),
     ("/weir.quota.v1.QuotaService/GetBalance", READ),
+    ("/weir.quota.v1.QuotaService/ListAlerts", READ),
+    ("/weir.quota.v1.QuotaService/WatchAlerts", WATCH),
     ("/weir.quota.v1.QuotaService/ListSettlements", AUDIT),
     ("/weir.quota.v1.QuotaService/GetStatus", AUDIT),
 ];

@@ -18,6 +18,10 @@ pub struct Config {
     pub windows: Windows,
     /// What happens when the fast store has lost its data.
     pub rebuild: Rebuild,
+    /// What is admitted while the fast store does not answer.
+    pub failure: Failure,
+    /// Soft alerts.
+    pub alerts: Alerts,
     /// How settlements are written and kept.
     pub settlements: Settlements,
     /// How much is worked on at once.
@@ -60,6 +64,37 @@ pub struct Rebuild {
     /// For how long money stays closed.
     #[serde(with = "weir_config::duration")]
     pub window: Duration,
+}
+
+/// The table `[quota.failure]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// Which share of a cap each process admits.
+    pub local_share: f64,
+    /// How many counters it keeps for that.
+    pub counters: usize,
+}
+
+/// The table `[quota.alerts]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    /// How many may wait.
+    pub queue: usize,
+    /// How many counters are remembered.
+    pub remember: u64,
+    /// How often a stream looks.
+    #[serde(with = "weir_config::duration")]
+    pub poll_every: Duration,
+    /// How often it says that it is there.
+    #[serde(with = "weir_config::duration")]
+    pub heartbeat: Duration,
+    /// How many streams there may be.
+    pub watchers: usize,
+    /// How long alerts are kept.
+    #[serde(with = "weir_config::duration")]
+    pub retention: Duration,
 }
 
 /// The table `[quota.settlements]`.
@@ -116,6 +151,9 @@ impl Validate for Config {
             ("entitlements.timeout", self.entitlements.timeout, second / 100, 30 * second),
             ("rebuild.check_every", self.rebuild.check_every, second / 100, 10 * second),
             ("rebuild.window", self.rebuild.window, second / 10, 600 * second),
+            ("alerts.poll_every", self.alerts.poll_every, second / 100, 60 * second),
+            ("alerts.heartbeat", self.alerts.heartbeat, second / 10, 60 * second),
+            ("alerts.retention", self.alerts.retention, day, 3_660 * day),
             ("settlements.remember", self.settlements.remember, second, day),
             ("settlements.retention", self.settlements.retention, day, 3_660 * day),
             ("operations.timeout", self.operations.timeout, second / 100, 600 * second),
@@ -135,6 +173,10 @@ impl Validate for Config {
             ("entitlements.cache", i64::try_from(self.entitlements.cache).unwrap_or(i64::MAX), 1, 100_000_000),
             ("windows.exact_up_to", self.windows.exact_up_to, 0, 1_000),
             ("windows.buckets", self.windows.buckets, 4, 1_000),
+            ("failure.counters", count(self.failure.counters), 0, 10_000_000),
+            ("alerts.queue", count(self.alerts.queue), 1, 10_000_000),
+            ("alerts.remember", i64::try_from(self.alerts.remember).unwrap_or(i64::MAX), 1, 100_000_000),
+            ("alerts.watchers", count(self.alerts.watchers), 0, 10_000),
             ("settlements.queue", count(self.settlements.queue), 1, 10_000_000),
             // A script takes about a thousand keys and values at once.
             ("settlements.batch", count(self.settlements.batch), 1, 1_000),
@@ -142,6 +184,11 @@ impl Validate for Config {
             ("operations.in_flight", count(self.operations.in_flight), 1, 1_000_000),
             ("operations.per_stream", count(self.operations.per_stream), 1, 100_000),
         ];
+        if !(0.0..=1.0).contains(&self.failure.local_share) {
+            let problem =
+                Problem::new(at, "failure.local_share", format!("{} is out of bounds", self.failure.local_share));
+            problems.push(problem.hint("from 0 to 1"));
+        }
         for (key, value, least, most) in numbers {
             if !(least..=most).contains(&value) {
                 let problem = Problem::new(at, key, format!("{value} is out of bounds"));

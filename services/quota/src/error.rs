@@ -36,6 +36,12 @@ pub enum Error {
     /// Nobody knows the reservation, and no handle says what it held.
     #[error("the reservation is not known, and there is no handle")]
     ReservationNotFound,
+    /// A page token that the list did not give.
+    #[error(transparent)]
+    InvalidPageToken(#[from] weir_types::InvalidPageToken),
+    /// All streams of alerts are taken.
+    #[error("too many streams of alerts")]
+    TooManyWatchers,
     /// The queue of settlements is full.
     #[error("too many settlements are waiting")]
     Busy,
@@ -108,6 +114,8 @@ impl From<Error> for weir_rpc::Error {
             Error::Released => Self::new(ErrorReason::ReservationReleased, message),
             Error::Committed => Self::new(ErrorReason::AlreadyExists, message),
             Error::ReservationNotFound => Self::new(ErrorReason::ReservationNotFound, message),
+            Error::InvalidPageToken(_) => Self::new(ErrorReason::InvalidPageToken, message),
+            Error::TooManyWatchers => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
             Error::Busy => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
             Error::Full => Self::new(ErrorReason::Overloaded, message).retry_after(SOON / 4),
             Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),

@@ -127,6 +127,14 @@ impl QuotaService for FakeQuota {
     async fn get_balance(&self, _: Request<quota::GetBalanceRequest>) -> Answer<quota::GetBalanceResponse> {
         not_asked()
     }
+    async fn list_alerts(&self, _: Request<quota::ListAlertsRequest>) -> Answer<quota::ListAlertsResponse> {
+        not_asked()
+    }
+    type WatchAlertsStream = Streamed<quota::WatchAlertsResponse>;
+    async fn watch_alerts(&self, _: Request<quota::WatchAlertsRequest>) -> Answer<Self::WatchAlertsStream> {
+        not_asked()
+    }
+
     type ListSettlementsStream = Streamed<quota::ListSettlementsResponse>;
     async fn list_settlements(&self, _: Request<quota::ListSettlementsRequest>) -> Answer<Self::ListSettlementsStream> {
         not_asked()

@@ -135,6 +135,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A list of integers, empty if it is not there.
+    pub(crate) fn integers(&mut self, key: &'static str, faults: &mut Faults) -> Vec<i64> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let integers: Option<Vec<i64>> =
+            value.as_array().and_then(|values| values.iter().map(Value::as_integer).collect());
+        integers.unwrap_or_else(|| {
+            faults.add(self.place(key), "must be a list of integers");
+            Vec::new()
+        })
+    }
+
     /// A list of texts, empty if it is not there.
     pub(crate) fn texts(&mut self, key: &'static str, faults: &mut Faults) -> Vec<&'a str> {
         let Some(value) = self.value(key) else { return Vec::new() };

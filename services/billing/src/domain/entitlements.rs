@@ -99,6 +99,7 @@ mod tests {
             amount,
             window: Window::Anchored(None, Tz::UTC),
             on_failure: OnFailure::Open,
+            alert_percents: Vec::new(),
         }
     }
 

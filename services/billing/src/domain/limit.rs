@@ -8,6 +8,9 @@ use super::window::Window;
 /// How many limits a plan, or an organisation of its own, may have: each call is checked against all of them.
 pub(crate) const MAX_LIMITS: usize = 32;
 
+/// How many percentages a limit can warn at.
+const MAX_ALERTS: usize = 8;
+
 /// At most so much of a unit, per subject and window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limit {
@@ -23,6 +26,9 @@ pub(crate) struct Limit {
     pub(crate) window: Window,
     /// What to do while the store does not answer.
     pub(crate) on_failure: OnFailure,
+    /// At which percentages of the amount to warn, rising. Missing in what was stored before there were any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alert_percents: Vec<i32>,
 }
 
 /// What a limit does while its store does not answer.
@@ -33,6 +39,8 @@ pub(crate) enum OnFailure {
     Closed,
     /// Admit.
     Open,
+    /// Admit a small share of the amount in each process.
+    Local,
 }
 
 /// A fault of a limit: the field, and what is wrong with it.
@@ -73,11 +81,22 @@ impl Limit {
         if (self.unit == unit::CONCURRENT) != (self.window == Window::Concurrent) {
             faults.push(("window", "the unit `concurrent` and the window `concurrent` belong together".to_owned()));
         }
-        if self.unit == unit::NANO_USD && self.on_failure == OnFailure::Open {
-            faults.push(("on_failure", "a limit of money is closed: open, it could be overspent".to_owned()));
+        if self.unit == unit::NANO_USD && self.on_failure != OnFailure::Closed {
+            faults.push(("on_failure", "a limit of money is closed: open or local, it could be overspent".to_owned()));
+        }
+        if let Some(fault) = alert_fault(&self.alert_percents) {
+            faults.push(("alert_percents", fault));
         }
         faults
     }
+}
+
+fn alert_fault(percents: &[i32]) -> Option<String> {
+    if percents.len() > MAX_ALERTS {
+        return Some(format!("at most {MAX_ALERTS}"));
+    }
+    let sound = percents.iter().all(|percent| (1..=100).contains(percent)) && percents.is_sorted_by(|a, b| a < b);
+    (!sound).then(|| "must be rising percentages from 1 to 100, such as [50, 80, 100]".to_owned())
 }
 
 /// Everything that is wrong with `limits` as one set: the index, the field, and what is wrong.
@@ -115,6 +134,7 @@ mod tests {
             amount: 10,
             window: Window::Rolling(Duration::from_secs(60)),
             on_failure: OnFailure::Open,
+            alert_percents: vec![50, 80, 100],
         }
     }
 
@@ -141,8 +161,28 @@ mod tests {
     fn concurrency_has_a_window_of_its_own_and_money_is_closed() {
         let bad = Limit { unit: "concurrent".to_owned(), ..limit() };
         assert_eq!(bad.faults()[0].0, "window");
-        let bad = Limit { unit: "nano_usd".to_owned(), ..limit() };
-        assert_eq!(bad.faults()[0].0, "on_failure");
+        for on_failure in [OnFailure::Open, OnFailure::Local] {
+            let bad = Limit { unit: "nano_usd".to_owned(), on_failure, ..limit() };
+            assert_eq!(bad.faults()[0].0, "on_failure");
+        }
+        assert_eq!(Limit { on_failure: OnFailure::Local, ..limit() }.faults(), []);
+    }
+
+    #[test]
+    fn alerts_are_rising_percentages() {
+        for percents in [vec![0], vec![101], vec![80, 50], vec![50, 50], (1..=9).collect()] {
+            let bad = Limit { alert_percents: percents.clone(), ..limit() };
+            assert_eq!(bad.faults()[0].0, "alert_percents", "{percents:?}");
+        }
+        assert_eq!(Limit { alert_percents: vec![1, 100], ..limit() }.faults(), []);
+    }
+
+    #[test]
+    fn a_limit_that_was_stored_before_there_were_alerts_is_read_and_written_as_it_was() {
+        let limit = Limit { alert_percents: Vec::new(), ..limit() };
+        let stored = toml::Value::try_from(&limit).expect("is written");
+        assert!(stored.get("alert_percents").is_none());
+        assert_eq!(stored.try_into::<Limit>(), Ok(limit));
     }
 
     #[test]

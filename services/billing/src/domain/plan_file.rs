@@ -89,12 +89,14 @@ fn limit(plan: &str, index: usize, table: &Table, faults: &mut Faults) -> Option
     let on_failure = match reader.text("on_failure", faults) {
         Some("closed") => Some(OnFailure::Closed),
         Some("open") => Some(OnFailure::Open),
+        Some("local") => Some(OnFailure::Local),
         Some(other) => {
-            faults.add(reader.place("on_failure"), format!("`{other}` is neither closed nor open"));
+            faults.add(reader.place("on_failure"), format!("`{other}` is none of closed, open, local"));
             None
         }
         None => None,
     };
+    let alert_percents = reader.integers("alert_percents", faults);
     reader.finish(faults);
     Some(Limit {
         name: name?.to_owned(),
@@ -103,6 +105,8 @@ fn limit(plan: &str, index: usize, table: &Table, faults: &mut Faults) -> Option
         amount: amount?,
         window: window?,
         on_failure: on_failure?,
+        // What is out of an i32's range is out of a percentage's, too, and reported as that.
+        alert_percents: alert_percents.into_iter().map(|percent| i32::try_from(percent).unwrap_or(i32::MAX)).collect(),
     })
 }
 
@@ -202,6 +206,8 @@ mod tests {
               { name = "b", scope = "user", unit = "request", amount = -1, window = { rolling = "60s" }, on_failure = "open" },
               { name = "b", scope = "user", unit = "nano_usd", amount = 5, window = { calendar = "month", time_zone = "Mars/North" }, on_failure = "maybe" },
               { name = "c", scope = "user", unit = "token", amount = 5, window = { rolling = "60s", lifetime = true }, on_failure = "open" },
+              { name = "d", scope = "user", unit = "token", amount = 5, window = { lifetime = true }, on_failure = "local", alert_percents = [80, 50] },
+              { name = "e", scope = "user", unit = "token", amount = 5, window = { lifetime = true }, on_failure = "local", alert_percents = ["80"] },
             ]
             "#,
             &mut faults,
@@ -217,12 +223,14 @@ mod tests {
             "plan `Pro Plan`, limit `b`: amount: must be from 0",
             "plan `Pro Plan`, limit `b`: amount: must be a text with a sum in US dollars",
             "plan `Pro Plan`, limit `b`: window: time_zone: `Mars/North` is not an IANA time zone",
-            "plan `Pro Plan`, limit `b`: on_failure: `maybe` is neither closed nor open",
+            "plan `Pro Plan`, limit `b`: on_failure: `maybe` is none of closed, open, local",
             "plan `Pro Plan`, limit `c`: window: needs exactly one of",
+            "plan `Pro Plan`, limit `d`: alert_percents: must be rising percentages",
+            "plan `Pro Plan`, limit `e`: alert_percents: must be a list of integers",
         ] {
             assert!(shown.iter().any(|line| line.starts_with(expected)), "{expected} is not in {shown:#?}");
         }
-        assert_eq!(shown.len(), 11, "{shown:#?}");
+        assert_eq!(shown.len(), 13, "{shown:#?}");
     }
 
     #[test]

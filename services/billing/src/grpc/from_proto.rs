@@ -78,8 +78,9 @@ fn limit(at: &str, message: proto::Limit, faults: &mut Vec<Fault>) -> Option<Lim
     let on_failure = match message.on_failure() {
         proto::OnFailure::Closed => Some(OnFailure::Closed),
         proto::OnFailure::Open => Some(OnFailure::Open),
+        proto::OnFailure::Local => Some(OnFailure::Local),
         proto::OnFailure::Unspecified => {
-            faults.push((format!("{at}.on_failure"), "must be CLOSED or OPEN".to_owned()));
+            faults.push((format!("{at}.on_failure"), "must be CLOSED, OPEN or LOCAL".to_owned()));
             None
         }
     };
@@ -97,6 +98,7 @@ fn limit(at: &str, message: proto::Limit, faults: &mut Vec<Fault>) -> Option<Lim
         amount: message.amount,
         window: window?,
         on_failure: on_failure?,
+        alert_percents: message.alert_percents,
     })
 }
 

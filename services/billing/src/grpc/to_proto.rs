@@ -37,6 +37,7 @@ fn limit(limit: &Limit) -> proto::Limit {
     let on_failure = match limit.on_failure {
         OnFailure::Closed => proto::OnFailure::Closed,
         OnFailure::Open => proto::OnFailure::Open,
+        OnFailure::Local => proto::OnFailure::Local,
     };
     proto::Limit {
         name: limit.name.clone(),
@@ -45,6 +46,7 @@ fn limit(limit: &Limit) -> proto::Limit {
         amount: limit.amount,
         window: Some(proto::Window { kind: Some(window(&limit.window)) }),
         on_failure: on_failure.into(),
+        alert_percents: limit.alert_percents.clone(),
     }
 }
 

@@ -17,6 +17,7 @@ fn limit(name: &str, amount: i64) -> Limit {
         amount,
         window: Some(Window { kind: Some(Kind::Anchored(AnchoredWindow::default())) }),
         on_failure: OnFailure::Open.into(),
+        alert_percents: vec![80, 100],
     }
 }
 

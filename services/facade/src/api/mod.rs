@@ -1,5 +1,6 @@
 //! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements.
 
+mod alerts;
 mod balance;
 mod convert;
 mod created;
@@ -40,6 +41,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(usage::query))
         .routes(routes!(usage_events::list))
         .routes(routes!(balance::get))
+        .routes(routes!(alerts::list))
         .routes(routes!(plans::list))
         .routes(routes!(plans::subscription))
         .routes(routes!(statement::get))

@@ -262,6 +262,40 @@ async fn what_is_left_is_told_for_the_caller_themselves() {
 }
 
 #[tokio::test]
+async fn alerts_are_listed() {
+    let scene = Scene::new().await;
+    let alert = quota::Alert {
+        name: format!("{}/alerts/17", names::organization(&scene.organization)),
+        limit: "budget".into(),
+        unit: "nano_usd".into(),
+        scope: "user".into(),
+        subject: scene.user.to_string(),
+        percent: 80,
+        cap: 100,
+        used: 81,
+        held: 30,
+        refused: false,
+        fire_time: THEN,
+        period_start_time: THEN,
+        period_end_time: None,
+    };
+    let listed = quota::ListAlertsResponse { alerts: vec![alert], next_page_token: "n".into() };
+    scene.siblings.answer(LIST_ALERTS, listed);
+    let answer = json_of(scene.get("/api/v1/alerts?page_size=3&page_token=abc"), 200).await;
+    assert_eq!(
+        answer,
+        json!({"alerts": [{
+            "id": "17", "time": THEN_TEXT, "limit": "budget", "unit": "nano_usd", "scope": "user",
+            "subject": scene.user.to_string(), "percent": 80, "amount": 100, "used": 81, "held": 30, "refused": false,
+            "period_start_time": THEN_TEXT, "period_end_time": null,
+        }], "next_page_token": "n"})
+    );
+    let (asked, _) = scene.siblings.last::<quota::ListAlertsRequest>(LIST_ALERTS);
+    assert_eq!(asked.parent, names::organization(&scene.organization));
+    assert_eq!((asked.page_size, asked.page_token.as_str()), (3, "abc"));
+}
+
+#[tokio::test]
 async fn plans_and_the_callers_own_are_told() {
     let scene = Scene::new().await;
     let plan = billing::Plan {

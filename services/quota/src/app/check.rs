@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct Balance {
     /// Each with what is used and held.
     pub limits: Vec<LimitState>,
+    /// At this time, by the fast store's clock.
+    pub at: Millis,
 }
 
 impl Quota {
@@ -34,13 +36,13 @@ impl Quota {
         self.read(subject, false, |now| Demand::nothing(&plan, subject, now)).await
     }
 
-    async fn plan_of(&self, subject: &Subject) -> Result<Arc<Plan>> {
+    pub(super) async fn plan_of(&self, subject: &Subject) -> Result<Arc<Plan>> {
         let organization = self.entitlements.organization(&subject.organization);
         self.entitlements.plan(&subject.organization, &organization).await
     }
 
     /// `decides`: whether the answer is taken for Reserve's, and so closed when that is.
-    async fn read<'a>(
+    pub(super) async fn read<'a>(
         &self,
         subject: &Subject,
         decides: bool,
@@ -68,7 +70,7 @@ impl Quota {
             let demand = demand(now);
             if demand.parts.iter().zip(&reading.states).all(|(part, state)| is_warm(part, state.as_ref(), &epoch)) {
                 let limits = evaluate(&demand, &reading.states, &reading.live, epoch.number(), now);
-                return Ok(Balance { limits });
+                return Ok(Balance { limits, at: now });
             }
             self.warm(id, &epoch, &demand, now).await?;
         }

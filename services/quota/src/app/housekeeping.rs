@@ -10,7 +10,7 @@ use super::Quota;
 use super::take_over::FORGET_AFTER;
 use crate::error::Result;
 use crate::storage::store::{Failure, List};
-use crate::storage::{counters, settlements};
+use crate::storage::{alerts, counters, settlements};
 
 /// Rows deleted by one statement.
 const ROWS: i64 = 5_000;
@@ -56,6 +56,9 @@ impl Quota {
             sleep(BREATH).await;
         }
         while counters::delete_expired(pool, self.config.housekeeping.counter_retention, ROWS).await? > 0 {
+            sleep(BREATH).await;
+        }
+        while alerts::delete_expired(pool, self.config.alerts.retention, ROWS).await? > 0 {
             sleep(BREATH).await;
         }
         self.sweep().await

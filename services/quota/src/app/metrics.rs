@@ -11,6 +11,8 @@ pub(super) struct Metrics {
     pub(super) cold: Counter,
     /// Admitted although the store did not answer.
     pub(super) without_store: Counter,
+    /// Admitted from this process's share while the store did not answer.
+    pub(super) local: Counter,
 }
 
 impl Metrics {
@@ -22,6 +24,7 @@ impl Metrics {
             repeated: outcome("repeated"),
             cold: counter!("weir_quota_cold_total"),
             without_store: outcome("admitted_without_store"),
+            local: outcome("admitted_locally"),
         }
     }
 }

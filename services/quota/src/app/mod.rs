@@ -1,5 +1,7 @@
 //! The use cases: one file each, beside what they share.
 
+mod alert_writer;
+mod alerts;
 mod check;
 mod dictionary;
 mod entitlements;
@@ -9,6 +11,8 @@ mod flights;
 mod gate;
 mod housekeeping;
 mod list;
+mod list_alerts;
+mod local;
 mod metrics;
 mod operate;
 mod reserve;
@@ -17,11 +21,13 @@ mod settler;
 mod status;
 mod take_over;
 mod warm;
+mod watch_alerts;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_database::Database;
@@ -33,6 +39,7 @@ use crate::config::{Config, Operations};
 use crate::domain::Millis;
 use crate::storage::Store;
 
+use alerts::Alerts;
 pub use check::Balance;
 use dictionary::Dictionary;
 use entitlements::Entitlements;
@@ -40,6 +47,8 @@ use epochs::Epochs;
 pub use extend::{Extension, LeaseOutcome};
 use flights::Flights;
 use gate::Gate;
+pub use list_alerts::AlertPage;
+use local::Local;
 use metrics::Metrics;
 pub use operate::{Done, Operation};
 pub use reserve::{Request, Reserved};
@@ -47,6 +56,7 @@ pub use settle::{Outcome, Settle};
 use settler::Settler;
 pub use status::{Drift, Status};
 pub use take_over::TakenOver;
+pub use watch_alerts::Watched;
 
 /// Everything that the use cases need; shared.
 pub struct Quota {
@@ -63,6 +73,12 @@ pub struct Quota {
     /// Where the next take-over begins among the tenants.
     take_over_from: AtomicUsize,
     metrics: Metrics,
+    alerts: Alerts,
+    /// Room for streams of alerts.
+    watchers: Arc<Semaphore>,
+    /// What is admitted while the store does not answer.
+    local: Local,
+    shutdown: CancellationToken,
 }
 
 impl Quota {
@@ -81,7 +97,14 @@ impl Quota {
         let entitlements = Entitlements::new(&config, database.clone(), billing, Arc::clone(&dictionary));
         let (settler, writer) = settler::new(&config.settlements, database.clone(), store.clone(), Arc::clone(&epochs));
         let gate = Gate::new(config.operations.in_flight);
+        let (due, to_write) = mpsc::channel(config.alerts.queue);
+        let (looks, to_look_at) = mpsc::channel(config.alerts.queue);
+        let alert_writer = alert_writer::Writer { due: to_write, database: database.clone() };
         let quota = Arc::new(Self {
+            alerts: Alerts::new(config.alerts.remember, due, looks),
+            watchers: Arc::new(Semaphore::new(config.alerts.watchers)),
+            local: Local::new(&config.failure),
+            shutdown: shutdown.clone(),
             config,
             clock,
             database,
@@ -96,6 +119,8 @@ impl Quota {
             metrics: Metrics::new(),
         });
         tasks.spawn(writer.run(shutdown.clone()));
+        tasks.spawn(alert_writer.run(shutdown.clone()));
+        tasks.spawn(Arc::clone(&quota).look_for_alerts(to_look_at, shutdown.clone()));
         let (following, until) = (Arc::clone(&quota), shutdown.clone());
         tasks.spawn(async move { following.entitlements.follow(until).await });
         let (watching, until) = (Arc::clone(&quota), shutdown.clone());

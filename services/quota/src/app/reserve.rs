@@ -9,6 +9,7 @@ use weir_types::{OrganizationId, ReservationId};
 use super::Quota;
 use super::entitlements::Organization;
 use super::epochs::Epoch;
+use super::local::Admitted;
 use crate::domain::demand::bucket_end;
 use crate::domain::evaluate::until;
 use crate::domain::handle::Draft;
@@ -90,12 +91,17 @@ impl Quota {
             match self.store.reserve(&epoch.store, &reserve).await {
                 Ok(Admission::Admitted { at, decision }) => {
                     self.metrics.admitted.increment(1);
+                    self.alerts.admitted(&id, &demand, &decision, at);
                     let limits = admitted(&demand, &decision, at);
                     return Ok(Reserved { handle: draft.at(at, &decision), limits, epoch: epoch.number() });
                 }
                 Ok(Admission::Refused(reading)) => {
                     self.metrics.refused.increment(1);
-                    return Err(refused(&demand, &reading, &epoch));
+                    let refusal = refused(&demand, &reading, &epoch);
+                    if let Error::Refused(limits) = &refusal {
+                        self.alerts.read(&id, &demand, limits, reading.at);
+                    }
+                    return Err(refusal);
                 }
                 Ok(Admission::Duplicate(record)) => {
                     self.metrics.repeated.increment(1);
@@ -145,15 +151,16 @@ impl Quota {
         Ok(Reserved { handle, limits, epoch: epoch.number() })
     }
 
-    /// The store does not answer. Where every limit says so, the request goes ahead: the handle settles it as any other, and the
-    /// first extension after the outage makes it count.
+    /// The store does not answer. Where every limit says so, or has room in this process, the request goes ahead: the handle
+    /// settles it as any other, and the first extension after the outage makes it count.
     fn reserve_without(&self, request: &Request, plan: &Plan, failure: Failure) -> Result<Reserved> {
         let now = self.now();
         let demand = Demand::new(plan, &request.subject, &request.amounts, now);
-        if !demand.opens_on_failure() {
-            return Err(failure.into());
+        match self.local.admit(&request.subject.organization, &demand, request.lease, now) {
+            Admitted::No => return Err(failure.into()),
+            Admitted::Open => self.metrics.without_store.increment(1),
+            Admitted::Local => self.metrics.local.increment(1),
         }
-        self.metrics.without_store.increment(1);
         let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
         let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
         Ok(Reserved { handle: draft.at(now, &[]), limits: Vec::new(), epoch })

@@ -6,7 +6,7 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
 use super::settler::Item;
-use crate::domain::{Amounts, CounterKey, Handle};
+use crate::domain::{Amounts, CounterKey, Handle, Subject, Unit};
 use crate::error::{Error, Result};
 use crate::storage::settlements::{self, ByUnit, Charge, NewSettlement};
 
@@ -44,12 +44,22 @@ impl Quota {
         // awaited, so that they share batches.
         let mut queued = Vec::with_capacity(settles.len());
         for settle in settles {
-            queued.push(self.prepare(settle).await.and_then(|item| self.settler.queue(item)));
+            let prepared = self.prepare(settle).await;
+            queued.push(prepared.and_then(|item| {
+                let overrun = overrun(&item);
+                Ok((self.settler.queue(item)?, overrun))
+            }));
         }
         let mut outcomes = Vec::with_capacity(queued.len());
         for queued in queued {
             outcomes.push(match queued {
-                Ok(answer) => answer.await.unwrap_or(Err(Error::Stopping)),
+                Ok((answer, overrun)) => {
+                    let outcome = answer.await.unwrap_or(Err(Error::Stopping));
+                    if let (Ok(Outcome { duplicate: false, .. }), Some(subject)) = (&outcome, overrun) {
+                        self.alerts.charged_more(subject);
+                    }
+                    outcome
+                }
                 Err(error) => Err(error),
             });
         }
@@ -107,6 +117,14 @@ impl Quota {
             None => Err(Error::ReservationNotFound),
         }
     }
+}
+
+/// Whose counters grow by a settlement, because more is charged than was reserved.
+fn overrun(item: &Item) -> Option<Subject> {
+    let handle = item.handle.as_ref()?;
+    let reserved = |unit: &str| handle.amounts.get(&Unit::parse(unit)).unwrap_or(0);
+    let grows = item.settlement.amounts.iter().any(|(unit, amount)| *amount > reserved(unit));
+    grows.then(|| Subject { organization: handle.organization, values: handle.values[1..].to_vec() })
 }
 
 /// The totals that a reservation's settlement adds to.

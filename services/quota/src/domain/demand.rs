@@ -1,5 +1,6 @@
 //! What one request asks of one plan.
 
+use super::period::FOREVER;
 use super::{Amounts, Kind, Millis, Period, Plan, PlanLimit, PlanScope, Subject, Value};
 
 /// The counters that a request touches.
@@ -88,10 +89,10 @@ impl<'a> Demand<'a> {
         self.limits().any(|limit| limit.durable)
     }
 
-    /// Whether there is a limit, and every one that is touched admits while the fast store does not answer.
-    #[must_use]
-    pub fn opens_on_failure(&self) -> bool {
-        self.limits().next().is_some() && self.limits().all(PlanLimit::opens_on_failure)
+    /// Every counter that is touched, in the order in which stores answer.
+    pub fn counters(&self) -> impl Iterator<Item = (&Part<'a>, &'a PlanLimit, Touch)> {
+        let concurrent = self.concurrent().map(|(part, limit)| (part, limit, Touch { amount: 1, period: FOREVER }));
+        self.windows().chain(concurrent)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Limit {
     pub window: Window,
     /// What to do while the fast store does not answer.
     pub on_failure: OnFailure,
+    /// At which percentages of the cap to warn: from 1 to 100, rising.
+    pub alert_percents: Vec<u8>,
 }
 
 /// By what a limit counts.
@@ -117,6 +119,8 @@ pub enum OnFailure {
     Closed,
     /// Admit.
     Open,
+    /// Admit a small share of the cap in each process.
+    Local,
 }
 
 /// The kind of a window, as far as it tells counters apart.

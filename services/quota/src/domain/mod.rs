@@ -1,5 +1,6 @@
 //! Limits, windows, plans, handles and counters: pure, without a store or a clock.
 
+pub mod alarm;
 pub mod amounts;
 pub mod demand;
 pub mod evaluate;
@@ -10,6 +11,7 @@ pub mod plan;
 pub mod state;
 pub mod subject;
 
+pub use alarm::{Alarm, Recurrence};
 pub use amounts::{Amounts, InvalidAmounts, Unit};
 pub use demand::{Demand, Part, Touch};
 pub use evaluate::{LimitState, evaluate};

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use super::period::FOREVER;
-use super::{CounterKey, Kind, Limit, LimitId, Millis, OnFailure, Period, Scope};
+use super::{Alarm, CounterKey, Kind, Limit, LimitId, Millis, OnFailure, Period, Scope};
 
 /// How finely rolling windows count.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,8 @@ pub struct PlanLimit {
     pub durable: bool,
     /// Of a rolling window: the width of its buckets.
     pub grain: Millis,
+    /// When it warns.
+    pub alarm: Alarm,
     /// The last period that was asked for: time zones are not free, and most requests are in the same one.
     period: Mutex<Period>,
 }
@@ -64,7 +66,8 @@ impl PlanLimit {
             _ => 1,
         };
         let period = Mutex::new(Period { start: 0, end: 0 });
-        Self { id, durable: CounterKey::from(&limit).is_durable(), grain, limit, period }
+        let alarm = Alarm::new(&limit);
+        Self { id, durable: CounterKey::from(&limit).is_durable(), grain, alarm, limit, period }
     }
 
     /// The period that an instant is in; [`FOREVER`] for windows that have no fixed ones.
@@ -77,10 +80,10 @@ impl PlanLimit {
         *cached
     }
 
-    /// Whether it may admit while the fast store does not answer. Money never does.
+    /// What it does while the fast store does not answer. Money refuses, whatever the plan says.
     #[must_use]
-    pub fn opens_on_failure(&self) -> bool {
-        self.limit.on_failure == OnFailure::Open && !self.limit.unit.is_money()
+    pub fn on_failure(&self) -> OnFailure {
+        if self.limit.unit.is_money() { OnFailure::Closed } else { self.limit.on_failure }
     }
 }
 

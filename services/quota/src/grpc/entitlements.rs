@@ -65,9 +65,23 @@ fn limit(limit: &billing::Limit) -> Result<Limit> {
         window,
         on_failure: match limit.on_failure() {
             billing::OnFailure::Open => OnFailure::Open,
+            billing::OnFailure::Local => OnFailure::Local,
             billing::OnFailure::Unspecified | billing::OnFailure::Closed => OnFailure::Closed,
         },
+        alert_percents: percents(&limit.alert_percents)
+            .ok_or_else(|| broken("an alert's percentage is out of bounds"))?,
     })
+}
+
+/// From 1 to 100, rising.
+fn percents(percents: &[i32]) -> Option<Vec<u8>> {
+    let mut read: Vec<u8> = percents
+        .iter()
+        .map(|percent| u8::try_from(*percent).ok().filter(|p| (1..=100).contains(p)))
+        .collect::<Option<_>>()?;
+    read.sort_unstable();
+    read.dedup();
+    Some(read)
 }
 
 fn zone(name: &str) -> Option<chrono_tz::Tz> {

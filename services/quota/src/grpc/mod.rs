@@ -1,5 +1,6 @@
 //! From protobuf to the domain and back; nothing is decided here.
 
+mod alerts;
 mod entitlements;
 mod operate;
 mod parse;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prost_types::{Duration as ProtoDuration, Timestamp};
 use weir_proto::common::v1::{Amount, ItemError};
 use weir_proto::quota::v1 as proto;
@@ -67,10 +68,7 @@ pub(super) fn settlement(one: Listed) -> proto::Settlement {
         released: one.released,
         estimated: one.estimated,
         amounts: amounts(&one.amounts),
-        settle_time: Some(Timestamp {
-            seconds: one.settled_at.timestamp(),
-            nanos: i32::try_from(one.settled_at.timestamp_subsec_nanos()).unwrap_or(0),
-        }),
+        settle_time: Some(instant(one.settled_at)),
     }
 }
 
@@ -87,6 +85,11 @@ pub(super) fn drift(drift: Drift) -> proto::CounterDrift {
 pub(super) fn timestamp(millis: Millis) -> Timestamp {
     let nanos = i32::try_from(millis.rem_euclid(1_000) * 1_000_000).unwrap_or(0);
     Timestamp { seconds: millis.div_euclid(1_000), nanos }
+}
+
+pub(super) fn instant(instant: DateTime<Utc>) -> Timestamp {
+    let nanos = i32::try_from(instant.timestamp_subsec_nanos()).unwrap_or(0);
+    Timestamp { seconds: instant.timestamp(), nanos }
 }
 
 pub(super) fn limit_state(limit: &LimitState) -> proto::LimitState {

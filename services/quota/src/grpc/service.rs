@@ -14,7 +14,7 @@ use weir_proto::quota::v1::{self as proto, settle, settle_outcome};
 use weir_rpc::{Call, caller};
 
 use super::operate::{self, Operations};
-use super::{parse, render};
+use super::{alerts, parse, render};
 use crate::app::{Outcome, Quota, Settle};
 use crate::error::Error;
 
@@ -192,6 +192,29 @@ impl QuotaService for Grpc {
         let max = max.ok_or_else(|| weir_rpc::Error::invalid("max", "must be from 1 to 1000"))?;
         let taken = self.quota.take_over(max, parse::lease(message.lease.as_ref())?).await?;
         Ok(Response::new(proto::TakeOverResponse { reservations: taken.into_iter().map(render::taken_over).collect() }))
+    }
+
+    async fn list_alerts(
+        &self,
+        request: Request<proto::ListAlertsRequest>,
+    ) -> Result<Response<proto::ListAlertsResponse>, Status> {
+        let (organization, size) = alerts::page(caller(&request), request.get_ref())?;
+        let page = self.quota.list_alerts(organization, size, &request.get_ref().page_token).await?;
+        Ok(Response::new(proto::ListAlertsResponse {
+            alerts: page.alerts.into_iter().map(alerts::alert).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+        }))
+    }
+
+    type WatchAlertsStream = BoxStream<'static, Result<proto::WatchAlertsResponse, Status>>;
+
+    async fn watch_alerts(
+        &self,
+        request: Request<proto::WatchAlertsRequest>,
+    ) -> Result<Response<Self::WatchAlertsStream>, Status> {
+        let (organization, position) = alerts::watch(caller(&request), request.get_ref())?;
+        let watched = Arc::clone(&self.quota).watch_alerts(organization, position).await?;
+        Ok(Response::new(watched.map_ok(alerts::watched).map_err(Status::from).boxed()))
     }
 
     type ListSettlementsStream = BoxStream<'static, Result<proto::ListSettlementsResponse, Status>>;

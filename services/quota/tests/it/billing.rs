@@ -140,11 +140,20 @@ pub(crate) fn limit(name: &str, scope: &str, unit: &str, amount: i64, kind: wind
         amount,
         window: Some(Window { kind: Some(kind) }),
         on_failure: OnFailure::Closed.into(),
+        alert_percents: Vec::new(),
     }
 }
 
 pub(crate) fn open(limit: Limit) -> Limit {
     Limit { on_failure: OnFailure::Open.into(), ..limit }
+}
+
+pub(crate) fn local(limit: Limit) -> Limit {
+    Limit { on_failure: OnFailure::Local.into(), ..limit }
+}
+
+pub(crate) fn alerting(limit: Limit, percents: &[i32]) -> Limit {
+    Limit { alert_percents: percents.to_vec(), ..limit }
 }
 
 pub(crate) fn rolling(millis: i64) -> window::Kind {

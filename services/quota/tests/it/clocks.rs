@@ -15,7 +15,7 @@ use crate::billing::{calendar, lifetime, limit};
 use crate::house::{House, balance, balance_of, commit, open, reserve, settings, subject};
 
 /// A monthly window whose next period begins in so many milliseconds.
-fn ends_in(millis: i64) -> window::Kind {
+pub(crate) fn ends_in(millis: i64) -> window::Kind {
     let anchor = Utc::now().checked_sub_months(Months::new(2)).unwrap() + TimeDelta::milliseconds(millis);
     let nanos = i32::try_from(anchor.timestamp_subsec_nanos()).unwrap();
     let anchor = Some(prost_types::Timestamp { seconds: anchor.timestamp(), nanos });

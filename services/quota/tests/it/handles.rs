@@ -7,7 +7,15 @@ use weir_quota::domain::{
 use weir_types::{ApiKeyId, OrganizationId, ReservationId, UserId, names};
 
 fn limit(name: &str, scope: Scope, unit: &str, window: Window) -> Limit {
-    Limit { name: name.to_owned(), scope, unit: Unit::parse(unit), cap: 1_000, window, on_failure: OnFailure::Closed }
+    Limit {
+        name: name.to_owned(),
+        scope,
+        unit: Unit::parse(unit),
+        cap: 1_000,
+        window,
+        on_failure: OnFailure::Closed,
+        alert_percents: Vec::new(),
+    }
 }
 
 const TUNING: Tuning = Tuning { exact_up_to: 64, buckets: 60 };

@@ -2,6 +2,7 @@
 // A test that can't go on says where by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod alerts;
 mod audits;
 mod batches;
 mod billing;
@@ -13,6 +14,7 @@ mod histories;
 mod house;
 mod kept;
 mod leases;
+mod local;
 mod losses;
 mod measuring;
 mod operating;

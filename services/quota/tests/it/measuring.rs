@@ -18,7 +18,15 @@ const COUNT: usize = 40_000;
 const LIMITS: i64 = 1 << 50;
 
 fn limit(name: &str, scope: Scope, unit: &str, window: Window) -> Limit {
-    Limit { name: name.to_owned(), scope, unit: Unit::parse(unit), cap: LIMITS, window, on_failure: OnFailure::Closed }
+    Limit {
+        name: name.to_owned(),
+        scope,
+        unit: Unit::parse(unit),
+        cap: LIMITS,
+        window,
+        on_failure: OnFailure::Closed,
+        alert_percents: Vec::new(),
+    }
 }
 
 fn six() -> Plan {

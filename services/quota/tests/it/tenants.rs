@@ -2,7 +2,7 @@ use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
 use weir_types::{OrganizationId, Scope, names};
 
-use crate::billing::{lifetime, limit};
+use crate::billing::{alerting, lifetime, limit};
 use crate::house::{House, commit, open, release, reserve, subject};
 
 #[tokio::test]
@@ -10,15 +10,17 @@ async fn a_query_without_a_filter_sees_one_tenant_only() {
     let house = House::new().await;
     let engine = house.engine().await;
     let mut client = engine.client();
-    let tenants: Vec<OrganizationId> =
-        (0..3).map(|_| house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())])).collect();
+    let tenants: Vec<OrganizationId> = (0..3)
+        .map(|_| house.tenant(vec![alerting(limit("budget", "organization", "nano_usd", 100, lifetime()), &[1])]))
+        .collect();
     for tenant in &tenants {
         let request = reserve(*tenant, &[("nano_usd", 1)]);
         let handle = client.reserve(request.clone()).await.unwrap().into_inner();
         client.commit(commit(&request, &handle, &[("nano_usd", 1)])).await.unwrap();
+        crate::alerts::fired(&engine, *tenant, 1).await;
     }
     let database = house.database().await;
-    for table in ["entitlements", "settlements", "counters"] {
+    for table in ["entitlements", "settlements", "counters", "alerts"] {
         let query = format!("select array_agg(organization_id) from quota.{table}");
         let seen = async |mut transaction: sqlx::Transaction<'_, sqlx::Postgres>| -> Vec<uuid::Uuid> {
             let query = sqlx::query_scalar::<_, Option<Vec<uuid::Uuid>>>(sqlx::AssertSqlSafe(query.clone()));
@@ -58,7 +60,13 @@ async fn a_principal_sees_its_own_limits_and_nobody_elses() {
     assert_eq!(failure.reason(), ErrorReason::NotFound);
     let check = CheckRequest { subject: Some(subject(theirs)), amounts: Vec::new() };
     assert_eq!(open(client.check(reader.request(check)).await).unwrap_err().reason(), ErrorReason::NotFound);
+    let list = |tenant| ListAlertsRequest { parent: names::organization(&tenant), ..Default::default() };
+    client.list_alerts(reader.request(list(ours))).await.unwrap();
+    let failure = open(client.list_alerts(reader.request(list(theirs))).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::NotFound);
     let other = engine.deployment.principal(ours, None, None, [Scope::AiInvoke]);
+    let failure = open(client.list_alerts(other.request(list(ours))).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::PermissionDenied);
     let failure = open(client.get_balance(other.request(balance(ours))).await).unwrap_err();
     assert_eq!(failure.reason(), ErrorReason::PermissionDenied);
 }
@@ -77,6 +85,8 @@ async fn only_those_who_must_can_change_anything() {
     denied(open(client.commit(all.request(commit(&request, &handle, &[]))).await).unwrap_err().reason());
     denied(open(client.release(all.request(release(&request, &handle))).await).unwrap_err().reason());
     denied(open(client.get_status(all.request(GetStatusRequest {})).await).unwrap_err().reason());
+    let watch = all.request(WatchAlertsRequest::default());
+    denied(client.watch_alerts(watch).await.map_err(weir_rpc::Failure::from).map(drop).unwrap_err().reason());
     let mut stranger = engine.as_service("usage");
     denied(open(stranger.reserve(request).await).unwrap_err().reason());
     let list = ListSettlementsRequest { organization: names::organization(&tenant), after: String::new() };

@@ -140,7 +140,15 @@ fn now() -> i64 {
 }
 
 fn limit(name: &str, scope: Scope, unit: &str, cap: i64, window: Window) -> Limit {
-    Limit { name: name.to_owned(), scope, unit: Unit::parse(unit), cap, window, on_failure: OnFailure::Closed }
+    Limit {
+        name: name.to_owned(),
+        scope,
+        unit: Unit::parse(unit),
+        cap,
+        window,
+        on_failure: OnFailure::Closed,
+        alert_percents: Vec::new(),
+    }
 }
 
 /// Every kind of window; periods and rolling windows so long that no test sees one pass.

@@ -1,0 +1,131 @@
+//! While the store does not answer, each process admits a share of the limits that say so.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use weir_proto::billing::v1::CalendarUnit;
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::*;
+use weir_types::OrganizationId;
+
+use crate::billing::{calendar, lifetime, limit, local, rolling};
+use crate::house::{Client, Engine, House, Settings, balance, commit, extension, open, reserve, settings};
+
+fn short() -> Settings {
+    let mut settings = settings();
+    settings.redis.deadline = Duration::from_millis(100);
+    settings
+}
+
+/// With room for 5 requests and 5,000 tokens in each process.
+fn tenant(house: &House) -> OrganizationId {
+    house.tenant(vec![
+        local(limit("rate", "organization", "request", 100, rolling(600_000))),
+        local(limit("tokens", "organization", "token", 100_000, calendar(CalendarUnit::Month))),
+        limit("budget", "organization", "nano_usd", 1_000, lifetime()),
+    ])
+}
+
+async fn admitted(engine: &Engine, tenant: OrganizationId, asks: usize) -> Vec<(ReserveRequest, ReserveResponse)> {
+    let mut held = Vec::new();
+    for _ in 0..asks {
+        let request = reserve(tenant, &[("request", 1), ("token", 10)]);
+        match open(engine.client().reserve(request.clone()).await) {
+            Ok(handle) => held.push((request, handle)),
+            Err(failure) => {
+                assert_eq!((failure.reason(), failure.metadata("peer")), (ErrorReason::Unavailable, Some("redis")));
+                assert!(failure.retry_after().is_some());
+            }
+        }
+    }
+    held
+}
+
+async fn used(client: &mut Client, tenant: OrganizationId) -> (i64, i64) {
+    (balance(client, tenant, "rate").await.used, balance(client, tenant, "tokens").await.used)
+}
+
+/// Announces until the store answers again.
+async fn announce(engine: &Engine, held: &[(ReserveRequest, ReserveResponse)]) {
+    let leases: Vec<_> = held.iter().map(|(request, handle)| extension(request, handle, 30)).collect();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match open(engine.client().extend(ExtendRequest { leases: leases.clone() }).await) {
+            Ok(_) => return,
+            Err(failure) => assert!(failure.is_transient() && Instant::now() < until, "{failure}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn with_a_killed_store_each_process_admits_its_share_and_all_of_it_counts_later() {
+    let house = House::new().await;
+    let (one, two) = (house.engine_with(short()).await, house.engine_with(short()).await);
+    let tenant = tenant(&house);
+    for engine in [&one, &two] {
+        assert_eq!(admitted(engine, tenant, 1).await.len(), 1);
+    }
+    house.redis.kill().await.unwrap();
+    let mut held = Vec::new();
+    for engine in [&one, &two] {
+        let here = admitted(engine, tenant, 8).await;
+        assert_eq!(here.len(), 5, "5 % of 100");
+        held.extend(here);
+    }
+    // Money is closed, whatever is beside it.
+    let money = reserve(tenant, &[("token", 1), ("nano_usd", 1)]);
+    assert!(one.client().reserve(money).await.is_err());
+    // And a share is a share of each limit.
+    let large = reserve(tenant, &[("token", 4_951)]);
+    assert!(two.client().reserve(large).await.is_err());
+
+    house.redis.restart().await.unwrap();
+    announce(&one, &held).await;
+    sleep(Duration::from_millis(1_100)).await;
+    let mut client = two.client();
+    // The two from before are unknown to a store that lost them, until they are announced.
+    assert_eq!(used(&mut client, tenant).await, (10, 100));
+    for (request, handle) in &held {
+        client.commit(commit(request, handle, &[("request", 1), ("token", 7)])).await.unwrap();
+    }
+    assert_eq!(used(&mut client, tenant).await, (10, 70));
+    one.assert_balanced().await;
+    // The share is not given back: a store that comes and goes does not multiply it.
+    house.redis.kill().await.unwrap();
+    assert_eq!(admitted(&one, tenant, 2).await.len(), 0);
+}
+
+#[tokio::test]
+async fn with_a_store_that_hangs_a_decision_takes_its_deadline_and_no_more() {
+    let house = House::new().await;
+    let engine = house.engine_with(short()).await;
+    let tenant = tenant(&house);
+    assert_eq!(admitted(&engine, tenant, 1).await.len(), 1);
+    let redis = house.connection().await;
+    let info: String = redis.command(weir_redis::redis::cmd("INFO").arg("server")).await.unwrap();
+    let process = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim().to_owned();
+    let signal = |signal: &str| {
+        assert!(std::process::Command::new("kill").args([signal, &process]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let started = Instant::now();
+    let held = admitted(&engine, tenant, 8).await;
+    let took = started.elapsed();
+    signal("-CONT");
+    assert_eq!(held.len(), 5);
+    // Eight times the deadline of a tenth of a second, on a busy machine.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+
+    // The same process goes on with the same store. It may meanwhile have done what it was told while it hung: the ids are the
+    // same, so nothing counts twice. What was refused here and held there gives its lease back when it ends.
+    announce(&engine, &held).await;
+    let mut client = engine.client();
+    for (request, handle) in &held {
+        client.reserve(request.clone()).await.unwrap();
+        client.commit(commit(request, handle, &[("request", 1), ("token", 7)])).await.unwrap();
+    }
+    let tokens = balance(&mut client, tenant, "tokens").await;
+    assert_eq!(tokens.used - tokens.held, 35, "each was charged once");
+    assert_eq!(engine.status().await.drifts, []);
+}
