@@ -67,15 +67,32 @@ impl Quota {
                 Err(failure) => return Err(failure.into()),
             };
             now = reading.at;
-            let demand = demand(now);
+            // What has begun stays begun, as for Reserve, when the store's clock went back.
+            let mut at = now;
+            while let Some(start) = later_period(&demand(at), &reading.states) {
+                at = start;
+            }
+            let demand = demand(at);
             if demand.parts.iter().zip(&reading.states).all(|(part, state)| is_warm(part, state.as_ref(), &epoch)) {
                 let limits = evaluate(&demand, &reading.states, &reading.live, epoch.number(), now);
                 return Ok(Balance { limits, at: now });
             }
-            self.warm(id, &epoch, &demand, now).await?;
+            self.warm(id, &epoch, &demand).await?;
         }
         Err(Error::Unsettled("too many attempts"))
     }
+}
+
+/// The latest period that a counter is in, if that begins after the one that is asked about.
+fn later_period(demand: &Demand<'_>, states: &[Option<SubjectState>]) -> Option<Millis> {
+    let counters = demand.parts.iter().zip(states).flat_map(|(part, state)| {
+        let touched = part.scope.windows.iter().zip(&part.touches);
+        touched.filter_map(move |(limit, touch)| Some((limit, (*touch)?, state.as_ref()?.entry(limit.id)?)))
+    });
+    let later = counters.filter(|(limit, touch, entry)| {
+        entry.queue.is_none() && entry.period > touch.period.start && limit.period(entry.period).start == entry.period
+    });
+    later.map(|(_, _, entry)| entry.period).max()
 }
 
 /// Whether the counters can be taken at their word. A period that the store has not seen begin is read as empty, as Reserve does.

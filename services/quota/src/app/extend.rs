@@ -97,7 +97,7 @@ impl Quota {
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
         self.register(&id, &organization, epoch).await?;
-        let announce = self.announcement(epoch, extension, handle, concurrent).await?;
+        let mut announce = self.announcement(epoch, extension, handle, concurrent).await?;
         for _ in 0..2 {
             match self.store.announce(&epoch.store, &id, &announce).await {
                 Ok(Announced::Announced) => {
@@ -106,7 +106,10 @@ impl Quota {
                 }
                 Ok(Announced::Extended) => return Ok(Some(LeaseOutcome::Extended)),
                 Ok(Announced::Settled) => return Ok(Some(LeaseOutcome::Settled)),
-                Ok(Announced::Cold) => self.warm_for(&id, epoch, &plan, handle).await?,
+                Ok(Announced::Cold) => {
+                    self.warm_for(&id, epoch, &plan, handle).await?;
+                    announce.loaded = true;
+                }
                 Err(Failure::OtherGeneration) => break,
                 Err(failure) => return Err(failure.into()),
             }
@@ -117,9 +120,7 @@ impl Quota {
     /// Loads the counters that a reservation is held in, by the plan of today.
     async fn warm_for(&self, id: &OrganizationId, epoch: &Epoch, plan: &Plan, handle: &Handle) -> Result<()> {
         let subject = Subject { organization: *id, values: handle.values[1..].to_vec() };
-        let now = self.now();
-        let demand = Demand::nothing(plan, &subject, now);
-        self.warm(id, epoch, &demand, now).await
+        self.warm(id, epoch, &Demand::nothing(plan, &subject, self.now())).await
     }
 
     async fn announcement(
@@ -148,6 +149,7 @@ impl Quota {
             lease: extension.lease,
             counters: counters.collect(),
             concurrent: concurrent.to_vec(),
+            loaded: false,
         })
     }
 }

@@ -113,7 +113,7 @@ impl Quota {
                 Ok(Admission::Settled) => return Err(Error::IdReused("the reservation was settled before")),
                 Ok(Admission::Cold) => {
                     self.metrics.cold.increment(1);
-                    self.warm(&id, &epoch, &demand, now).await?;
+                    self.warm(&id, &epoch, &demand).await?;
                 }
                 Ok(Admission::OutsidePeriod(there)) => (now, check_clock) = (there, true),
                 Ok(Admission::LaterPeriod(start)) => {
@@ -123,7 +123,7 @@ impl Quota {
                         (now, check_clock) = (start, false);
                     } else {
                         // The periods themselves have moved.
-                        self.warm(&id, &epoch, &demand, now).await?;
+                        self.warm(&id, &epoch, &demand).await?;
                     }
                 }
                 Err(Failure::OtherGeneration) => drop(Box::pin(self.epochs.reload()).await?),

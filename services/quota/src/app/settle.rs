@@ -107,10 +107,11 @@ impl Quota {
             return Ok(bytes::Bytes::new());
         }
         let mut transaction = self.database.begin_tenant(settle.organization).await?;
-        let settled = settlements::which(&mut transaction, &settle.organization, &[settle.id]).await?;
+        let settled = settlements::handle(&mut transaction, &settle.organization, &settle.id).await?;
         transaction.commit().await.map_err(weir_database::Error::from)?;
-        if !settled.is_empty() {
-            return Ok(bytes::Bytes::new());
+        if let Some(handle) = settled {
+            // An estimate that is replaced must change the same counters.
+            return Ok(handle.into());
         }
         match self.epochs.current().await?.closed_for() {
             Some(left) => Err(Error::Rebuilding(left)),

@@ -60,15 +60,14 @@ impl Quota {
                     forgotten += 1;
                 }
             }
-            skip += tenants.len() - forgotten;
-            if tenants.len() < PAGE {
-                skip = 0;
-            }
-            if (skip == 0 && wrapped) || (wrapped && start > 0 && skip >= start) {
+            let ended = tenants.len() < PAGE;
+            // What was forgotten has made room for those behind it.
+            skip = if ended { 0 } else { skip + tenants.len() - forgotten };
+            if wrapped && (ended || (start > 0 && skip >= start)) {
                 self.take_over_from.store(skip, Ordering::Relaxed);
                 return Ok(taken);
             }
-            wrapped |= skip == 0;
+            wrapped |= ended;
         }
     }
 

@@ -5,33 +5,33 @@ use super::epochs::Epoch;
 use crate::domain::{Demand, Kind, Millis, Part};
 use crate::error::Result;
 use crate::storage::counters::{self, Total, Wanted};
-use crate::storage::store::{InstallEntry, InstallSubject};
+use crate::storage::store::{Failure, InstallEntry, InstallSubject};
 use weir_types::OrganizationId;
 
 impl Quota {
     /// Loads the counters of a demand's subjects. Whether that worked shows when the store is asked again: the generation may
     /// have changed, or the store may have been emptied, in between.
-    pub(super) async fn warm(
-        &self,
-        organization: &OrganizationId,
-        epoch: &Epoch,
-        demand: &Demand<'_>,
-        now: Millis,
-    ) -> Result<()> {
+    pub(super) async fn warm(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>) -> Result<()> {
         let mut key = epoch.number().to_le_bytes().to_vec();
         demand.parts.iter().for_each(|part| key.extend(part.value.field()));
         // Boxed: every request's future would be as large as this one, which few come to.
-        let load = Box::pin(self.load(organization, epoch, demand, now));
+        let load = Box::pin(self.load(organization, epoch, demand));
         self.warming.run((*organization, key), load).await
     }
 
-    async fn load(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>, now: Millis) -> Result<()> {
+    async fn load(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>) -> Result<()> {
         // In this order: if the store is emptied after the fence was taken, the fence is gone when the counters are installed; if
         // before, the generation is another one.
         let fence = self.store.fence(organization).await?;
         if self.epochs.verify().await?.number() != epoch.number() {
             return Ok(());
         }
+        // The store's time, not this process's: a counter that is put into a period that has not begun would stay in it.
+        let now = match self.store.read(&epoch.store, organization, demand).await {
+            Ok(reading) => reading.at,
+            Err(Failure::OtherGeneration) => return Ok(()),
+            Err(failure) => return Err(failure.into()),
+        };
         let wanted: Vec<Wanted> = demand.parts.iter().flat_map(|part| wanted(part, now)).collect();
         let totals = if wanted.is_empty() {
             Vec::new()
@@ -55,10 +55,7 @@ fn wanted(part: &Part<'_>, now: Millis) -> Vec<Wanted> {
         .map(|limit| {
             let (from, to) = match limit.limit.window.kind() {
                 Kind::Rolling(length) => (now - length + 1, Millis::MAX),
-                _ => {
-                    let start = limit.period(now).start;
-                    (start, start)
-                }
+                _ => (limit.period(now).start, Millis::MAX),
             };
             Wanted { limit: limit.id, subject: subject.clone(), from, to }
         })
@@ -73,9 +70,13 @@ fn subject(part: &Part<'_>, totals: &[Total], now: Millis) -> InstallSubject {
         let entry = match limit.limit.window.kind() {
             Kind::Rolling(_) => InstallEntry::Rolling(of().map(|total| (total.period, total.committed)).collect()),
             _ => {
-                let period = limit.period(now);
+                let here = limit.period(now);
+                // What has begun stays begun, even if the clock has gone back to before it: the store that knew so may be gone.
+                let later = of().rfind(|total| total.period > now && limit.period(total.period).start == total.period);
+                let total = later.or_else(|| of().find(|total| total.period == here.start));
+                let period = total.map_or(here, |total| limit.period(total.period));
                 last = last.max(period.end);
-                let (committed, version) = of().next().map_or((0, 0), |total| (total.committed, total.version));
+                let (committed, version) = total.map_or((0, 0), |total| (total.committed, total.version));
                 InstallEntry::Period(period.start, committed, version)
             }
         };

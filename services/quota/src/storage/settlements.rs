@@ -186,6 +186,19 @@ pub async fn which(
     Ok(found.into_iter().map(Into::into).collect())
 }
 
+/// The handle that a reservation was settled with; none if it is not settled, empty if nobody knew one.
+///
+/// # Errors
+/// The database's.
+pub async fn handle(
+    connection: &mut PgConnection,
+    organization: &OrganizationId,
+    id: &ReservationId,
+) -> Result<Option<Vec<u8>>, Error> {
+    let query = "select handle from quota.settlements where organization_id = $1 and reservation_id = $2";
+    Ok(sqlx::query_scalar(query).bind(organization.as_uuid()).bind(id.as_uuid()).fetch_optional(connection).await?)
+}
+
 /// A settlement in a list.
 #[derive(Debug, Clone)]
 pub struct Listed {

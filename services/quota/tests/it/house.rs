@@ -121,6 +121,11 @@ impl House {
     /// With a clock of its own.
     pub(crate) async fn engine_at(&self, mut settings: Settings, clock: Arc<dyn Clock>) -> Engine {
         settings.redis.url = self.redis.url().into();
+        self.engine_by(settings, clock).await
+    }
+
+    /// With a way of its own to Redis, too.
+    pub(crate) async fn engine_by(&self, mut settings: Settings, clock: Arc<dyn Clock>) -> Engine {
         settings.database.url = service_url(&self.url.as_str().into(), &master(), "quota");
         let context = Context {
             clock,

@@ -17,6 +17,7 @@ mod leases;
 mod local;
 mod losses;
 mod measuring;
+mod model;
 mod operating;
 mod oracle;
 mod overload;

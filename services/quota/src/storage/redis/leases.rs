@@ -48,10 +48,10 @@ impl Store {
     ) -> Result<Announced> {
         let keys = keys(organization, &announce.concurrent);
         let mut subjects: Vec<&Value> = Vec::new();
-        let mut program = Program::with_capacity(3 + 7 * announce.counters.len());
+        let mut program = Program::with_capacity(4 + 7 * announce.counters.len());
         let lease = i64::try_from(announce.lease.as_millis()).unwrap_or(i64::MAX);
         program.push([i64::try_from(scripts.generation).unwrap_or(i64::MAX), lease]);
-        program.push_len(announce.counters.len());
+        program.push([i64::from(announce.loaded)]).push_len(announce.counters.len());
         for counter in &announce.counters {
             let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
                 subjects.push(&counter.value);

@@ -31,6 +31,8 @@ pub struct Announce {
     pub counters: Vec<AnnounceCounter>,
     /// The concurrency limits that it counts in.
     pub concurrent: Vec<(LimitId, Value)>,
+    /// Whether the counters of today's plan have been loaded for it: one that is missing then is in no plan any more.
+    pub loaded: bool,
 }
 
 /// One counter of it.

@@ -13,7 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use weir_quota::domain::Millis;
 use weir_redis::redis::{Script, pipe};
-use weir_testing::RedisServer;
 
 /// Where the time stands, in milliseconds.
 const NOW: &str = "test:now";
@@ -35,9 +34,9 @@ pub(crate) struct Cut {
     pub(crate) received: bool,
 }
 
-/// The relay and the server behind it.
+/// The relay before a server.
 pub(crate) struct TimedRedis {
-    server: RedisServer,
+    server: String,
     url: String,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -53,10 +52,10 @@ struct Shared {
 type Command = Vec<Vec<u8>>;
 
 impl TimedRedis {
-    pub(crate) async fn start(now: Millis) -> Self {
-        let server = weir_testing::redis().await.unwrap();
+    /// Before the server at this URL.
+    pub(crate) async fn start(server: &str, now: Millis) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (scheme, rest) = server.url().split_once("://").unwrap();
+        let (scheme, rest) = server.split_once("://").unwrap();
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, target) = host.rsplit_once('@').map_or((String::new(), host), |(user, at)| (format!("{user}@"), at));
         let target = target.to_owned();
@@ -65,23 +64,18 @@ impl TimedRedis {
         let relaying = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&target).await.unwrap();
+                let Ok(server) = TcpStream::connect(&target).await else { continue };
                 let shared = Arc::clone(&relaying);
                 tokio::spawn(async move { drop(Relay::new(client, server, shared).run().await) });
             }
         });
-        let this = Self { server, url, shared, accepting };
+        let this = Self { server: server.to_owned(), url, shared, accepting };
         this.set(now).await;
         this
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-
-    /// Past the relay.
-    pub(crate) fn server(&self) -> &RedisServer {
-        &self.server
     }
 
     /// Sets the clock.
@@ -104,7 +98,7 @@ impl TimedRedis {
     }
 
     async fn send(&self, pipeline: &weir_redis::Pipeline) {
-        let client = weir_redis::redis::Client::open(self.server.url()).unwrap();
+        let client = weir_redis::redis::Client::open(self.server.as_str()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         pipeline.query_async::<()>(&mut connection).await.unwrap();
     }
@@ -126,6 +120,7 @@ struct Relay {
 impl Relay {
     fn new(client: TcpStream, server: TcpStream, shared: Arc<Shared>) -> Self {
         let halves = |stream: TcpStream| {
+            stream.set_nodelay(true).unwrap();
             let (read, write) = stream.into_split();
             (BufReader::new(read), write)
         };
@@ -136,7 +131,7 @@ impl Relay {
     async fn run(mut self) -> std::io::Result<()> {
         loop {
             let mut command = read_command(&mut self.client.0).await?;
-            self.shared.rewrite(&mut command);
+            let told = self.shared.rewrite(&mut command);
             let cut = self.shared.due(&command);
             if cut.is_some_and(|cut| !cut.received) {
                 return Ok(());
@@ -147,13 +142,14 @@ impl Relay {
             if cut.is_some() {
                 return Ok(());
             }
-            self.client.1.write_all(&reply).await?;
+            self.client.1.write_all(&told.unwrap_or(reply)).await?;
         }
     }
 }
 
 impl Shared {
-    fn rewrite(&self, command: &mut Command) {
+    /// Answers what the engine must be told instead of the server's answer.
+    fn rewrite(&self, command: &mut Command) -> Option<Vec<u8>> {
         let name = command[0].to_ascii_uppercase();
         match name.as_slice() {
             b"TIME" => {
@@ -162,13 +158,11 @@ impl Shared {
             }
             b"EVAL" => command[1] = timed(&command[1]).1.into_bytes(),
             b"SCRIPT" if command[1].eq_ignore_ascii_case(b"LOAD") => {
-                let (hash, text, timed_hash) = {
-                    let (hash, text) = timed(&command[2]);
-                    let timed_hash = Script::new(&text).get_hash().to_owned();
-                    (hash, text, timed_hash)
-                };
-                self.hashes.lock().insert(hash.into_bytes(), timed_hash);
+                let (hash, text) = timed(&command[2]);
+                let told = format!("$40\r\n{hash}\r\n");
+                self.hashes.lock().insert(hash.into_bytes(), Script::new(&text).get_hash().to_owned());
                 command[2] = text.into_bytes();
+                return Some(told.into_bytes());
             }
             b"EVALSHA" => {
                 if let Some(hash) = self.hashes.lock().get(&command[1]) {
@@ -177,6 +171,7 @@ impl Shared {
             }
             _ => {}
         }
+        None
     }
 
     fn due(&self, command: &Command) -> Option<Cut> {

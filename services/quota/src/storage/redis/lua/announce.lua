@@ -2,11 +2,11 @@
 --
 -- KEYS: the tenant's state, its leases, its concurrency sets.
 -- ARGV: the reservation's field; the program; the record; the fields of the subjects.
--- The program: generation, lease (ms), counters; per counter: subject (1-based), limit, rolling, durable,
---   period or bucket, amount, window's length.
+-- The program: generation, lease (ms), whether the counters of today's plan have been loaded for this, counters; per counter:
+--   subject (1-based), limit, rolling, durable, period or bucket, amount, window's length.
 -- Answers E it was there, N announced, S settled before, C cold.
 local program = ARGV[2]
-local gen, lease, counters, pos = read('<ddd', program)
+local gen, lease, loaded, counters, pos = read('<dddd', program)
 local values = call('HMGET', KEYS[1], ARGV[1], unpack(ARGV, 4))
 local now = now_millis()
 local answer = 'N'
@@ -26,7 +26,11 @@ else
       if counted then counted.loaded_in = counted.gen end
       states[subject] = counted
     end
-    if durable == 1 and not (counted and counted.loaded_in == gen) then return 'C' end
+    if not counted or (durable == 1 and counted.loaded_in ~= gen) then
+      if loaded == 0 then return 'C' end
+      -- Of no limit of today's plan: whoever brings such a limit back loads it anew.
+      counted, states[subject] = false, false
+    end
     local entry = counted and counted.by_id[limit]
     if counted and counted.gen ~= gen then
       for _, other in ipairs(counted.list) do other.held = 0 end
@@ -37,8 +41,12 @@ else
         entry.held = clamp(entry.held + amount)
         -- The buckets of a rate outlive a change of the generation if the store kept its data.
         if place + length > now and (durable == 1 or not record) then insert(entry, place, amount) end
-      elseif entry.period == place then
-        entry.held = clamp(entry.held + amount)
+      else
+        if entry.period < place then
+          -- Made before the clock went back: what has begun stays begun.
+          entry.period, entry.spent, entry.held, entry.version = place, 0, 0, 0
+        end
+        if entry.period == place then entry.held = clamp(entry.held + amount) end
       end
     end
   end
