@@ -51,12 +51,11 @@ pub(crate) fn subject(tenant: OrganizationId, who: Who) -> Subject {
         Uuid::from_bytes(bytes)
     };
     Subject {
-        organization: names::organization(&tenant),
         user: who.user.map(|user| names::user(&tenant, &named(user).into())).unwrap_or_default(),
         api_key: who.key.map(|key| names::api_key(&tenant, &named(key).into())).unwrap_or_default(),
         ip: who.ip.map(|ip| format!("10.0.0.{ip}")).unwrap_or_default(),
         labels: who.feature.map(|feature| ("feature".to_owned(), format!("f{feature}"))).into_iter().collect(),
-        ..Default::default()
+        ..crate::house::subject(tenant)
     }
 }
 

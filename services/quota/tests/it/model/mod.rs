@@ -16,7 +16,7 @@ use proptest::test_runner::{TestCaseError, TestError, TestRunner};
 use bench::Bench;
 
 /// What one run has time for.
-const CASES: u32 = 40;
+const CASES: u32 = 30;
 const STEPS: usize = 60;
 
 fn cases() -> u32 {

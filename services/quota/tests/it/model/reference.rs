@@ -231,7 +231,7 @@ impl Reference {
         match window {
             Window::Concurrent => false,
             Window::Lifetime | Window::Anchored(..) => true,
-            Window::Calendar(unit, _) if matches!(unit, CalendarUnit::Day | CalendarUnit::Month) => true,
+            Window::Calendar(CalendarUnit::Day | CalendarUnit::Month, _) => true,
             Window::Rolling(length) if *length >= HOUR => true,
             Window::Calendar(..) | Window::Rolling(_) => *unit == "nano_usd",
         }
