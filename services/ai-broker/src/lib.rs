@@ -4,7 +4,7 @@
 mod access;
 mod app;
 mod config;
-mod domain;
+pub mod domain;
 mod error;
 mod grpc;
 mod provider;

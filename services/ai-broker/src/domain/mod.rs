@@ -3,6 +3,7 @@
 
 pub(crate) mod amounts;
 pub(crate) mod catalogue;
+pub mod dialects;
 pub(crate) mod key_pool;
 pub(crate) mod media;
 pub(crate) mod request;
