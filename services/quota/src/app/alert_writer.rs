@@ -14,6 +14,7 @@ use weir_database::Database;
 use weir_types::OrganizationId;
 
 use super::Quota;
+use super::shared::Asks;
 use crate::domain::{Demand, LimitId, Millis, Recurrence, Subject};
 use crate::error::Result;
 use crate::storage::alerts::{self, Fired, NewAlert};
@@ -168,7 +169,7 @@ impl Quota {
 
     async fn look_at(&self, subject: &Subject) -> Result<()> {
         let plan = self.plan_of(subject).await?;
-        let read = self.read(subject, false, |now| Demand::nothing(&plan, subject, now)).await?;
+        let read = self.read(subject, false, &Asks::default(), |now| Demand::nothing(&plan, subject, now)).await?;
         let demand = Demand::nothing(&plan, subject, read.at);
         self.alerts.read(&subject.organization, &demand, &read.limits, read.at);
         Ok(())

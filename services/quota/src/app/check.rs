@@ -3,6 +3,7 @@
 use super::Quota;
 use super::epochs::Epoch;
 use super::reserve::ATTEMPTS;
+use super::shared::{Asks, SharedState};
 use crate::domain::{Amounts, Demand, LimitState, Millis, Part, Plan, Subject, SubjectState, evaluate};
 use crate::error::{Error, Result};
 use crate::storage::store::Failure;
@@ -24,7 +25,8 @@ impl Quota {
     /// When the limits or the counters are not known.
     pub async fn check(&self, subject: &Subject, amounts: &Amounts) -> Result<Balance> {
         let plan = self.plan_of(subject).await?;
-        self.read(subject, true, |now| Demand::new(&plan, subject, amounts, now)).await
+        let asks = self.shared.asks(&plan, subject, amounts).await?;
+        self.read(subject, true, &asks, |now| Demand::new(&plan, subject, amounts, now)).await
     }
 
     /// Every limit of a subject.
@@ -33,7 +35,8 @@ impl Quota {
     /// When the limits or the counters are not known.
     pub async fn balance(&self, subject: &Subject) -> Result<Balance> {
         let plan = self.plan_of(subject).await?;
-        self.read(subject, false, |now| Demand::nothing(&plan, subject, now)).await
+        let asks = self.shared.asks_for_nothing(&plan, subject).await?;
+        self.read(subject, false, &asks, |now| Demand::nothing(&plan, subject, now)).await
     }
 
     pub(super) async fn plan_of(&self, subject: &Subject) -> Result<Arc<Plan>> {
@@ -46,6 +49,7 @@ impl Quota {
         &self,
         subject: &Subject,
         decides: bool,
+        asks: &Asks,
         demand: impl Fn(Millis) -> Demand<'a>,
     ) -> Result<Balance> {
         let id = &subject.organization;
@@ -53,7 +57,7 @@ impl Quota {
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
             if decides
-                && demand(now).is_durable()
+                && (demand(now).is_durable() || asks.is_durable())
                 && let Some(left) = epoch.closed_for()
             {
                 return Err(Error::Rebuilding(left));
@@ -74,7 +78,9 @@ impl Quota {
             }
             let demand = demand(at);
             if demand.parts.iter().zip(&reading.states).all(|(part, state)| is_warm(part, state.as_ref(), &epoch)) {
-                let limits = evaluate(&demand, &reading.states, &reading.live, epoch.number(), now);
+                let mut limits = evaluate(&demand, &reading.states, &reading.live, epoch.number(), now);
+                self.shared.read(asks).await?;
+                limits.extend(self.shared.states(asks, SharedState::Asked, &[]));
                 return Ok(Balance { limits, at: now });
             }
             self.warm(id, &epoch, &demand).await?;

@@ -159,7 +159,8 @@ impl Entitlements {
         let limits = limits(&message.limits)?;
         let keys: Vec<CounterKey> = limits.iter().map(CounterKey::from).collect();
         let ids = self.dictionary.numbers(&keys).await?;
-        Ok(Arc::new(Plan::new(message.version, ids.into_iter().zip(limits), self.tuning)))
+        let plan = Plan::new(message.version, ids.into_iter().zip(limits), self.tuning);
+        Ok(Arc::new(plan.named(message.plan.strip_prefix("plans/").unwrap_or_default())))
     }
 
     /// Follows billing's pushes until the end.

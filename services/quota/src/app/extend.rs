@@ -62,7 +62,10 @@ impl Quota {
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
             match self.store.extend(&epoch.store, &id, &extension.id, &concurrent, extension.lease).await {
-                Ok(Extended::Extended) => return Ok(LeaseOutcome::Extended),
+                Ok(Extended::Extended) => {
+                    self.shared.extend(&handle, extension.lease).await?;
+                    return Ok(LeaseOutcome::Extended);
+                }
                 Ok(Extended::Settled) => return Ok(LeaseOutcome::Settled),
                 Err(Failure::OtherGeneration) => drop(Box::pin(self.epochs.reload()).await?),
                 Err(failure) => return Err(failure.into()),
@@ -98,6 +101,8 @@ impl Quota {
         let plan = self.entitlements.plan(&id, &organization).await?;
         self.register(&id, &organization, epoch).await?;
         let mut announce = self.announcement(epoch, extension, handle, concurrent).await?;
+        // First what is shared: if this process dies in between it is announced again, which changes nothing.
+        self.shared.announce(handle, extension.lease).await?;
         for _ in 0..2 {
             match self.store.announce(&epoch.store, &id, &announce).await {
                 Ok(Announced::Announced) => {
@@ -105,7 +110,10 @@ impl Quota {
                     return Ok(Some(LeaseOutcome::Announced));
                 }
                 Ok(Announced::Extended) => return Ok(Some(LeaseOutcome::Extended)),
-                Ok(Announced::Settled) => return Ok(Some(LeaseOutcome::Settled)),
+                Ok(Announced::Settled) => {
+                    self.shared.withdraw_announced(handle).await?;
+                    return Ok(Some(LeaseOutcome::Settled));
+                }
                 Ok(Announced::Cold) => {
                     self.warm_for(&id, epoch, &plan, handle).await?;
                     announce.loaded = true;

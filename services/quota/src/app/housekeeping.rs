@@ -61,7 +61,8 @@ impl Quota {
         while alerts::delete_expired(pool, self.config.alerts.retention, ROWS).await? > 0 {
             sleep(BREATH).await;
         }
-        self.sweep().await
+        self.sweep().await?;
+        self.sweep_shared().await
     }
 
     /// Removes from the fast store what can't matter any more.
@@ -82,6 +83,24 @@ impl Quota {
                 return Ok(());
             }
         }
+    }
+
+    /// The same of limits across tenants.
+    async fn sweep_shared(&self) -> Result<()> {
+        for (account, _) in self.store.shared_accounts().await? {
+            let mut cursor = "0".to_owned();
+            loop {
+                let epoch = self.epochs.current().await?;
+                match self.store.shared_sweep(&epoch.store, &account, &cursor, self.config.settlements.remember).await {
+                    Ok((next, _)) if next == "0" => break,
+                    Ok((next, _)) => cursor = next,
+                    Err(Failure::OtherGeneration) => drop(self.epochs.reload().await?),
+                    Err(failure) => return Err(failure.into()),
+                }
+                sleep(BREATH).await;
+            }
+        }
+        Ok(())
     }
 
     /// Answers how many fields are left.

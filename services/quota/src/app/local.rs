@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn admit(local: &Local, plan: &Plan, ip: &str, list: &[(&str, i64)], now: Millis) -> Admitted {
-        let subject = Subject::new(OrganizationId::from(uuid::Uuid::nil()), "", "", ip, []).unwrap();
+        let subject = Subject::new(OrganizationId::from(uuid::Uuid::nil()), "", "", ip, "", []).unwrap();
         let amounts = Amounts::new(list.iter().copied()).unwrap();
         local.admit(&subject.organization, &Demand::new(plan, &subject, &amounts, now), LEASE, now)
     }

@@ -18,6 +18,7 @@ mod operate;
 mod reserve;
 mod settle;
 mod settler;
+mod shared;
 mod status;
 mod take_over;
 mod warm;
@@ -54,6 +55,7 @@ pub use operate::{Done, Operation};
 pub use reserve::{Request, Reserved};
 pub use settle::{Outcome, Settle};
 use settler::Settler;
+use shared::Shared;
 pub use status::{Drift, Status};
 pub use take_over::TakenOver;
 pub use watch_alerts::Watched;
@@ -69,6 +71,7 @@ pub struct Quota {
     dictionary: Arc<Dictionary>,
     warming: Flights<(OrganizationId, Vec<u8>)>,
     settler: Settler,
+    shared: Arc<Shared>,
     gate: Gate,
     /// Where the next take-over begins among the tenants.
     take_over_from: AtomicUsize,
@@ -95,7 +98,16 @@ impl Quota {
         let epochs = Arc::new(Epochs::new(store.clone(), database.clone(), config.rebuild.window));
         let dictionary = Arc::new(Dictionary::new(database.clone()));
         let entitlements = Entitlements::new(&config, database.clone(), billing, Arc::clone(&dictionary));
-        let (settler, writer) = settler::new(&config.settlements, database.clone(), store.clone(), Arc::clone(&epochs));
+        let (shared, pilot) = Shared::new(
+            &config,
+            store.clone(),
+            database.clone(),
+            Arc::clone(&epochs),
+            Arc::clone(&dictionary),
+            Arc::clone(&clock),
+        );
+        let books = settler::Books::new(database.clone(), store.clone(), Arc::clone(&epochs), Arc::clone(&shared));
+        let (settler, writer) = settler::new(&config.settlements, books);
         let gate = Gate::new(config.operations.in_flight);
         let (due, to_write) = mpsc::channel(config.alerts.queue);
         let (looks, to_look_at) = mpsc::channel(config.alerts.queue);
@@ -114,11 +126,18 @@ impl Quota {
             dictionary,
             warming: Flights::new(),
             settler,
+            shared,
             gate,
             take_over_from: AtomicUsize::new(0),
             metrics: Metrics::new(),
         });
-        tasks.spawn(writer.run(shutdown.clone()));
+        // Slices go back when nobody has anything to say to their accounts any more.
+        let (written, until) = (CancellationToken::new(), shutdown.clone());
+        tasks.spawn(pilot.run(written.clone()));
+        tasks.spawn(async move {
+            writer.run(until).await;
+            written.cancel();
+        });
         tasks.spawn(alert_writer.run(shutdown.clone()));
         tasks.spawn(Arc::clone(&quota).look_for_alerts(to_look_at, shutdown.clone()));
         let (following, until) = (Arc::clone(&quota), shutdown.clone());

@@ -10,6 +10,7 @@ use super::Quota;
 use super::entitlements::Organization;
 use super::epochs::Epoch;
 use super::local::Admitted;
+use super::shared::{Asks, SharedState, Taken, Took};
 use crate::domain::demand::bucket_end;
 use crate::domain::evaluate::until;
 use crate::domain::handle::Draft;
@@ -60,7 +61,7 @@ impl Quota {
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
         match self.reserve_in(&request, &organization, &plan).await {
-            Err(Error::Store(failure)) if failure.is_outage() => self.reserve_without(&request, &plan, failure),
+            Err(Error::Store(failure)) if failure.is_outage() => self.reserve_without(&request, &plan, failure).await,
             result => result,
         }
     }
@@ -69,16 +70,39 @@ impl Quota {
         let id = request.subject.organization;
         let mut now = self.now();
         let mut check_clock = true;
+        let asks = self.shared.asks(plan, &request.subject, &request.amounts).await?;
+        let mut taken: Option<(u64, Taken)> = None;
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
             self.register(&id, organization, &epoch).await?;
             let demand = Demand::new(plan, &request.subject, &request.amounts, now);
-            if demand.is_durable()
+            if (demand.is_durable() || asks.is_durable())
                 && let Some(left) = epoch.closed_for()
             {
                 return Err(Error::Rebuilding(left));
             }
-            let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
+            let mut draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
+            if !asks.is_empty() {
+                // A slice of another generation is void.
+                taken = taken.filter(|(generation, _)| *generation == epoch.number());
+                if taken.is_none() {
+                    let took = self.shared.take(&asks, epoch.number(), (id, request.id), request.lease).await?;
+                    match took {
+                        Took::All(all) => taken = Some((epoch.number(), all)),
+                        Took::Moved => {
+                            Box::pin(self.epochs.verify()).await?;
+                            continue;
+                        }
+                        Took::Short(short) => {
+                            return self.refused_across(request, &demand, &draft, (&asks, &short), &epoch).await;
+                        }
+                    }
+                }
+            }
+            if let Some((_, taken)) = &mut taken {
+                draft = draft.with_shared(&taken.handle());
+                taken.send();
+            }
             let reserve = Reserve {
                 id: request.id,
                 organization: id,
@@ -88,24 +112,38 @@ impl Quota {
                 lease: request.lease,
                 check_clock,
             };
-            match self.store.reserve(&epoch.store, &reserve).await {
+            let admission = self.store.reserve(&epoch.store, &reserve).await;
+            if let Some((_, taken)) = &mut taken
+                && !matches!(admission, Ok(Admission::Admitted { .. }))
+                && !matches!(&admission, Err(failure) if failure.is_outage())
+            {
+                taken.returned();
+            }
+            match admission {
                 Ok(Admission::Admitted { at, decision }) => {
                     self.metrics.admitted.increment(1);
                     self.alerts.admitted(&id, &demand, &decision, at);
-                    let limits = admitted(&demand, &decision, at);
+                    if let Some((_, taken)) = taken {
+                        taken.confirm(at);
+                    }
+                    let mut limits = admitted(&demand, &decision, at);
+                    limits.extend(self.shared.states(&asks, SharedState::Admitted, &[]));
                     return Ok(Reserved { handle: draft.at(at, &decision), limits, epoch: epoch.number() });
                 }
                 Ok(Admission::Refused(reading)) => {
                     self.metrics.refused.increment(1);
-                    let refusal = refused(&demand, &reading, &epoch);
+                    let across = self.shared.states(&asks, SharedState::Refused, &[]);
+                    let refusal = refused(&demand, &reading, &epoch, across);
                     if let Error::Refused(limits) = &refusal {
                         self.alerts.read(&id, &demand, limits, reading.at);
                     }
                     return Err(refusal);
                 }
                 Ok(Admission::Duplicate(record)) => {
-                    self.metrics.repeated.increment(1);
-                    return self.repeated(&record, &id, &demand, &epoch).await;
+                    if let Some((_, taken)) = taken {
+                        taken.repeat();
+                    }
+                    return self.repeated(&record, &id, &demand, &asks, &epoch).await;
                 }
                 Ok(Admission::Reused) => {
                     return Err(Error::IdReused("the reservation exists with other amounts or another subject"));
@@ -133,6 +171,35 @@ impl Quota {
         Err(Error::Unsettled("too many attempts"))
     }
 
+    /// Limits across tenants refuse. Which of the tenant's own would have refused, too, is looked up: a refusal names them all. A
+    /// repeated request is no new one, and so not refused.
+    async fn refused_across(
+        &self,
+        request: &Request,
+        demand: &Demand<'_>,
+        draft: &Draft,
+        (asks, short): (&Asks, &[usize]),
+        epoch: &Epoch,
+    ) -> Result<Reserved> {
+        let id = &request.subject.organization;
+        if let Some(record) = self.store.find(id, &request.id).await? {
+            if draft.repeats(&record.body) {
+                return self.repeated(&record, id, demand, asks, epoch).await;
+            }
+            return Err(Error::IdReused("the reservation exists with other amounts or another subject"));
+        }
+        self.metrics.refused.increment(1);
+        let across = self.shared.states(asks, SharedState::Refused, short);
+        // Counters that must be loaded first refuse nothing here.
+        let mut limits = Vec::new();
+        if let Ok(reading) = self.store.read(&epoch.store, id, demand).await {
+            limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
+            self.alerts.read(id, demand, &limits, reading.at);
+        }
+        limits.extend(across);
+        Err(Error::Refused(limits))
+    }
+
     /// The same answer again: the handle of the first time, and the limits as they were then; as they are now if they have become
     /// others since.
     async fn repeated(
@@ -140,29 +207,40 @@ impl Quota {
         record: &Record,
         id: &OrganizationId,
         demand: &Demand<'_>,
+        asks: &Asks,
         epoch: &Epoch,
     ) -> Result<Reserved> {
+        self.metrics.repeated.increment(1);
         let handle = record.handle();
-        if let Some(limits) = decided(demand, &Handle::decode(&handle)?) {
+        let across = self.shared.states(asks, SharedState::Admitted, &[]);
+        if let Some(mut limits) = decided(demand, &Handle::decode(&handle)?) {
+            limits.extend(across);
             return Ok(Reserved { handle, limits, epoch: epoch.number() });
         }
         let reading = self.store.read(&epoch.store, id, demand).await?;
-        let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
+        let mut limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
+        limits.extend(across);
         Ok(Reserved { handle, limits, epoch: epoch.number() })
     }
 
     /// The store does not answer. Where every limit says so, or has room in this process, the request goes ahead: the handle
     /// settles it as any other, and the first extension after the outage makes it count.
-    fn reserve_without(&self, request: &Request, plan: &Plan, failure: Failure) -> Result<Reserved> {
+    async fn reserve_without(&self, request: &Request, plan: &Plan, failure: Failure) -> Result<Reserved> {
         let now = self.now();
         let demand = Demand::new(plan, &request.subject, &request.amounts, now);
-        match self.local.admit(&request.subject.organization, &demand, request.lease, now) {
-            Admitted::No => return Err(failure.into()),
-            Admitted::Open => self.metrics.without_store.increment(1),
-            Admitted::Local => self.metrics.local.increment(1),
+        let admitted = self.local.admit(&request.subject.organization, &demand, request.lease, now);
+        if admitted == Admitted::No {
+            return Err(failure.into());
         }
-        let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
         let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
+        let asks = self.shared.asks(plan, &request.subject, &request.amounts).await?;
+        let id = (request.subject.organization, request.id);
+        let Some(across) = self.shared.take_without_store(&asks, epoch, id) else { return Err(failure.into()) };
+        match admitted {
+            Admitted::Local => self.metrics.local.increment(1),
+            Admitted::Open | Admitted::No => self.metrics.without_store.increment(1),
+        }
+        let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand).with_shared(&across);
         Ok(Reserved { handle: draft.at(now, &[]), limits: Vec::new(), epoch })
     }
 
@@ -180,9 +258,10 @@ impl Quota {
     }
 }
 
-pub(super) fn refused(demand: &Demand<'_>, reading: &Reading, epoch: &Epoch) -> Error {
-    let limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
+pub(super) fn refused(demand: &Demand<'_>, reading: &Reading, epoch: &Epoch, across: Vec<LimitState>) -> Error {
+    let mut limits = evaluate(demand, &reading.states, &reading.live, epoch.number(), reading.at);
     if limits.iter().any(|limit| limit.refuses) {
+        limits.extend(across);
         Error::Refused(limits)
     } else {
         Error::Bug(format!("the script refused what nothing refuses: {limits:?}"))

@@ -6,7 +6,8 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
 use super::settler::Item;
-use crate::domain::{Amounts, CounterKey, Handle, Subject, Unit};
+use super::shared::nobody;
+use crate::domain::{Amounts, CounterKey, Handle, Millis, Subject, Unit};
 use crate::error::{Error, Result};
 use crate::storage::settlements::{self, ByUnit, Charge, NewSettlement};
 
@@ -81,6 +82,13 @@ impl Quota {
             }
             None => Vec::new(),
         };
+        let shared = match &handle {
+            Some(handle) if !handle.shared.counters.is_empty() => {
+                let ids: Vec<_> = handle.shared.counters.iter().map(|counter| counter.account.limit).collect();
+                self.dictionary.keys(&ids).await?
+            }
+            _ => Vec::new(),
+        };
         let (amounts, estimated) = match &settle.actuals {
             Some((amounts, estimated)) => (by_unit(amounts), *estimated),
             None => (ByUnit::new(), false),
@@ -91,10 +99,10 @@ impl Quota {
             released: settle.actuals.is_none(),
             estimated,
             amounts,
-            charges: handle.as_ref().map_or_else(Vec::new, |handle| charges(handle, &keys)),
+            charges: handle.as_ref().map_or_else(Vec::new, |handle| charges(handle, &keys, &shared)),
             handle: bytes.to_vec(),
         };
-        Ok(Item { settlement, handle, keys })
+        Ok(Item { settlement, handle, keys, shared })
     }
 
     /// The handle that the fast store has. Without one a release still keeps a late Reserve from being admitted, and a repeated
@@ -129,20 +137,24 @@ fn overrun(item: &Item) -> Option<Subject> {
 }
 
 /// The totals that a reservation's settlement adds to.
-fn charges(handle: &Handle, keys: &[Arc<CounterKey>]) -> Vec<Charge> {
-    let counters = handle.counters.iter().zip(keys).filter(|(_, key)| key.is_durable());
-    counters
-        .map(|(counter, key)| {
-            let period = counter.place(key.kind, handle.reserved_at);
-            Charge {
-                limit: counter.limit,
-                subject: handle.values[counter.value].text(),
-                period,
-                unit: key.unit.to_string(),
-                expires_at: key.kind.longest().map(|longest| period.saturating_add(longest).saturating_add(GRACE)),
-            }
-        })
-        .collect()
+fn charges(handle: &Handle, keys: &[Arc<CounterKey>], shared: &[Arc<CounterKey>]) -> Vec<Charge> {
+    let charge = |account, limit, subject, period: Millis, key: &CounterKey| Charge {
+        account,
+        limit,
+        subject,
+        period,
+        unit: key.unit.to_string(),
+        expires_at: key.kind.longest().map(|longest| period.saturating_add(longest).saturating_add(GRACE)),
+    };
+    let own = handle.counters.iter().zip(keys).filter(|(_, key)| key.is_durable()).map(|(counter, key)| {
+        let period = counter.place(key.kind, handle.reserved_at);
+        charge(handle.organization, counter.limit, handle.values[counter.value].text(), period, key)
+    });
+    let across = handle.shared.counters.iter().zip(shared).filter(|(_, key)| key.is_durable()).map(|(counter, key)| {
+        let period = counter.place(key.kind, handle.reserved_at);
+        charge(nobody(), counter.account.limit, counter.account.value.to_string(), period, key)
+    });
+    own.chain(across).collect()
 }
 
 fn by_unit(amounts: &Amounts) -> ByUnit {

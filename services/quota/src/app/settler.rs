@@ -16,8 +16,11 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::epochs::Epochs;
 use super::settle::Outcome;
+use super::shared::{self, Shared};
 use crate::config::Settlements;
-use crate::domain::{CounterKey, Handle, HandleCounter, Kind, LimitId, Millis};
+use crate::domain::handle::SharedCounter;
+use crate::domain::shared::Ended;
+use crate::domain::{self, CounterKey, Handle, HandleCounter, Kind, LimitId, Millis};
 use crate::error::{Error, Result};
 use crate::storage::counters::Total;
 use crate::storage::settlements::{self, ByUnit, NewSettlement, Settled};
@@ -30,6 +33,8 @@ pub(super) struct Item {
     pub(super) handle: Option<Handle>,
     /// What the handle's counters count.
     pub(super) keys: Vec<Arc<CounterKey>>,
+    /// What those across tenants count.
+    pub(super) shared: Vec<Arc<CounterKey>>,
 }
 
 type Waiting = (Item, oneshot::Sender<Result<Outcome>>);
@@ -48,16 +53,17 @@ pub(super) struct Writer {
     books: Books,
 }
 
+/// Where they are written.
 #[derive(Clone)]
-struct Books {
+pub(super) struct Books {
     database: Database,
     store: Store,
     epochs: Arc<Epochs>,
+    shared: Arc<Shared>,
 }
 
-pub(super) fn new(config: &Settlements, database: Database, store: Store, epochs: Arc<Epochs>) -> (Settler, Writer) {
+pub(super) fn new(config: &Settlements, books: Books) -> (Settler, Writer) {
     let (sender, queue) = mpsc::channel(config.queue);
-    let books = Books { database, store, epochs };
     (Settler { queue: sender }, Writer { queue, batch: config.batch, writers: config.writers, books })
 }
 
@@ -137,6 +143,10 @@ fn pick(waiting: Vec<Waiting>, under_way: &mut HashSet<ReservationId>, most: usi
 }
 
 impl Books {
+    pub(super) const fn new(database: Database, store: Store, epochs: Arc<Epochs>, shared: Arc<Shared>) -> Self {
+        Self { database, store, epochs, shared }
+    }
+
     /// Answers whose settlements it wrote.
     async fn write(&self, batch: Vec<Waiting>) -> HashSet<ReservationId> {
         #[expect(clippy::cast_precision_loss, reason = "a metric")]
@@ -171,12 +181,16 @@ impl Books {
         let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();
         let totals = Totals::new(totals);
         let late = self.apply(items, &settled, &totals).await;
+        let untold = self.apply_shared(items, &settled, &totals).await;
         let outcome = |item: &Item| {
             let row =
                 settled.get(&item.settlement.id).ok_or_else(|| Error::Bug("a settlement without a row".to_owned()))?;
             let decided = decide(&item.settlement, row)?;
             // Durable, but the fast store does not know: the caller must ask again.
             let late = late.get(&item.settlement.organization).cloned().unwrap_or(Ok(HashMap::new()))?;
+            if let Some(error) = untold.get(&item.settlement.id) {
+                return Err(error.clone());
+            }
             Ok(Outcome { late: late.get(&item.settlement.id).copied().unwrap_or(false), ..decided })
         };
         Ok(items.iter().map(outcome).collect())
@@ -214,6 +228,21 @@ impl Books {
             (*organization, late)
         });
         join_all(tell).await.into_iter().collect()
+    }
+
+    /// Tells the accounts of limits across tenants; answers for which reservations that failed.
+    async fn apply_shared(
+        &self,
+        items: &[Item],
+        settled: &HashMap<ReservationId, Settled>,
+        totals: &Totals,
+    ) -> HashMap<ReservationId, Error> {
+        let of = |item: &Item| {
+            let row = settled.get(&item.settlement.id)?;
+            (row.organization == item.settlement.organization).then(|| endings(item, row, totals))
+        };
+        let endings: Vec<shared::Ending> = items.iter().filter_map(of).flatten().collect();
+        if endings.is_empty() { HashMap::new() } else { self.shared.apply(endings).await }
     }
 
     async fn tell(&self, organization: &OrganizationId, applies: &[Apply]) -> Result<Vec<bool>> {
@@ -256,6 +285,34 @@ impl Totals {
         };
         Self(totals.into_iter().map(entry).collect())
     }
+}
+
+/// How a settlement ends what its reservation holds of limits across tenants.
+fn endings(item: &Item, row: &Settled, totals: &Totals) -> Vec<shared::Ending> {
+    let Some(handle) = &item.handle else { return Vec::new() };
+    let amount = |amounts: &ByUnit, key: &CounterKey| amounts.get(key.unit.as_str()).copied().unwrap_or(0);
+    let ending = |(counter, key): (&SharedCounter, &Arc<CounterKey>)| {
+        let place = counter.place(key.kind, handle.reserved_at);
+        let total = totals.0.get(&(shared::nobody(), counter.account.limit, counter.account.value.to_string(), place));
+        let ended = counter.at.is_some().then(|| Ended {
+            id: row.id,
+            holder: handle.shared.holder,
+            reserved: counter.amount,
+            actual: amount(&row.amounts, key),
+            before: row.replaced.as_ref().map_or(0, |replaced| amount(replaced, key)),
+            ending: match Ending::of(row.released, row.estimated) {
+                Ending::Released => domain::shared::Ending::Released,
+                Ending::Estimated => domain::shared::Ending::Estimated,
+                Ending::Final => domain::shared::Ending::Final,
+            },
+            applied: row.applied,
+            place,
+            reserved_at: handle.reserved_at,
+            total: total.copied().unwrap_or((0, 0)),
+        });
+        shared::Ending { id: row.id, account: counter.account.clone(), ended }
+    };
+    handle.shared.counters.iter().zip(&item.shared).map(ending).collect()
 }
 
 fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use weir_types::OrganizationId;
 
 use super::Quota;
+use super::shared::{Disagreements, HeldAcross, nobody};
 use crate::domain::{Entry, Handle, Kind, LimitId, Millis, Value};
 use crate::error::Result;
 use crate::storage::counters::{self, Wanted};
@@ -47,6 +48,15 @@ pub struct Drift {
     pub counter: i64,
     /// What it must be.
     pub expected: i64,
+    /// Whether it is a total in Postgres.
+    pub(super) stored: bool,
+}
+
+impl Drift {
+    /// Whether it is of a limit across tenants, in the fast store.
+    fn is_across(&self) -> bool {
+        self.organization == nobody() && !self.stored
+    }
 }
 
 /// By organisation, limit, subject and period.
@@ -75,10 +85,39 @@ impl Quota {
                 self.compare_tenant(&tenant.id, &mut status).await?;
             }
             if tenants.len() < 256 {
-                return Ok(status);
+                break;
             }
             skip += tenants.len();
         }
+        if !self.shared.is_empty() {
+            self.compare_shared(&mut status).await?;
+        }
+        Ok(status)
+    }
+
+    /// Limits across tenants: what all tenants hold of them against what their accounts hold.
+    async fn compare_shared(&self, status: &mut Status) -> Result<()> {
+        let mut disagreements = Disagreements::default();
+        for _ in 0..READS {
+            let mut held = HeldAcross::default();
+            let mut skip = 0;
+            loop {
+                let tenants = self.store.tenants(skip, 256).await?;
+                for tenant in &tenants {
+                    held.add(&self.store.contents(&tenant.id).await?.held);
+                }
+                skip += tenants.len();
+                if tenants.len() < 256 {
+                    break;
+                }
+            }
+            self.shared.compare(&held, &mut disagreements, status).await?;
+            if disagreements.is_settled() && !status.drifts.iter().any(|drift| drift.is_across()) {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     fn settlements_kept_since(&self) -> Millis {
@@ -113,7 +152,8 @@ impl Quota {
             let (counter, expected) = (found.get(&key).copied().unwrap_or(0), expected.get(&key).copied().unwrap_or(0));
             if counter != expected {
                 let (organization, _, subject, _) = key;
-                status.drifts.push(Drift { organization, limit: names[0].name.clone(), subject, counter, expected });
+                let limit = names[0].name.clone();
+                status.drifts.push(Drift { organization, limit, subject, counter, expected, stored: true });
             }
         }
         Ok(())
@@ -131,6 +171,14 @@ impl Quota {
                 let place = counter.place(key.kind, handle.reserved_at);
                 let subject = handle.values[counter.value].text();
                 let sum = expected.entry((handle.organization, counter.limit, subject, place)).or_default();
+                *sum = sum.saturating_add(amounts.get(key.unit.as_str()).copied().unwrap_or(0));
+            }
+            let ids: Vec<LimitId> = handle.shared.counters.iter().map(|counter| counter.account.limit).collect();
+            let keys = self.dictionary.keys(&ids).await?;
+            for (counter, key) in handle.shared.counters.iter().zip(&keys).filter(|(_, key)| key.is_durable()) {
+                let place = counter.place(key.kind, handle.reserved_at);
+                let subject = counter.account.value.to_string();
+                let sum = expected.entry((nobody(), counter.account.limit, subject, place)).or_default();
                 *sum = sum.saturating_add(amounts.get(key.unit.as_str()).copied().unwrap_or(0));
             }
         }
@@ -178,7 +226,8 @@ impl Quota {
                 compared += 1;
                 if entry.used() != expected {
                     let (organization, limit) = (*id, key.name.clone());
-                    drifts.push(Drift { organization, limit, subject, counter: entry.used(), expected });
+                    let counter = entry.used();
+                    drifts.push(Drift { organization, limit, subject, counter, expected, stored: false });
                 }
             }
         }

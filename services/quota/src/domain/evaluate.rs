@@ -40,7 +40,7 @@ impl LimitState {
         Self {
             limit: limit.limit.name.as_str().into(),
             unit: limit.limit.unit.as_str().into(),
-            scope: limit.limit.scope.as_str().into(),
+            scope: limit.limit.scope.name().into(),
             cap: limit.limit.cap,
             used,
             held,
@@ -53,7 +53,7 @@ impl LimitState {
     }
 
     /// A limit whose window was in this state.
-    fn window(
+    pub(crate) fn window(
         limit: &PlanLimit,
         touch: Touch,
         entry: Option<&Entry>,

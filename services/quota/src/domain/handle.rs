@@ -1,7 +1,7 @@
 //! What settles a reservation even if the fast store has lost it.
 //!
 //! Version 2: `2, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
-//! concurrency limits, the decision. Numbers after the ids are LEB128. Six limits of an organisation, a user and a key take about
+//! concurrency limits, the limits across tenants, the decision. Numbers after the ids are LEB128. Six limits of an organisation, a user and a key take about
 //! 220 bytes. Version 1 has neither caps nor a decision; it is read as long as there may be one, which is as long as a lease or a
 //! settlement is kept.
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::demand::bucket_end;
+use super::shared::{AccountKey, HolderId};
 use super::{Amounts, Demand, Kind, LimitId, Millis, Subject, Unit, Value};
 
 /// A reservation: what it holds, and where.
@@ -29,6 +30,8 @@ pub struct Handle {
     pub counters: Vec<HandleCounter>,
     /// The concurrency limits that it counts in.
     pub concurrent: Vec<HandleConcurrent>,
+    /// The limits across tenants that it counts in.
+    pub shared: HandleShared,
     /// What stood in each of the counters, and then in each of the concurrency limits, with the reservation. None if the store did
     /// not say: in version 1, and where it was admitted while the store was away.
     pub decision: Vec<Decided>,
@@ -58,6 +61,40 @@ pub struct HandleConcurrent {
     pub value: usize,
     /// The cap that applied; not known of version 1.
     pub cap: Option<i64>,
+}
+
+/// What a reservation holds of limits across tenants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandleShared {
+    /// The process whose slices it was taken from.
+    pub holder: HolderId,
+    /// The limits.
+    pub counters: Vec<SharedCounter>,
+}
+
+/// One limit across tenants of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedCounter {
+    /// The limit and whose counter.
+    pub account: AccountKey,
+    /// The start of the period, or the width of a rolling window's buckets; none of a concurrency limit.
+    pub at: Option<Millis>,
+    /// How much was reserved.
+    pub amount: i64,
+    /// The cap that applied.
+    pub cap: i64,
+}
+
+impl SharedCounter {
+    /// The period's start, or the end of the bucket that it was counted in; 0 of a concurrency limit.
+    #[must_use]
+    pub const fn place(&self, kind: Kind, reserved_at: Millis) -> Millis {
+        match self.at {
+            Some(at) if kind.is_rolling() => bucket_end(reserved_at, at),
+            Some(at) => at,
+            None => 0,
+        }
+    }
 }
 
 /// What stood in a counter when a reservation was made, the reservation included.
@@ -152,7 +189,29 @@ impl Draft {
         tail.append(&mut counters);
         put(&mut tail, concurrent_n);
         tail.append(&mut concurrent);
+        put(&mut tail, 0);
         Self { tail, fingerprint }
+    }
+
+    /// The same with what it holds of limits across tenants.
+    #[must_use]
+    pub fn with_shared(mut self, shared: &HandleShared) -> Self {
+        if shared.counters.is_empty() {
+            return self;
+        }
+        // In place of the 0 that says that there are none.
+        self.tail.pop();
+        put(&mut self.tail, shared.counters.len());
+        self.tail.extend_from_slice(&shared.holder);
+        for counter in &shared.counters {
+            put(&mut self.tail, counter.account.limit);
+            put(&mut self.tail, counter.account.value.len());
+            self.tail.extend_from_slice(counter.account.value.as_bytes());
+            put(&mut self.tail, counter.at.map_or(0, |at| at.saturating_add(1)));
+            put(&mut self.tail, counter.amount);
+            put(&mut self.tail, counter.cap);
+        }
+        self
     }
 
     /// The handle of a reservation that was made at this time; the decision is empty if the store did not make it.
@@ -247,6 +306,7 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
         let (limit, value) = (reader.limit()?, reader.place(values.len())?);
         concurrent.push(HandleConcurrent { limit, value, cap: reader.cap(version)? });
     }
+    let shared = if version > 1 { reader.shared()? } else { HandleShared::default() };
     let end = bytes.len() - reader.0.len();
     let mut decision = Vec::new();
     if version > 1 {
@@ -263,7 +323,10 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
     }
     let amounts = amounts.iter().map(|(unit, amount)| (unit.as_str(), *amount));
     let amounts = Amounts::new(amounts).map_err(|_| InvalidHandle)?;
-    Ok((Handle { reserved_at, reservation, organization, values, amounts, counters, concurrent, decision }, end))
+    Ok((
+        Handle { reserved_at, reservation, organization, values, amounts, counters, concurrent, shared, decision },
+        end,
+    ))
 }
 
 fn put(bytes: &mut Vec<u8>, number: impl TryInto<u64>) {
@@ -315,6 +378,23 @@ impl<'a> Reader<'a> {
 
     fn cap(&mut self, version: u8) -> Result<Option<i64>, InvalidHandle> {
         if version > 1 { self.number().map(Some) } else { Ok(None) }
+    }
+
+    fn shared(&mut self) -> Result<HandleShared, InvalidHandle> {
+        let mut shared = HandleShared::default();
+        let count = self.count(256)?;
+        if count > 0 {
+            shared.holder = self.take(16)?.try_into().map_err(|_| InvalidHandle)?;
+        }
+        for _ in 0..count {
+            let limit = self.limit()?;
+            let length = self.count(256)?;
+            let value = std::str::from_utf8(self.take(length)?).map_err(|_| InvalidHandle)?.into();
+            let at = self.number()?.checked_sub(1).filter(|at| *at >= 0);
+            let (amount, cap) = (self.number()?, self.number()?);
+            shared.counters.push(SharedCounter { account: AccountKey { limit, value }, at, amount, cap });
+        }
+        Ok(shared)
     }
 
     fn amounts(&mut self) -> Result<Vec<(Unit, i64)>, InvalidHandle> {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use chrono_tz::Tz;
 
+use super::shared::SharedScope;
 use super::{Millis, Unit};
 
 /// The number that a limit's identity has in this deployment; see [`CounterKey`].
@@ -40,12 +41,16 @@ pub enum Scope {
     ApiKey,
     /// Each address.
     Ip,
+    /// Each anonymous visitor.
+    Visitor,
     /// Each value of a label of the request.
     Label(String),
+    /// Across tenants.
+    Shared(SharedScope),
 }
 
 impl Scope {
-    /// As plans spell it.
+    /// As plans spell it, and Postgres keeps it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -53,11 +58,22 @@ impl Scope {
             Self::User => "user",
             Self::ApiKey => "api_key",
             Self::Ip => "ip",
+            Self::Visitor => "visitor",
             Self::Label(name) => name,
+            Self::Shared(scope) => scope.stored(),
         }
     }
 
-    /// Reads what plans say; any other name is a label's.
+    /// As clients are told.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Shared(scope) => scope.name(),
+            other => other.as_str(),
+        }
+    }
+
+    /// Reads [`as_str`](Self::as_str) back; any other name is a label's. No label's name has a colon, so none is across tenants.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         match name {
@@ -65,7 +81,11 @@ impl Scope {
             "user" => Self::User,
             "api_key" => Self::ApiKey,
             "ip" => Self::Ip,
-            label => Self::Label(label.to_owned()),
+            "visitor" => Self::Visitor,
+            label => match SharedScope::from_stored(label) {
+                Some(scope) => Self::Shared(scope),
+                None => Self::Label(label.to_owned()),
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod handle;
 pub mod limit;
 pub mod period;
 pub mod plan;
+pub mod shared;
 pub mod state;
 pub mod subject;
 

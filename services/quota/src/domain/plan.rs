@@ -17,6 +17,8 @@ pub struct Tuning {
 /// The limits of one organisation at one version.
 #[derive(Debug)]
 pub struct Plan {
+    /// Its name, without `plans/`; empty if nobody knows it.
+    pub name: String,
     /// The version of the entitlements that it was made from.
     pub version: i64,
     /// By scope: the organisation's first.
@@ -60,7 +62,9 @@ pub struct PlanLimit {
 }
 
 impl PlanLimit {
-    fn new(id: LimitId, limit: Limit, tuning: Tuning) -> Self {
+    /// Prepares a limit whose number is known.
+    #[must_use]
+    pub fn new(id: LimitId, limit: Limit, tuning: Tuning) -> Self {
         let grain = match limit.window.kind() {
             Kind::Rolling(length) if limit.cap > tuning.exact_up_to => (length / tuning.buckets).max(1),
             _ => 1,
@@ -110,7 +114,13 @@ impl Plan {
         }
         scopes.sort_by(|a, b| a.scope.cmp(&b.scope));
         scopes.iter_mut().for_each(PlanScope::seal);
-        Self { version, scopes }
+        Self { name: String::new(), version, scopes }
+    }
+
+    /// The same under a name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 }
 

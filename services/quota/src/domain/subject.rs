@@ -25,12 +25,14 @@ pub enum Value {
     ApiKey(ApiKeyId),
     /// An address.
     Ip(String),
+    /// An anonymous visitor.
+    Visitor(String),
     /// A label.
     Label(String, String),
 }
 
-/// User, key, address and sixteen labels.
-pub const MAX_VALUES: usize = 19;
+/// User, key, address, visitor and sixteen labels.
+pub const MAX_VALUES: usize = 20;
 const MAX_LABELS: usize = 16;
 const MAX_TEXT: usize = 128;
 
@@ -48,7 +50,7 @@ pub enum InvalidSubject {
     /// Too many or too long labels, or an address that is none.
     #[error("{field}: {message}")]
     Text {
-        /// `ip` or `labels`.
+        /// `ip`, `visitor` or `labels`.
         field: &'static str,
         /// What is wrong.
         message: &'static str,
@@ -75,6 +77,7 @@ impl Subject {
         user: &str,
         api_key: &str,
         ip: &str,
+        visitor: &str,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, InvalidSubject> {
         let mut values = Vec::with_capacity(2);
@@ -101,6 +104,12 @@ impl Subject {
             // One spelling, and one counter for a host that is reached by both protocols' forms of one address.
             values.push(Value::Ip(ip.to_canonical().to_string()));
         }
+        if visitor.len() > MAX_TEXT {
+            return Err(InvalidSubject::Text { field: "visitor", message: "at most 128 bytes" });
+        }
+        if !visitor.is_empty() {
+            values.push(Value::Visitor(visitor.to_owned()));
+        }
         let mut labels: Vec<(&str, &str)> = labels.into_iter().collect();
         if labels.len() > MAX_LABELS {
             return Err(InvalidSubject::Text { field: "labels", message: "at most 16" });
@@ -110,7 +119,7 @@ impl Subject {
             if !unit::is_valid(name) || !matches!(Scope::parse(name), Scope::Label(_)) {
                 return Err(InvalidSubject::Text {
                     field: "labels",
-                    message: "a name must match [a-z][a-z0-9_]{0,62} and be none of organization, user, api_key, ip",
+                    message: "a name must match [a-z][a-z0-9_]{0,62} and be none of organization, user, api_key, ip, visitor",
                 });
             }
             if value.is_empty() || value.len() > MAX_TEXT {
@@ -119,6 +128,15 @@ impl Subject {
             values.push(Value::Label(name.to_owned(), value.to_owned()));
         }
         Ok(Self { organization, values })
+    }
+
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.values.iter().find_map(|value| match value {
+            Value::Label(label, value) if label == name => Some(value.as_str()),
+            _ => None,
+        })
     }
 
     /// The value of a scope, if the request has it.
@@ -137,7 +155,8 @@ impl Value {
             (Self::Organization, Scope::Organization)
             | (Self::User(_), Scope::User)
             | (Self::ApiKey(_), Scope::ApiKey)
-            | (Self::Ip(_), Scope::Ip) => true,
+            | (Self::Ip(_), Scope::Ip)
+            | (Self::Visitor(_), Scope::Visitor) => true,
             (Self::Label(name, _), Scope::Label(wanted)) => name == wanted,
             _ => false,
         }
@@ -150,7 +169,7 @@ impl Value {
             Self::Organization => String::new(),
             Self::User(id) => id.to_string(),
             Self::ApiKey(id) => id.to_string(),
-            Self::Ip(text) | Self::Label(_, text) => text.clone(),
+            Self::Ip(text) | Self::Visitor(text) | Self::Label(_, text) => text.clone(),
         }
     }
 
@@ -163,6 +182,7 @@ impl Value {
             Self::User(id) => with(b'u', id.as_uuid().as_bytes()),
             Self::ApiKey(id) => with(b'k', id.as_uuid().as_bytes()),
             Self::Ip(text) => with(b'i', text.as_bytes()),
+            Self::Visitor(text) => with(b'v', text.as_bytes()),
             // A unit-like name has no NUL.
             Self::Label(name, value) => [b"l", name.as_bytes(), b"\0", value.as_bytes()].concat(),
         }
@@ -178,6 +198,7 @@ impl Value {
             b'u' => Some(Self::User(Uuid::from_slice(rest).ok()?.into())),
             b'k' => Some(Self::ApiKey(Uuid::from_slice(rest).ok()?.into())),
             b'i' => Some(Self::Ip(text(rest)?)),
+            b'v' => Some(Self::Visitor(text(rest)?)),
             b'l' => {
                 let split = rest.iter().position(|byte| *byte == 0)?;
                 Some(Self::Label(text(&rest[..split])?, text(&rest[split + 1..])?))
@@ -195,10 +216,10 @@ mod tests {
     fn a_subject_of_another_organization_is_refused() {
         let (ours, theirs) = (OrganizationId::new_v7(), OrganizationId::new_v7());
         let user = names::user(&theirs, &UserId::new_v7());
-        assert_eq!(Subject::new(ours, &user, "", "", []).unwrap_err().field(), "user");
-        assert_eq!(Subject::new(ours, "", "x", "", []).unwrap_err().field(), "api_key");
-        assert_eq!(Subject::new(ours, "", "", "1.2.3", []).unwrap_err().field(), "ip");
-        assert_eq!(Subject::new(ours, "", "", "", [("user", "x")]).unwrap_err().field(), "labels");
+        assert_eq!(Subject::new(ours, &user, "", "", "", []).unwrap_err().field(), "user");
+        assert_eq!(Subject::new(ours, "", "x", "", "", []).unwrap_err().field(), "api_key");
+        assert_eq!(Subject::new(ours, "", "", "1.2.3", "", []).unwrap_err().field(), "ip");
+        assert_eq!(Subject::new(ours, "", "", "", "", [("user", "x")]).unwrap_err().field(), "labels");
     }
 
     #[test]
@@ -208,6 +229,7 @@ mod tests {
             Value::User(UserId::new_v7()),
             Value::ApiKey(ApiKeyId::new_v7()),
             Value::Ip("2001:db8::1".to_owned()),
+            Value::Visitor("cookie-7".to_owned()),
             Value::Label("feature".to_owned(), "interview".to_owned()),
         ];
         for value in values {

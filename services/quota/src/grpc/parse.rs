@@ -38,7 +38,8 @@ pub(super) fn subject(caller: &Caller, subject: Option<&proto::Subject>) -> Resu
     let subject = subject.ok_or_else(|| weir_rpc::Error::invalid("subject", "is missing"))?;
     let organization = caller.organization(&subject.organization)?;
     let labels = subject.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    Ok(Subject::new(organization, &subject.user, &subject.api_key, &subject.ip, labels).map_err(Error::from)?)
+    let proto::Subject { user, api_key, ip, visitor, .. } = subject;
+    Ok(Subject::new(organization, user, api_key, ip, visitor, labels).map_err(Error::from)?)
 }
 
 fn context(context: &bytes::Bytes) -> Result<bytes::Bytes> {

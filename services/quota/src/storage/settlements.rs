@@ -41,6 +41,8 @@ pub struct NewSettlement {
 /// A total that a settlement adds to: the amount of `unit`.
 #[derive(Debug, Clone)]
 pub struct Charge {
+    /// Under which organisation the total stands: the settlement's own, or nobody's for limits across tenants.
+    pub account: OrganizationId,
     /// Of which limit.
     pub limit: LimitId,
     /// Whose.
@@ -96,15 +98,15 @@ with settled as (
     returning reservation_id, organization_id, released, estimated, amounts, replaced, batch = $7 as applied,
         batch = $7 and xmax <> 0 as replacing
 ), charges as (
-    select s.organization_id, c.limit_id, c.subject, c.period, to_timestamp(max(c.expires_at) / 1000.0) as expires_at,
+    select c.account as organization_id, c.limit_id, c.subject, c.period, to_timestamp(max(c.expires_at) / 1000.0) as expires_at,
         sum(case when s.applied
             then coalesce((s.amounts ->> c.unit)::numeric, 0)
                 - case when s.replacing then coalesce((s.replaced ->> c.unit)::numeric, 0) else 0 end
             else 0 end) as difference
-    from unnest($8::uuid[], $9::uuid[], $10::int[], $11::text[], $12::bigint[], $13::text[], $14::bigint[])
-        as c (id, organization, limit_id, subject, period, unit, expires_at)
+    from unnest($8::uuid[], $9::uuid[], $10::int[], $11::text[], $12::bigint[], $13::text[], $14::bigint[], $15::uuid[])
+        as c (id, organization, limit_id, subject, period, unit, expires_at, account)
     join settled s on s.reservation_id = c.id and s.organization_id = c.organization and not s.released
-    group by s.organization_id, c.limit_id, c.subject, c.period
+    group by c.account, c.limit_id, c.subject, c.period
 ), counted as (
     insert into quota.counters as k (organization_id, limit_id, subject, period, committed, version, expires_at)
     select organization_id, limit_id, subject, period, least(difference, 4611686018427387904)::bigint, 1, expires_at
@@ -145,6 +147,7 @@ pub async fn settle(
         .bind(charges().map(|(_, charge)| charge.period).collect::<Vec<_>>())
         .bind(charges().map(|(_, charge)| charge.unit.as_str()).collect::<Vec<_>>())
         .bind(charges().map(|(_, charge)| charge.expires_at).collect::<Vec<_>>())
+        .bind(charges().map(|(_, charge)| *charge.account.as_uuid()).collect::<Vec<_>>())
         .fetch_all(pool)
         .await?;
     let (mut settled, mut totals) = (Vec::with_capacity(settlements.len()), Vec::new());

@@ -34,7 +34,7 @@ fn six() -> (Plan, Subject, Amounts) {
     let organization = OrganizationId::new_v7();
     let user = names::user(&organization, &UserId::new_v7());
     let key = names::api_key(&organization, &ApiKeyId::new_v7());
-    let subject = Subject::new(organization, &user, &key, "", []).unwrap();
+    let subject = Subject::new(organization, &user, &key, "", "", []).unwrap();
     let amounts = [
         ("request", 1),
         ("input_token", 3_000),

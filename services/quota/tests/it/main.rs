@@ -2,6 +2,7 @@
 // A test that can't go on says where by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod alerts;
 mod audits;
 mod batches;
@@ -26,5 +27,7 @@ mod periods_oracle;
 mod reserving;
 mod rolling;
 mod settling;
+mod shared;
+mod shared_losses;
 mod tenants;
 mod together;

@@ -95,7 +95,7 @@ async fn measure_the_scripts() {
     let organization = OrganizationId::new_v7();
     let user = names::user(&organization, &UserId::new_v7());
     let key = names::api_key(&organization, &ApiKeyId::new_v7());
-    let subject = Subject::new(organization, &user, &key, "", []).unwrap();
+    let subject = Subject::new(organization, &user, &key, "", "", []).unwrap();
     let amounts = Amounts::new([("request", 1), ("token", 3_000), ("nano_usd", 40_000_000)]).unwrap();
     let now = chrono::Utc::now().timestamp_millis();
     let demand = Demand::new(&plan, &subject, &amounts, now);

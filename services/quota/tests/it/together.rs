@@ -169,7 +169,7 @@ fn plan(scale: i64) -> Plan {
 
 fn subject(organization: OrganizationId, user: Option<&UserId>, feature: Option<&str>) -> Subject {
     let user = user.map(|user| names::user(&organization, user)).unwrap_or_default();
-    Subject::new(organization, &user, "", "", feature.map(|feature| ("feature", feature))).unwrap()
+    Subject::new(organization, &user, "", "", "", feature.map(|feature| ("feature", feature))).unwrap()
 }
 
 /// One request of a random batch: whose, which feature, what, and which earlier one's id it has.

@@ -18,6 +18,7 @@ mod record;
 mod request;
 mod scripts;
 mod settle;
+mod shared;
 mod tenants;
 
 use std::sync::Arc;

@@ -20,6 +20,11 @@ pub struct Scripts {
     pub(super) install: Script,
     pub(super) take_over: Script,
     pub(super) sweep: Script,
+    pub(super) shared_round: Script,
+    pub(super) shared_leases: Script,
+    pub(super) shared_install: Script,
+    pub(super) shared_sweep: Script,
+    pub(super) shared_forget: Script,
 }
 
 /// One script; clones share its text.
@@ -45,10 +50,15 @@ impl Scripts {
             install: script(&[COUNTERS, include_str!("lua/install.lua")]),
             take_over: script(&[include_str!("lua/take_over.lua")]),
             sweep: script(&[include_str!("lua/sweep.lua")]),
+            shared_round: script(&[include_str!("lua/shared_round.lua")]),
+            shared_leases: script(&[include_str!("lua/shared_leases.lua")]),
+            shared_install: script(&[include_str!("lua/shared_install.lua")]),
+            shared_sweep: script(&[include_str!("lua/shared_sweep.lua")]),
+            shared_forget: script(&[include_str!("lua/shared_forget.lua")]),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 8] {
+    pub(super) fn all(&self) -> [&Script; 13] {
         [
             &self.reserve,
             &self.read,
@@ -58,6 +68,11 @@ impl Scripts {
             &self.install,
             &self.take_over,
             &self.sweep,
+            &self.shared_round,
+            &self.shared_leases,
+            &self.shared_install,
+            &self.shared_sweep,
+            &self.shared_forget,
         ]
     }
 }

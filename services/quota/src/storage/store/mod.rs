@@ -7,6 +7,7 @@ mod generation;
 mod install;
 mod leases;
 mod settlement;
+mod shared;
 mod tenants;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use generation::{Generation, InForce};
 pub use install::{InstallEntry, InstallSubject};
 pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended};
 pub use settlement::{Apply, ApplyCounter, ApplyKind, Ending};
+pub use shared::{AccountContents, InstallAccount};
 pub use tenants::{Contents, LeaseCount, List, Tenant};
 
 /// The fast store; clones share it.

@@ -1,17 +1,25 @@
 //! The table `[quota]`; `config.defaults.toml` explains every key.
 
+mod shared;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 use weir_config::{Problem, Validate};
 
+pub use shared::{Amount, SharedLimit, SharedWindow, Slices, WhenDown};
+
 /// The commented defaults of the table `[quota]`.
-pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
+pub const DEFAULTS: &str = include_str!("../../config.defaults.toml");
 
 /// The table `[quota]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Limits across tenants.
+    pub shared: Vec<SharedLimit>,
+    /// How quota processes share those.
+    pub slices: Slices,
     /// The organisations' limits.
     pub entitlements: Entitlements,
     /// How finely windows count.
@@ -147,6 +155,9 @@ impl Validate for Config {
     fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
         let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
         let spans = [
+            ("slices.lease", self.slices.lease, second / 2, 600 * second),
+            ("slices.report_every", self.slices.report_every, second / 200, second),
+            ("slices.wait", self.slices.wait, second / 100, 10 * second),
             ("entitlements.refresh_every", self.entitlements.refresh_every, second, day),
             ("entitlements.timeout", self.entitlements.timeout, second / 100, 30 * second),
             ("rebuild.check_every", self.rebuild.check_every, second / 100, 10 * second),
@@ -168,6 +179,11 @@ impl Validate for Config {
                 problems.push(problem.hint(format!("from {} to {}", format(least), format(most))));
             }
         }
+        if self.slices.lease < 4 * self.slices.report_every {
+            let problem = Problem::new(at, "slices.lease", "a slice would be lost before the process says anything");
+            problems.push(problem.hint("at least four times slices.report_every"));
+        }
+        shared::validate(&self.shared, at, problems);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let numbers = [
             ("entitlements.cache", i64::try_from(self.entitlements.cache).unwrap_or(i64::MAX), 1, 100_000_000),

@@ -1,0 +1,86 @@
+//! Leases of reservations that hold something of limits across tenants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use weir_types::ReservationId;
+
+use super::{Account, Shared};
+use crate::domain::Handle;
+use crate::domain::shared::{Ended, Ending};
+use crate::error::{Error, Result};
+
+impl Shared {
+    /// Keeps the seats of a call that is under way.
+    pub(in crate::app) async fn extend(&self, handle: &Handle, lease: Duration) -> Result<()> {
+        let mut told = Vec::new();
+        for counter in handle.shared.counters.iter().filter(|counter| counter.at.is_none()) {
+            if let Some(seats) = self.known_seats(&counter.account).await? {
+                told.push(self.extend_seat(&seats, handle.reservation, lease));
+            }
+        }
+        try_join_all(told.into_iter().map(|told| async { told.await.unwrap_or(Err(Error::Stopping)) })).await?;
+        Ok(())
+    }
+
+    /// Counts a reservation again that the store may have lost. Doing it again changes nothing.
+    pub(in crate::app) async fn announce(&self, handle: &Handle, lease: Duration) -> Result<()> {
+        let accounts = self.accounts_of(handle).await?;
+        for (account, counter) in &accounts {
+            let place = counter.place(account.known.limit.limit.window.kind(), handle.reserved_at);
+            let mut slice = account.slice.lock();
+            slice.announce(handle.reservation, counter.amount, place, handle.shared.holder, handle.reserved_at);
+        }
+        let announced = accounts.iter().map(|(account, _)| async {
+            // One message does not take them all.
+            loop {
+                self.refresh(account).await?;
+                if !account.slice.lock().is_unannounced(&handle.reservation) {
+                    return Ok::<_, Error>(());
+                }
+            }
+        });
+        try_join_all(announced).await?;
+        self.extend(handle, lease).await
+    }
+
+    /// What was announced turns out to be settled.
+    pub(in crate::app) async fn withdraw_announced(&self, handle: &Handle) -> Result<()> {
+        let id: ReservationId = handle.reservation;
+        let mut endings = Vec::new();
+        for counter in &handle.shared.counters {
+            let limit = self.dictionary.keys(&[counter.account.limit]).await?;
+            let ended = counter.at.is_some().then(|| Ended {
+                id,
+                holder: handle.shared.holder,
+                reserved: counter.amount,
+                actual: 0,
+                before: 0,
+                ending: Ending::Released,
+                applied: false,
+                place: counter.place(limit[0].kind, handle.reserved_at),
+                reserved_at: handle.reserved_at,
+                total: (0, 0),
+            });
+            endings.push(super::apply::Ending { id, account: counter.account.clone(), ended });
+        }
+        match self.apply(endings).await.remove(&id) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn accounts_of<'a>(
+        &self,
+        handle: &'a Handle,
+    ) -> Result<Vec<(Arc<Account>, &'a crate::domain::handle::SharedCounter)>> {
+        let mut accounts = Vec::new();
+        for counter in handle.shared.counters.iter().filter(|counter| counter.at.is_some()) {
+            if let Some(account) = self.known_account(&counter.account).await? {
+                accounts.push((account, counter));
+            }
+        }
+        Ok(accounts)
+    }
+}

@@ -1,0 +1,396 @@
+//! What this process holds of one account: its slice, and what it has not said yet. No store and no await: what requests take is
+//! taken under a lock that is never held across one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use weir_types::ReservationId;
+
+use crate::domain::period::FOREVER;
+use crate::domain::shared::{Answer, Ended, HolderId, Measure, Round, Terms, Use};
+use crate::domain::{Millis, Period};
+use crate::error::{Error, Result};
+
+/// The most reservations of each kind in one message.
+const BATCH: usize = 500;
+/// For how long nothing is kept in stock after others have asked for it.
+const CALM: Duration = Duration::from_secs(1);
+
+/// This process's part of an account.
+#[derive(Debug, Default)]
+pub(super) struct Slice {
+    /// Where the slice is from.
+    origin: Origin,
+    unspent: i64,
+    /// Taken by requests that are not decided yet.
+    taken: i64,
+    /// Until when the account surely keeps the slice.
+    good_until: Option<Instant>,
+    /// The store's clock at a moment.
+    clock: Option<(Millis, Instant)>,
+    uses: VecDeque<GivenOut>,
+    ended: VecDeque<(Ended, oneshot::Sender<Result<()>>)>,
+    /// What requests wait for, and how many.
+    waiting: (i64, usize),
+    /// Somebody wants to know how the account stands.
+    asked: bool,
+    seq: i64,
+    /// Rounds that were begun and those that are over.
+    pub(super) begun: u64,
+    pub(super) over: u64,
+    /// What the last round came to.
+    last: Option<Result<Answer>>,
+    pace: Pace,
+    calm_until: Option<Instant>,
+    /// When the last answer came.
+    landed: Option<Instant>,
+    closed: bool,
+}
+
+/// The generation and the period that a slice was granted in: in others it is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) generation: u64,
+    pub(super) period: Period,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self { generation: 0, period: FOREVER }
+    }
+}
+
+/// A reservation that was made.
+#[derive(Debug, Clone, Copy)]
+struct GivenOut {
+    id: ReservationId,
+    amount: i64,
+    place: Millis,
+    /// When, by this process's clock, or none if it is announced again.
+    at: Option<Instant>,
+    holder: HolderId,
+    reserved_at: Millis,
+}
+
+/// How fast the slice is used.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Option<Instant>,
+    used: i64,
+    /// For one report's time.
+    ahead: i64,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) round: Round,
+    pub(super) number: u64,
+    sent: Instant,
+    keep: i64,
+    uses: Vec<GivenOut>,
+    ended: Vec<(Ended, oneshot::Sender<Result<()>>)>,
+}
+
+/// Whether waiting may help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What is missing may come back in a moment: from requests that are not decided yet, or from other processes (`true`: these).
+    Maybe(bool),
+    /// It does not fit.
+    Never,
+}
+
+impl Slice {
+    /// Takes from the slice what [`would_take`](Self::would_take) has said is there.
+    pub(super) const fn take(&mut self, amount: i64) {
+        self.unspent -= amount;
+        self.taken += amount;
+    }
+
+    /// Whether it could be taken now.
+    pub(super) fn would_take(&self, amount: i64, generation: u64, now: Instant) -> bool {
+        let good = self.good_until.is_some_and(|until| now < until);
+        !self.closed && good && self.is_of(generation, now) && self.unspent >= amount
+    }
+
+    /// Whether it is of this generation, and of the period that is under way.
+    pub(super) fn is_of(&self, generation: u64, now: Instant) -> bool {
+        self.origin.generation == generation && self.store_time(now) < self.origin.period.end
+    }
+
+    pub(super) const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What was taken was given out.
+    pub(super) fn confirm(&mut self, id: ReservationId, amount: i64, origin: Origin, holder: HolderId, at: Millis) {
+        self.resolve(amount, origin);
+        self.pace.used = self.pace.used.saturating_add(amount);
+        let place = if origin.period == FOREVER { 0 } else { origin.period.start };
+        self.uses.push_back(GivenOut { id, amount, place, at: Some(Instant::now()), holder, reserved_at: at });
+    }
+
+    /// What was taken was not needed.
+    pub(super) fn give_back(&mut self, amount: i64, origin: Origin) {
+        if self.resolve(amount, origin) {
+            self.unspent += amount;
+        }
+    }
+
+    fn resolve(&mut self, amount: i64, origin: Origin) -> bool {
+        let ours = origin == self.origin;
+        if ours {
+            self.taken -= amount;
+        }
+        ours
+    }
+
+    /// A reservation counts again, of this or another process.
+    pub(super) fn announce(&mut self, id: ReservationId, amount: i64, place: Millis, holder: HolderId, at: Millis) {
+        // Before what was given out here: somebody waits for it.
+        self.uses.push_front(GivenOut { id, amount, place, at: None, holder, reserved_at: at });
+    }
+
+    /// Whether a reservation is still to be announced.
+    pub(super) fn is_unannounced(&self, id: &ReservationId) -> bool {
+        self.uses.iter().any(|one| one.at.is_none() && one.id == *id)
+    }
+
+    /// Whether any is.
+    pub(super) fn has_announcements(&self) -> bool {
+        self.uses.iter().any(|one| one.at.is_none())
+    }
+
+    /// A reservation ended; the answer comes when the account knows.
+    pub(super) fn end(&mut self, ended: Ended) -> oneshot::Receiver<Result<()>> {
+        let (sender, receiver) = oneshot::channel();
+        self.ended.push_back((ended, sender));
+        receiver
+    }
+
+    /// A request waits for `amount`; answers which round will know of it.
+    pub(super) const fn wait(&mut self, amount: i64) -> u64 {
+        self.waiting = (self.waiting.0.saturating_add(amount), self.waiting.1 + 1);
+        self.begun + 1
+    }
+
+    pub(super) const fn stop_waiting(&mut self, amount: i64) {
+        self.waiting = (self.waiting.0.saturating_sub(amount), self.waiting.1.saturating_sub(1));
+    }
+
+    /// Whether requests wait.
+    pub(super) const fn is_awaited(&self) -> bool {
+        self.waiting.1 > 0
+    }
+
+    /// Asks for a round; answers which one it will be.
+    pub(super) const fn ask(&mut self) -> u64 {
+        self.asked = true;
+        self.begun + 1
+    }
+
+    /// Asks for a round because something elsewhere may have come back; not too often.
+    pub(super) fn poll(&mut self, now: Instant) -> bool {
+        const LEAST: Duration = Duration::from_millis(5);
+        let due = self.landed.is_none_or(|landed| now.saturating_duration_since(landed) >= LEAST);
+        self.asked |= due;
+        due
+    }
+
+    /// Whether a round is due now, without regard to the time since the last one.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.asked || !self.ended.is_empty()
+    }
+
+    /// Whether there is anything to say or to keep alive.
+    pub(super) fn is_active(&self) -> bool {
+        self.is_urgent() || self.is_awaited() || !self.uses.is_empty() || self.unspent > 0 || self.taken > 0
+    }
+
+    /// Whether stock is so low that more should be drawn before somebody has to wait for it.
+    pub(super) const fn is_low(&self) -> bool {
+        self.unspent < self.pace.ahead / 2
+    }
+
+    /// Nothing is taken any more.
+    pub(super) const fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// What the store's clock says, as far as is known.
+    pub(super) fn store_time(&self, now: Instant) -> Millis {
+        self.clock.map_or(0, |(then, at)| then.saturating_add(millis(now.saturating_duration_since(at))))
+    }
+
+    pub(super) const fn knows_time(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// The store's clock was seen to be there.
+    pub(super) const fn set_time(&mut self, time: Millis, now: Instant) {
+        self.clock = Some((time, now));
+    }
+
+    /// What to say next.
+    pub(super) fn compose(&mut self, origin: Origin, terms: Terms, holder: HolderId, now: Instant) -> Flight {
+        if origin != self.origin {
+            // What is not decided yet of another origin ends there.
+            (self.unspent, self.taken, self.good_until, self.origin) = (0, 0, None, origin);
+        }
+        if self.good_until.is_some_and(|until| now >= until) {
+            self.unspent = 0;
+        }
+        let calm = self.calm_until.is_some_and(|until| now < until);
+        self.pace.step(now, terms.lease);
+        let ahead = if calm || self.closed { 0 } else { self.pace.ahead };
+        let waited = if self.closed { 0 } else { self.waiting.0 };
+        // What is in nobody's way is kept; the rest goes back.
+        self.unspent = self.unspent.min(waited.saturating_add(ahead.saturating_mul(2)));
+        let uses: Vec<GivenOut> = self.uses.drain(..self.uses.len().min(BATCH)).collect();
+        let ended: Vec<_> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
+        self.asked = false;
+        self.seq += 1;
+        self.begun += 1;
+        let keep = self.unspent + self.taken;
+        let round = Round {
+            terms,
+            holder,
+            seq: self.seq,
+            keep,
+            ask: waited.saturating_sub(self.unspent).max(0),
+            ahead: waited.saturating_add(ahead).saturating_sub(self.unspent.max(waited)).max(0),
+            leaving: self.closed && self.taken == 0,
+            uses: uses.iter().map(|one| one.told(now)).collect(),
+            ended: ended.iter().map(|(ended, _)| *ended).collect(),
+        };
+        Flight { round, number: self.begun, sent: now, keep, uses, ended }
+    }
+
+    /// The account has answered.
+    pub(super) fn land(&mut self, flight: Flight, answer: Answer, lease: Duration) {
+        let received = Instant::now();
+        self.unspent = (self.unspent - (flight.keep - answer.kept)).max(0) + answer.granted;
+        self.good_until = Some(flight.sent + lease);
+        self.clock = Some((answer.now, received));
+        self.landed = Some(received);
+        if answer.recalled {
+            self.calm_until = Some(received + CALM);
+        }
+        self.last = Some(Ok(answer));
+        self.over = flight.number;
+        for (_, told) in flight.ended {
+            // Whoever left asks again.
+            let _ = told.send(Ok(()));
+        }
+    }
+
+    /// The account did not take the message: what was given out is said again, who waits for an end is told to ask again.
+    pub(super) fn crash(&mut self, flight: Flight, error: &Error) {
+        self.restore(flight.uses);
+        self.last = Some(Err(error.clone()));
+        self.over = flight.number;
+        for (_, told) in flight.ended {
+            let _ = told.send(Err(error.clone()));
+        }
+    }
+
+    /// The account did not look at the message: all of it is said again.
+    pub(super) fn return_to_sender(&mut self, flight: Flight) {
+        self.restore(flight.uses);
+        for one in flight.ended.into_iter().rev() {
+            self.ended.push_front(one);
+        }
+        self.asked = true;
+    }
+
+    /// There was no message.
+    pub(super) fn fail(&mut self, error: &Error) {
+        self.asked = false;
+        self.begun += 1;
+        self.over = self.begun;
+        self.last = Some(Err(error.clone()));
+        for (_, told) in self.ended.drain(..) {
+            let _ = told.send(Err(error.clone()));
+        }
+    }
+
+    fn restore(&mut self, uses: Vec<GivenOut>) {
+        for one in uses.into_iter().rev() {
+            self.uses.push_front(one);
+        }
+    }
+
+    /// Another message of this process was there first, of a life that it does not remember.
+    pub(super) const fn skip_ahead(&mut self) {
+        self.seq += 1_000;
+    }
+
+    /// The last answer; the error if there is none.
+    pub(super) fn last(&self) -> Option<&Result<Answer>> {
+        self.last.as_ref()
+    }
+
+    /// Whether waiting may help a request for `amount`, by the last answer.
+    pub(super) fn verdict(&self, amount: i64, cap: i64) -> Verdict {
+        let Some(Ok(answer)) = &self.last else { return Verdict::Never };
+        let own = self.unspent.saturating_add(self.taken);
+        let possible = answer.free.max(0).saturating_add(answer.others).saturating_add(own);
+        if amount > cap || amount > possible { Verdict::Never } else { Verdict::Maybe(answer.others > 0) }
+    }
+
+    /// What was given out and not said yet.
+    pub(super) fn unsaid(&self) -> i64 {
+        self.uses.iter().filter(|one| one.at.is_some()).map(|one| one.amount).sum()
+    }
+
+    /// What the slice has beside that: unspent, and taken by requests that are not decided yet.
+    pub(super) const fn kept(&self) -> (i64, i64) {
+        (self.unspent, self.taken)
+    }
+}
+
+impl GivenOut {
+    fn told(&self, now: Instant) -> Use {
+        Use {
+            id: self.id,
+            amount: self.amount,
+            place: self.place,
+            age: self.at.map(|at| millis(now.saturating_duration_since(at))),
+            holder: self.holder,
+            reserved_at: self.reserved_at,
+        }
+    }
+}
+
+impl Pace {
+    /// Twice of what is used between two reports is kept in stock; what is not used any more goes back by halves.
+    fn step(&mut self, now: Instant, lease: Millis) {
+        const REPORT: i64 = 50;
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            return;
+        };
+        let passed = millis(now.saturating_duration_since(since));
+        if passed < REPORT.min(lease / 8).max(1) {
+            return;
+        }
+        let recent = self.used.saturating_mul(2 * REPORT) / passed;
+        self.ahead = recent.max(self.ahead / 2);
+        (self.since, self.used) = (Some(now), 0);
+    }
+}
+
+/// How an account counts, at an instant.
+pub(super) fn measure(limit: &crate::domain::PlanLimit, period: Period) -> Measure {
+    match limit.rolling() {
+        Some(length) => Measure::Rolling { length, grain: limit.grain },
+        None => Measure::Period(period),
+    }
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX)
+}

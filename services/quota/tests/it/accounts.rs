@@ -1,0 +1,248 @@
+//! The scripts of accounts do what the plain arithmetic does, message by message.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, TestRunner};
+use weir_quota::domain::Period;
+use weir_quota::domain::shared::{
+    Account, AccountKey, Answer, Ended, Ending, LeaseAccount, LeaseRound, Measure, Reply, Round, Terms, Use,
+};
+use weir_quota::storage::Store;
+use weir_quota::storage::store::InstallAccount;
+use weir_redis::Redis;
+use weir_types::ReservationId;
+
+/// One step of a history; ids and processes are places in short lists, so that they meet.
+#[derive(Debug, Clone)]
+struct Step {
+    holder: u8,
+    keep: i64,
+    ask: i64,
+    ahead: i64,
+    leaving: bool,
+    seq: i64,
+    cap: i64,
+    uses: Vec<(usize, i64, bool, u8)>,
+    ended: Vec<(usize, i64, i64, u8, bool, bool, u8)>,
+    /// In a test of generations: another one begins.
+    loses: bool,
+    sweeps: bool,
+    pause: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let uses = prop::collection::vec((0_usize..12, 0_i64..6, prop::bool::weighted(0.8), 0_u8..3), 0..4);
+    let ended = (0_usize..12, 0_i64..6, 0_i64..9, 0_u8..3, any::<bool>(), prop::bool::weighted(0.9), 0_u8..3);
+    let ended = prop::collection::vec(ended, 0..3);
+    let message = (0_u8..3, 0_i64..12, 0_i64..10, 0_i64..20, prop::bool::weighted(0.1), -1_i64..2, 20_i64..60);
+    let harm = (prop::bool::weighted(0.03), prop::bool::weighted(0.1), prop::bool::weighted(0.06));
+    (message, uses, ended, harm).prop_map(|(message, uses, ended, (loses, sweeps, pause))| {
+        let (holder, keep, ask, ahead, leaving, seq, cap) = message;
+        Step { holder, keep, ask, ahead, leaving, seq, cap, uses, ended, loses, sweeps, pause }
+    })
+}
+
+const WINDOW: i64 = 400;
+const GRAIN: i64 = 10;
+
+struct Sides {
+    store: Store,
+    key: AccountKey,
+    ids: Vec<ReservationId>,
+    model: Account,
+    seqs: [i64; 3],
+    generation: u64,
+    durable: bool,
+    rolling: bool,
+    period: Period,
+    versions: i64,
+}
+
+async fn store_time(redis: &Redis) -> i64 {
+    let (seconds, micros): (i64, i64) = redis.command(&weir_redis::redis::cmd("TIME")).await.unwrap();
+    seconds * 1_000 + micros / 1_000
+}
+
+impl Sides {
+    fn round(&mut self, step: &Step, now: i64) -> Round {
+        let holder = |place: u8| [place; 16];
+        let seq = &mut self.seqs[usize::from(step.holder)];
+        *seq += 1;
+        let place = if self.rolling { now - 20 } else { self.period.start };
+        let uses = step.uses.iter().map(|(id, amount, given_out, whose)| Use {
+            id: self.ids[*id],
+            amount: *amount,
+            place: if self.rolling { (place.div_euclid(GRAIN) + 1) * GRAIN } else { place },
+            age: given_out.then_some(i64::try_from(*id).unwrap()),
+            holder: holder(*whose),
+            reserved_at: now - 30,
+        });
+        let uses = uses.collect();
+        let ended = step.ended.iter().map(|(id, reserved, actual, ending, applied, recent, whose)| {
+            self.versions += 1;
+            Ended {
+                id: self.ids[*id],
+                holder: holder(*whose),
+                reserved: *reserved,
+                actual: if *ending == 0 { 0 } else { *actual },
+                before: *reserved,
+                ending: [Ending::Released, Ending::Estimated, Ending::Final][usize::from(*ending)],
+                applied: *applied,
+                place: if self.rolling { (place.div_euclid(GRAIN) + 1) * GRAIN } else { place },
+                reserved_at: if *recent { now - 25 } else { now - 1_000_000 },
+                total: if self.durable && *applied { (self.versions % 37, self.versions) } else { (0, 0) },
+            }
+        });
+        let ended = ended.collect();
+        let measure =
+            if self.rolling { Measure::Rolling { length: WINDOW, grain: GRAIN } } else { Measure::Period(self.period) };
+        Round {
+            terms: Terms { cap: step.cap, measure, durable: self.durable, lease: 60, remember: 60_000 },
+            holder: holder(step.holder),
+            // Now and then one that was overtaken.
+            seq: if step.seq < 0 { *seq - 1 } else { *seq },
+            keep: step.keep,
+            ask: step.ask,
+            ahead: step.ahead,
+            leaving: step.leaving,
+            uses,
+            ended,
+        }
+    }
+}
+
+/// The store's clock is its own: the model takes the moment from the answer. Where there is none, any moment does.
+fn moment(reply: &Reply, before: i64) -> i64 {
+    match reply {
+        Reply::Done(Answer { now, .. }) | Reply::Outside(now) => *now,
+        Reply::Cold | Reply::Later(_) | Reply::Overtaken => before,
+    }
+}
+
+async fn both_agree(rolling: bool, durable: bool) {
+    let server = weir_testing::redis().await.unwrap();
+    let mut config = crate::house::settings().redis;
+    config.url = server.url().into();
+    let redis = Redis::connect(&config).await.unwrap();
+    let store = Store::Redis(weir_quota::storage::redis::Store::new(redis.clone()));
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRunner::deterministic().new_rng());
+    for history in 0..25_u64 {
+        let steps = prop::collection::vec(step(), 40).new_tree(&mut runner).unwrap().current();
+        let start = store_time(&redis).await - 1_000;
+        let key = AccountKey { limit: 7, value: format!("{rolling}-{durable}-{history}").into() };
+        let ids = (0..12).map(|_| ReservationId::new_v7()).collect();
+        let period = Period { start, end: start + 3_600_000 };
+        let mut sides = Sides {
+            store: store.clone(),
+            key,
+            ids,
+            model: Account::default(),
+            seqs: [0; 3],
+            generation: 1_000 * (history + 1),
+            durable,
+            rolling,
+            period,
+            versions: 0,
+        };
+        let mut done = 0;
+        for (number, step) in steps.iter().enumerate() {
+            if step.pause {
+                tokio::time::sleep(Duration::from_millis(70)).await;
+            }
+            if step.loses {
+                sides.generation += 1;
+            }
+            let epoch = sides.store.adopt(sides.generation).await.unwrap();
+            let now = store_time(&redis).await;
+            let round = sides.round(step, now);
+            let theirs = sides.store.shared_round(&epoch, &sides.key, &round).await.unwrap();
+            let at = moment(&theirs, now);
+            // A millisecond's difference where the script did not say when it was changes nothing that it says.
+            let ours = sides.model.round(sides.generation, at, &round);
+            assert_eq!(ours, theirs, "history {history}, step {number}: {step:?}");
+            match theirs {
+                Reply::Cold => {
+                    let fence = sides.store.shared_fence(&sides.key).await.unwrap();
+                    let start = if rolling { 0 } else { sides.period.start };
+                    let buckets = if rolling { vec![(now + 5, 3), (now + 15, 2)] } else { Vec::new() };
+                    let total = if rolling { (0, 0) } else { (11, 1) };
+                    let install = InstallAccount { period: start, total, buckets: buckets.clone() };
+                    assert!(sides.store.shared_install(&epoch, &sides.key, &fence, &install).await.unwrap());
+                    // What the script calls the beginning is not told; reservations from before it are told by far.
+                    let at = store_time(&redis).await;
+                    sides.model.install(sides.generation, at, start, total, buckets);
+                }
+                Reply::Done(_) => done += 1,
+                _ => {}
+            }
+            if step.sweeps {
+                sides.store.shared_sweep(&epoch, &sides.key, "0", Duration::from_secs(60)).await.unwrap();
+                sides.model.sweep(store_time(&redis).await, 60_000);
+            }
+            let contents = sides.store.shared_contents(&sides.key).await.unwrap();
+            let (mut held, slices) = sides.model.contents();
+            held.sort_unstable();
+            assert_eq!((contents.held, contents.slices), (held, slices), "history {history}, step {number}: {step:?}");
+        }
+        assert!(done > 10, "most messages are taken: {done}");
+    }
+}
+
+#[tokio::test]
+async fn a_rolling_rate_counts_as_the_arithmetic_says() {
+    both_agree(true, false).await;
+}
+
+#[tokio::test]
+async fn a_rolling_budget_counts_as_the_arithmetic_says() {
+    both_agree(true, true).await;
+}
+
+#[tokio::test]
+async fn the_sum_of_a_period_counts_as_the_arithmetic_says() {
+    both_agree(false, false).await;
+}
+
+#[tokio::test]
+async fn the_total_of_a_period_counts_as_the_arithmetic_says() {
+    both_agree(false, true).await;
+}
+
+#[tokio::test]
+async fn seats_are_given_as_the_arithmetic_says() {
+    let server = weir_testing::redis().await.unwrap();
+    let mut config = crate::house::settings().redis;
+    config.url = server.url().into();
+    let redis = Redis::connect(&config).await.unwrap();
+    let store = Store::Redis(weir_quota::storage::redis::Store::new(redis.clone()));
+    let epoch = store.adopt(1).await.unwrap();
+    let ids = || prop::collection::vec(0_usize..12, 0..4);
+    // Leases that outlive the test, so that the clocks of the two do not matter.
+    let leased = || prop::collection::vec((0_usize..12, 100_000_i64..200_000), 0..4);
+    let step = (2_i64..7, ids(), ids(), ids(), leased(), leased());
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRunner::deterministic().new_rng());
+    for history in 0..30 {
+        let steps = prop::collection::vec(step.clone(), 30).new_tree(&mut runner).unwrap().current();
+        let known: Vec<ReservationId> = (0..12).map(|_| ReservationId::new_v7()).collect();
+        let key = AccountKey { limit: 9, value: history.to_string().into() };
+        let mut model = LeaseAccount::default();
+        for (number, (cap, ended, given_back, decided, extended, wanted)) in steps.into_iter().enumerate() {
+            let plain = |list: Vec<usize>| list.into_iter().map(|id| known[id]).collect::<Vec<_>>();
+            let leased = |list: Vec<(usize, i64)>| list.into_iter().map(|(id, n)| (known[id], n)).collect::<Vec<_>>();
+            let round = LeaseRound {
+                cap,
+                remember: 100_000,
+                ended: if number % 3 == 0 { plain(ended) } else { Vec::new() },
+                given_back: plain(given_back),
+                decided: plain(decided),
+                extended: leased(extended),
+                wanted: leased(wanted),
+            };
+            let theirs = store.shared_leases(&epoch, &key, &round).await.unwrap();
+            let ours = model.round(1, store_time(&redis).await, &round);
+            assert_eq!(ours, theirs, "history {history}, step {number}: {round:?}");
+        }
+    }
+}
