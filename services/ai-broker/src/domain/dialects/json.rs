@@ -113,10 +113,15 @@ macro_rules! object {
                         let mut object = $name::default();
                         while let Some(key) = map.next_key::<$crate::domain::dialects::json::Word<'de>>()? {
                             match &*key {
-                                $($key => object.$field = map.next_value()?,)*
+                                $($key => {
+                                    object.$field = map.next_value().map_err(|error| {
+                                        serde::de::Error::custom(format_args!("`{}`: {error}", $key))
+                                    })?;
+                                })*
                                 _ => {
-                                    map.next_value::<serde::de::IgnoredAny>()?;
-                                    object.unknown.get_or_insert(key);
+                                    if map.next_value::<Option<serde::de::IgnoredAny>>()?.is_some() {
+                                        object.unknown.get_or_insert(key);
+                                    }
                                 }
                             }
                         }

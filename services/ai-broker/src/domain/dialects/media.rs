@@ -1,6 +1,7 @@
 //! What media are charged by: seconds of audio, characters of speech, pictures by size and quality.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 pub use weir_media::{Format as AudioFormat, NoDuration, audio_duration, format as audio_format};
 
@@ -114,6 +115,20 @@ impl Pictures {
     }
 }
 
+/// How many pictures an answer holds: of OpenAI's images API, or the result of one of FAL's models; nothing if it is neither.
+#[must_use]
+pub fn delivered_pictures(body: &[u8]) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Body {
+        data: Option<Vec<IgnoredAny>>,
+        images: Option<Vec<IgnoredAny>>,
+        image: Option<IgnoredAny>,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let listed = body.data.or(body.images).map(|pictures| pictures.len());
+    i64::try_from(listed.or(body.image.map(|_| 1))?).ok()
+}
+
 fn count(asked: Option<i64>) -> Option<i64> {
     Some(asked.unwrap_or(1)).filter(|count| (1..=MOST_PICTURES).contains(count))
 }
@@ -161,6 +176,15 @@ mod tests {
         assert_eq!(read(r#"{"image_size":"landscape_4_3"}"#).megapixels(), Some(1));
         assert_eq!(read("{}").megapixels(), None);
         assert_eq!(Pictures::of_fal(br#"{"image_size":"huge"}"#), None);
+    }
+
+    #[test]
+    fn what_was_delivered_is_counted_in_the_answer() {
+        let delivered = |body: &str| delivered_pictures(body.as_bytes());
+        assert_eq!(delivered(r#"{"created":1,"data":[{"url":"a"},{"b64_json":"b"}]}"#), Some(2));
+        assert_eq!(delivered(r#"{"images":[{"url":"a"}],"seed":7}"#), Some(1));
+        assert_eq!(delivered(r#"{"image":{"url":"a"}}"#), Some(1));
+        assert_eq!((delivered("{}"), delivered(r#"{"data":7}"#), delivered("")), (None, None, None));
     }
 
     #[test]

@@ -17,6 +17,8 @@
 //! - *inexpressible*: anything else, fields that are not known included, is a [`TranslateError`] that names the field, unless the
 //!   route's configuration lists it in [`Target::may_drop`].
 //!
+//! An assistant's message at the end is inexpressible both ways: Anthropic goes on with it, OpenAI answers anew.
+//!
 //! An answer cannot be refused, since it is paid for: what the client's dialect has no place for (citations, log probabilities,
 //! fields that are not known) is left out. What chat completions have no place for but clients send back, thinking with its
 //! signature, travels in the fields `reasoning_content` and `thinking_blocks` that other gateways use too, and the stop sequence

@@ -2,6 +2,7 @@
 
 mod answers;
 mod assembled;
+mod doubles;
 mod generated;
 mod requests;
 mod round_trips;

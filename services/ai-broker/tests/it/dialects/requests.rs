@@ -218,6 +218,14 @@ fn thoughts_go_back_to_the_model_that_had_them_and_to_no_other() {
 }
 
 #[test]
+fn an_assistant_that_said_nothing_is_no_turn() {
+    let asked = json!({"model": "m", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""},
+        {"role": "user", "content": "b"}]});
+    let said = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
+    assert_eq!(to_messages(&asked).expect("expressible")["messages"], said);
+}
+
+#[test]
 fn escapes_and_numbers_stay_as_they_were_written() {
     let body = br#"{"model":"m","messages":[{"role":"user","content":"a\u00e9\/\n"}],"temperature":0.30,"top_p":1e-1}"#;
     let there = openai_client::request(body, &target()).expect("expressible");
@@ -275,6 +283,10 @@ fn what_anthropic_cannot_say_is_refused_by_name() {
         ),
         (json!({"messages": [{"role": "system", "content": "y"}]}), "messages"),
         (
+            json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}),
+            "messages[1].role",
+        ),
+        (
             json!({"messages": [{"role": "assistant", "tool_calls": [
                 {"id": "1", "type": "function", "function": {"name": "f", "arguments": "[1]"}}]}]}),
             "messages[0].tool_calls[0].function.arguments",
@@ -294,6 +306,10 @@ fn what_openai_cannot_say_is_refused_by_name() {
         (json!({"speed": "fast"}), "speed"),
         (json!({"something_new": 1}), "something_new"),
         (json!({"stop_sequences": ["a", "b", "c", "d", "e"]}), "stop_sequences"),
+        (
+            json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}),
+            "messages[1].role",
+        ),
         (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "tools[0].type"),
         (json!({"output_config": {"task_budget": 1}}), "output_config.task_budget"),
         (user(json!({"type": "search_result", "source": {"type": "url", "url": "x"}})), "messages[0].content[0].type"),
@@ -338,6 +354,10 @@ fn what_is_wrong_in_its_own_dialect_is_told_apart() {
         refused(to_chat(&json!({"messages": [{"role": "user", "content": "x"}]}))),
         ("max_tokens".to_owned(), false)
     );
+    let null = chat(json!({"something_new": null, "seed": null, "max_tokens": null}));
+    assert!(to_messages(&null).is_ok(), "null asks for nothing");
+    let error = to_messages(&chat(json!({"max_tokens": "many"}))).expect_err("not a number").to_string();
+    assert!(error.contains("`max_tokens`"), "{error}");
     for broken in ["", "[]", "{", r#"{"messages":"x"}"#, r#"{"messages":[{"role":1}]}"#] {
         let error = openai_client::request(broken.as_bytes(), &target()).expect_err("broken");
         assert!(matches!(error, TranslateError::Malformed(_)), "{broken}: {error}");

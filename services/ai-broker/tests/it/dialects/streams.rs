@@ -225,6 +225,30 @@ fn a_stream_that_was_cut_off_is_not_done_and_can_be_ended_with_an_error() {
 }
 
 #[test]
+fn a_whole_answer_whose_end_was_not_marked_is_ended() {
+    let events = [START, r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}"#];
+    let (mut stream, mut out) = (openai_client::Stream::new(&ENVELOPE, false), String::new());
+    stream.event(events[0].as_bytes(), &mut out).expect("an event");
+    assert!(!stream.finish(&mut out));
+    stream.event(events[1].as_bytes(), &mut out).expect("an event");
+    assert!(stream.finish(&mut out) && stream.finish(&mut out));
+    assert_eq!(out.matches("[DONE]").count(), 1);
+
+    let chunks = [
+        r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"x"}}]}"#,
+        r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+        r#"{"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+    ];
+    let (mut stream, mut out) = (anthropic_client::Stream::new(&ENVELOPE), String::new());
+    stream.event(chunks[0].as_bytes(), &mut out).expect("a chunk");
+    assert!(!stream.finish(&mut out));
+    stream.event(chunks[1].as_bytes(), &mut out).expect("a chunk");
+    stream.event(chunks[2].as_bytes(), &mut out).expect("a chunk");
+    assert!(stream.finish(&mut out) && stream.finish(&mut out));
+    assert_eq!(assembled::message(&out)["usage"]["output_tokens"], 2);
+}
+
+#[test]
 fn what_is_no_event_is_an_error_and_leaves_the_stream_as_it_was() {
     for broken in ["", "{", "[]", r#"{"kind":"x"}"#, "[DONE]x"] {
         let mut out = String::new();

@@ -35,6 +35,13 @@ pub fn request(body: &[u8], target: &Target<'_>) -> Result<Vec<u8>, TranslateErr
         content::message(array, message).under(format_args!("messages[{index}]"))?;
     }
     array.push(']');
+    let last = messages.len() - 1;
+    if messages[last].role.as_deref() == Some("assistant") {
+        return Err(TranslateError::inexpressible(
+            format!("messages[{last}].role"),
+            "cannot be assistant at the end: a chat completion does not go on with an answer that was begun",
+        ));
+    }
     tools(&mut object, &request)?;
     sampling(&mut object, &request)?;
     thinking(&mut object, &request)?;

@@ -40,6 +40,8 @@ enum Kind {
 enum Phase {
     Before,
     Open,
+    /// The reason of the end was told.
+    Finished,
     Done,
 }
 
@@ -113,6 +115,15 @@ impl Stream {
         Ok(())
     }
 
+    /// The provider's stream has ended. Writes what the client still waits for and answers whether the answer was whole (some
+    /// servers leave out `[DONE]`); if it was not, the stream was cut off, and [`Stream::fail`] tells the client.
+    pub fn finish(&mut self, out: &mut String) -> bool {
+        if self.phase == Phase::Finished {
+            self.end(out);
+        }
+        self.phase == Phase::Done
+    }
+
     /// Ends the stream with an error of the client's dialect, `{"type":"error","error":{…}}`.
     pub fn fail(&mut self, error: &str, out: &mut String) {
         if self.phase != Phase::Done {
@@ -146,6 +157,7 @@ impl Stream {
         }
         if let Some(finish) = choice.finish_reason.as_deref() {
             let finish = if self.refused { "content_filter" } else { finish };
+            self.phase = Phase::Finished;
             self.reason = stop_reason(Some(finish), !self.calls.is_empty(), self.sequence.is_some());
         }
     }

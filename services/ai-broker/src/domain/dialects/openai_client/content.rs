@@ -90,6 +90,7 @@ pub(super) fn messages(out: &mut String, messages: &[ChatMessage<'_>], first: us
                 ));
             }
         };
+        let before = (out.len(), open);
         if open != Some(role) {
             if open.is_some() {
                 out.push_str("]},");
@@ -101,8 +102,19 @@ pub(super) fn messages(out: &mut String, messages: &[ChatMessage<'_>], first: us
         }
         turn(out, message).under(format_args!("messages[{index}]"))?;
         if out.ends_with('[') {
-            return Err(TranslateError::invalid(format!("messages[{index}].content"), "must not be empty"));
+            if role == "user" {
+                return Err(TranslateError::invalid(format!("messages[{index}].content"), "must not be empty"));
+            }
+            // An assistant that said nothing is no turn at Anthropic.
+            out.truncate(before.0);
+            open = before.1;
         }
+    }
+    if open == Some("assistant") {
+        return Err(TranslateError::inexpressible(
+            format!("messages[{}].role", messages.len() - 1),
+            "cannot be assistant at the end: Anthropic would go on with that answer instead of giving a new one",
+        ));
     }
     if open.is_none() {
         return Err(TranslateError::inexpressible("messages", "must hold more than instructions for Anthropic"));

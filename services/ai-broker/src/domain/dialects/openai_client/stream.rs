@@ -85,7 +85,7 @@ impl Stream {
             }
             Some("message_delta") => {
                 self.meter.event(data);
-                self.finish(event.delta.as_ref(), out);
+                self.stop(event.delta.as_ref(), out);
             }
             Some("message_stop") => self.end(out),
             Some("error") => {
@@ -97,6 +97,15 @@ impl Stream {
             None => return Err(TranslateError::invalid("type", "is missing, so this is no event")),
         }
         Ok(())
+    }
+
+    /// The provider's stream has ended. Writes what the client still waits for and answers whether the answer was whole; if it was
+    /// not, the stream was cut off, and [`Stream::fail`] tells the client.
+    pub fn finish(&mut self, out: &mut String) -> bool {
+        if self.phase == Phase::Finished {
+            self.end(out);
+        }
+        self.phase == Phase::Done
     }
 
     /// Ends the stream with an error of the client's dialect, `{"error":{…}}`.
@@ -235,7 +244,7 @@ impl Stream {
         }
     }
 
-    fn finish(&mut self, delta: Option<&Delta<'_>>, out: &mut String) {
+    fn stop(&mut self, delta: Option<&Delta<'_>>, out: &mut String) {
         let Some(reason) = delta.and_then(|delta| delta.stop_reason.as_deref()) else { return };
         if self.phase == Phase::Open {
             self.phase = Phase::Finished;
