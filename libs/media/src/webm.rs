@@ -111,3 +111,35 @@ fn float(body: &[u8]) -> Option<f64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A live recording: segment and cluster of unknown size, blocks of one track at these distances from 1,000 ticks.
+    fn live(distances: &[u8]) -> Vec<u8> {
+        let mut file = vec![0x18, 0x53, 0x80, 0x67, 0xff, 0x1f, 0x43, 0xb6, 0x75, 0xff, 0xe7, 0x82, 0x03, 0xe8];
+        for distance in distances {
+            file.extend_from_slice(&[0xa3, 0x85, 0x81, 0x00, *distance, 0x80, 0x00]);
+        }
+        file
+    }
+
+    #[test]
+    fn the_last_block_is_taken_to_last_as_long_as_the_one_before() {
+        assert_eq!(duration(&live(&[0, 20, 40])), Ok(Duration::from_millis(60)));
+        assert_eq!(duration(&live(&[100, 120])), Ok(Duration::from_millis(40)));
+        assert_eq!(duration(&live(&[])), Err(NoDuration::Unstated));
+    }
+
+    #[test]
+    fn a_stated_duration_is_in_the_files_own_ticks() {
+        // TimestampScale of half a millisecond, Duration of 3,000.0 as a float.
+        let info = [
+            0x15, 0x49, 0xa9, 0x66, 0x8e, 0x2a, 0xd7, 0xb1, 0x83, 0x07, 0xa1, 0x20, 0x44, 0x89, 0x84, 0x45, 0x3b, 0x80,
+            0x00,
+        ];
+        let file = [&[0x18, 0x53, 0x80, 0x67, 0xff][..], &info].concat();
+        assert_eq!(duration(&file), Ok(Duration::from_millis(1_500)));
+    }
+}

@@ -286,6 +286,21 @@ mod tests {
     }
 
     #[test]
+    fn the_window_slides_request_by_request() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut meter = Meter::default();
+        meter.take(at(0), 5);
+        meter.take(at(40), 7);
+        assert_eq!(meter.wait(at(50), WINDOW, 5, 12), Duration::from_secs(10));
+        assert_eq!(meter.wait(at(50), WINDOW, 6, 12), Duration::from_secs(50));
+        meter.forget(at(60), WINDOW);
+        assert_eq!(meter.room(at(60), WINDOW, 12).remaining, 5);
+        meter.forget(at(100), WINDOW);
+        assert_eq!(meter.room(at(100), WINDOW, 12).remaining, 12);
+    }
+
+    #[test]
     fn a_refused_request_takes_nothing_of_any_limit() {
         let limits =
             Limits { requests: Some(9), input_tokens: Some(100), output_tokens: Some(10), ..Limits::default() };

@@ -62,6 +62,13 @@ fn a_variable_rate_makes_no_difference() {
 }
 
 #[test]
+fn a_recording_that_states_no_duration_lasts_as_long_as_one_that_does() {
+    let [stated, streamed] = [FILES[14].2, FILES[15].2].map(millis);
+    // To the end of the last block, less the codec's delay before the first.
+    assert!(stated.abs_diff(streamed) <= 15, "{stated} {streamed}");
+}
+
+#[test]
 fn a_file_cut_off_in_the_middle_lasts_as_long_as_what_is_there() {
     for index in [0, 3, 6, 9, 15] {
         let (name, _, file) = FILES[index];

@@ -81,7 +81,7 @@ fn with(mut body: Value, fields: &Value) -> Value {
 
 /// Waits until nothing is under way: a client sees the end of an answer before the server's task is dropped.
 async fn settled(simulator: &Simulator) -> weir_simulator::Stats {
-    for _ in 0..200 {
+    for _ in 0..2_000 {
         let stats = simulator.stats();
         if stats.in_flight == 0 {
             return stats;
