@@ -31,6 +31,8 @@ pub use crate::{
 /// A connection that was used within this time is not asked whether it lives before it is handed out.
 const FRESH: Duration = Duration::from_secs(1);
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
+/// The server's word that a statement took too long shall come first.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// The name of the service's own role, which owns its schema.
 pub fn role(service: &str) -> String {
@@ -49,6 +51,7 @@ pub struct Database {
     begin: Arc<str>,
     become_tenant: Arc<str>,
     acquire_timeout: Duration,
+    answer_timeout: Duration,
 }
 
 impl Database {
@@ -81,6 +84,7 @@ impl Database {
             begin: format!("BEGIN; {}", local_settings(config)).into(),
             become_tenant: format!("SET LOCAL ROLE {}; SET LOCAL weir.organization = ", tenant_role(service)).into(),
             acquire_timeout: config.acquire_timeout,
+            answer_timeout: config.acquire_timeout + config.statement_timeout + SLACK,
         };
         match database.ping().await {
             Ok(()) | Err(Error::Unavailable(_)) => Ok(database),
@@ -131,6 +135,20 @@ impl Database {
     /// Closes all connections; waits for those in use.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Bounds work of a statement or two on this side as well. The server ends what takes long; of a server that stands still, or a
+    /// network that swallows, only the own clock tells. What was sent may have been done.
+    ///
+    /// # Errors
+    /// The work's own; [`Error::Unavailable`] when it has taken as long as getting a connection and running a statement may.
+    pub fn bounded<T, E: From<Error>, W: Future<Output = Result<T, E>>>(
+        &self,
+        work: W,
+    ) -> impl Future<Output = Result<T, E>> + use<T, E, W> {
+        // A transaction's future is large, and few of those who hold one come to it.
+        let work = tokio::time::timeout(self.answer_timeout, Box::pin(work));
+        async move { work.await.unwrap_or_else(|_| Err(Error::unavailable("no answer in time".to_owned()).into())) }
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

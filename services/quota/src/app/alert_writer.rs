@@ -98,10 +98,13 @@ impl Writer {
     }
 
     async fn fire(&self, alerts: &[NewAlert]) -> Result<Vec<Fired>> {
-        let mut transaction = self.database.begin().await?;
-        let fired = alerts::fire(&mut transaction, alerts).await?;
-        transaction.commit().await.map_err(weir_database::Error::from)?;
-        Ok(fired)
+        let fire = async {
+            let mut transaction = self.database.begin().await?;
+            let fired = alerts::fire(&mut transaction, alerts).await?;
+            transaction.commit().await.map_err(weir_database::Error::from)?;
+            Ok(fired)
+        };
+        self.database.bounded(fire).await
     }
 }
 

@@ -45,7 +45,7 @@ impl Dictionary {
         if let Some(ids) = found {
             return Ok(ids);
         }
-        let ids = limits::intern(self.database.pool(), keys).await?;
+        let ids = self.database.bounded(limits::intern(self.database.pool(), keys)).await?;
         let mut known = self.known.write();
         for (id, key) in ids.iter().zip(keys) {
             known.add(*id, key.clone());
@@ -55,18 +55,23 @@ impl Dictionary {
 
     /// What numbers stand for, in their order.
     pub(super) async fn keys(&self, ids: &[LimitId]) -> Result<Vec<Arc<CounterKey>>> {
-        for look in [false, true] {
-            if look {
-                let found = limits::find(self.database.pool(), ids).await?;
-                let mut known = self.known.write();
-                found.into_iter().for_each(|(id, key)| known.add(id, key));
-            }
-            let known = self.known.read();
-            let keys: Option<Vec<_>> = ids.iter().map(|id| known.by_id.get(id).cloned()).collect();
-            if let Some(keys) = keys {
-                return Ok(keys);
-            }
+        match self.known(ids) {
+            Some(keys) => Ok(keys),
+            None => Box::pin(self.look_up(ids)).await,
         }
-        Err(Error::Invalid("handle", "names a limit that nobody has".to_owned()))
+    }
+
+    fn known(&self, ids: &[LimitId]) -> Option<Vec<Arc<CounterKey>>> {
+        let known = self.known.read();
+        ids.iter().map(|id| known.by_id.get(id).cloned()).collect()
+    }
+
+    async fn look_up(&self, ids: &[LimitId]) -> Result<Vec<Arc<CounterKey>>> {
+        let found = self.database.bounded(limits::find(self.database.pool(), ids)).await?;
+        {
+            let mut known = self.known.write();
+            found.into_iter().for_each(|(id, key)| known.add(id, key));
+        }
+        self.known(ids).ok_or_else(|| Error::Invalid("handle", "names a limit that nobody has".to_owned()))
     }
 }

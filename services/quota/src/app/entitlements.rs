@@ -136,7 +136,7 @@ impl Entitlements {
             Ok::<_, weir_database::Error>(transaction.commit().await?)
         };
         // The copy is for a day on which billing is down; without it this one still serves.
-        if let Err(error) = stored.await {
+        if let Err(error) = self.database.bounded(stored).await {
             tracing::warn!(organization = %id, %error, "the limits could not be stored");
         }
         Ok(plan)
@@ -147,10 +147,13 @@ impl Entitlements {
         if let Some(known) = organization.plan.load_full() {
             return Ok(Arc::clone(&known.plan));
         }
-        let mut transaction = self.database.begin_tenant(*id).await?;
-        let stored = entitlements::load(&mut transaction, id).await?;
-        transaction.rollback().await.map_err(weir_database::Error::from)?;
-        let Some((_, body)) = stored else { return Err(Error::Billing(failure)) };
+        let load = async {
+            let mut transaction = self.database.begin_tenant(*id).await?;
+            let stored = entitlements::load(&mut transaction, id).await?;
+            transaction.rollback().await?;
+            Ok::<_, weir_database::Error>(stored)
+        };
+        let Some((_, body)) = self.database.bounded(load).await? else { return Err(Error::Billing(failure)) };
         let message = billing::Entitlements::decode(body.as_slice()).map_err(|error| Error::Bug(error.to_string()))?;
         self.compile(&message).await
     }

@@ -80,7 +80,7 @@ impl Epochs {
         let generation = match found {
             Some(generation) => generation,
             None => {
-                let (number, rebuilds) = epochs::next(self.database.pool(), &server).await?;
+                let (number, rebuilds) = self.database.bounded(epochs::next(self.database.pool(), &server)).await?;
                 self.store.begin_generation(&server, number, rebuilds).await?
             }
         };

@@ -91,10 +91,7 @@ impl Quota {
         concurrent: &[(LimitId, Value)],
     ) -> Result<Option<LeaseOutcome>> {
         let id = handle.organization;
-        let mut transaction = self.database.begin_tenant(id).await?;
-        let settled = settlements::which(&mut transaction, &id, &[extension.id]).await?;
-        transaction.commit().await.map_err(weir_database::Error::from)?;
-        if !settled.is_empty() {
+        if self.is_settled(&id, extension.id).await? {
             return Ok(Some(LeaseOutcome::Settled));
         }
         let organization = self.entitlements.organization(&id);
@@ -123,6 +120,18 @@ impl Quota {
             }
         }
         Ok(None)
+    }
+
+    /// Whether Postgres knows how a reservation ended.
+    async fn is_settled(&self, organization: &OrganizationId, id: ReservationId) -> Result<bool> {
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.begin_tenant(*organization).await?;
+                let settled = settlements::which(&mut transaction, organization, &[id]).await?;
+                transaction.commit().await.map_err(weir_database::Error::from)?;
+                Ok(!settled.is_empty())
+            })
+            .await
     }
 
     /// Loads the counters that a reservation is held in, by the plan of today.

@@ -51,11 +51,12 @@ impl Quota {
     }
 
     async fn clean(&self) -> Result<()> {
-        let pool = self.database.pool();
-        while settlements::delete_expired(pool, self.config.settlements.retention, ROWS).await? > 0 {
+        let (database, pool) = (&self.database, self.database.pool());
+        let (settled, counted) = (self.config.settlements.retention, self.config.housekeeping.counter_retention);
+        while database.bounded(settlements::delete_expired(pool, settled, ROWS)).await? > 0 {
             sleep(BREATH).await;
         }
-        while counters::delete_expired(pool, self.config.housekeeping.counter_retention, ROWS).await? > 0 {
+        while database.bounded(counters::delete_expired(pool, counted, ROWS)).await? > 0 {
             sleep(BREATH).await;
         }
         while alerts::delete_expired(pool, self.config.alerts.retention, ROWS).await? > 0 {

@@ -19,12 +19,16 @@ impl Quota {
         organization: Option<&OrganizationId>,
         after: Option<&ReservationId>,
     ) -> Result<Vec<Listed>> {
-        let mut transaction = match organization {
-            Some(organization) => self.database.begin_tenant(*organization).await?,
-            None => self.database.begin().await?,
-        };
-        let page = settlements::page(&mut transaction, organization, after, PAGE).await?;
-        transaction.commit().await.map_err(weir_database::Error::from)?;
-        Ok(page)
+        self.database
+            .bounded(async {
+                let mut transaction = match organization {
+                    Some(organization) => self.database.begin_tenant(*organization).await?,
+                    None => self.database.begin().await?,
+                };
+                let page = settlements::page(&mut transaction, organization, after, PAGE).await?;
+                transaction.commit().await.map_err(weir_database::Error::from)?;
+                Ok(page)
+            })
+            .await
     }
 }

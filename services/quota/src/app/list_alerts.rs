@@ -26,9 +26,13 @@ impl Quota {
             "" => None,
             token => Some(PageToken::decode(&list, token)?.parse::<i64>().map_err(|_| InvalidPageToken)?),
         };
-        let mut transaction = self.database.begin_tenant(organization).await?;
-        let mut alerts = alerts::page(&mut transaction, &organization, before, i64::from(size) + 1).await?;
-        transaction.rollback().await.map_err(weir_database::Error::from)?;
+        let read = async {
+            let mut transaction = self.database.begin_tenant(organization).await?;
+            let alerts = alerts::page(&mut transaction, &organization, before, i64::from(size) + 1).await?;
+            transaction.rollback().await?;
+            Ok::<_, weir_database::Error>(alerts)
+        };
+        let mut alerts = self.database.bounded(read).await?;
         let wanted = usize::try_from(size).unwrap_or(usize::MAX);
         let more = alerts.len() > wanted;
         alerts.truncate(wanted);

@@ -61,7 +61,9 @@ impl Quota {
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
         match self.reserve_in(&request, &organization, &plan).await {
-            Err(Error::Store(failure)) if failure.is_outage() => self.reserve_without(&request, &plan, failure).await,
+            Err(Error::Store(failure)) if failure.is_outage() => {
+                Box::pin(self.reserve_without(&request, &plan, failure)).await
+            }
             result => result,
         }
     }
@@ -86,15 +88,16 @@ impl Quota {
                 // A slice of another generation is void.
                 taken = taken.filter(|(generation, _)| *generation == epoch.number());
                 if taken.is_none() {
-                    let took = self.shared.take(&asks, epoch.number(), (id, request.id), request.lease).await?;
-                    match took {
+                    let took = self.shared.take(&asks, epoch.number(), (id, request.id), request.lease);
+                    match Box::pin(took).await? {
                         Took::All(all) => taken = Some((epoch.number(), all)),
                         Took::Moved => {
                             Box::pin(self.epochs.verify()).await?;
                             continue;
                         }
                         Took::Short(short) => {
-                            return self.refused_across(request, &demand, &draft, (&asks, &short), &epoch).await;
+                            let refused = self.refused_across(request, &demand, &draft, (&asks, &short), &epoch);
+                            return Box::pin(refused).await;
                         }
                     }
                 }
@@ -143,7 +146,8 @@ impl Quota {
                     if let Some((_, taken)) = taken {
                         taken.repeat();
                     }
-                    return self.repeated(&record, &id, &demand, &asks, &epoch).await;
+                    // Boxed, as all that few requests come to: their futures are held by the thousand.
+                    return Box::pin(self.repeated(&record, &id, &demand, &asks, &epoch)).await;
                 }
                 Ok(Admission::Reused) => {
                     return Err(Error::IdReused("the reservation exists with other amounts or another subject"));
@@ -251,7 +255,7 @@ impl Quota {
         if generation.load(Ordering::Acquire) == epoch.number() && now - at.load(Ordering::Acquire) < REGISTER_EVERY {
             return Ok(());
         }
-        self.store.register(&[*id], now).await?;
+        Box::pin(self.store.register(&[*id], now)).await?;
         at.store(now, Ordering::Release);
         generation.store(epoch.number(), Ordering::Release);
         Ok(())

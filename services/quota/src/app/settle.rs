@@ -68,7 +68,11 @@ impl Quota {
     }
 
     async fn prepare(&self, settle: Settle) -> Result<Item> {
-        let bytes = if settle.handle.is_empty() { self.find_handle(&settle).await? } else { settle.handle.clone() };
+        let bytes = match settle.handle.is_empty() {
+            // Boxed, here and below: every settlement's future would be as large as what few come to.
+            true => Box::pin(self.find_handle(&settle)).await?,
+            false => settle.handle.clone(),
+        };
         let handle = if bytes.is_empty() { None } else { Some(Handle::decode(&bytes)?) };
         if let Some(handle) = &handle
             && (handle.reservation != settle.id || handle.organization != settle.organization)
@@ -114,10 +118,13 @@ impl Quota {
         if settle.actuals.is_none() {
             return Ok(bytes::Bytes::new());
         }
-        let mut transaction = self.database.begin_tenant(settle.organization).await?;
-        let settled = settlements::handle(&mut transaction, &settle.organization, &settle.id).await?;
-        transaction.commit().await.map_err(weir_database::Error::from)?;
-        if let Some(handle) = settled {
+        let find = async {
+            let mut transaction = self.database.begin_tenant(settle.organization).await?;
+            let settled = settlements::handle(&mut transaction, &settle.organization, &settle.id).await?;
+            transaction.commit().await?;
+            Ok::<_, weir_database::Error>(settled)
+        };
+        if let Some(handle) = self.database.bounded(find).await? {
             // An estimate that is replaced must change the same counters.
             return Ok(handle.into());
         }

@@ -199,7 +199,7 @@ impl Books {
     async fn record(&self, rows: &[NewSettlement]) -> Result<(Vec<Settled>, Vec<(OrganizationId, Total)>)> {
         let mut attempts = 0;
         loop {
-            match settlements::settle(self.database.pool(), rows).await {
+            match self.database.bounded(settlements::settle(self.database.pool(), rows)).await {
                 Err(weir_database::Error::Serialization) if attempts < 3 => attempts += 1,
                 result => return Ok(result?),
             }

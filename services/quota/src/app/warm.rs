@@ -36,10 +36,13 @@ impl Quota {
         let totals = if wanted.is_empty() {
             Vec::new()
         } else {
-            let mut transaction = self.database.begin_tenant(*organization).await?;
-            let totals = counters::load(&mut transaction, organization, &wanted).await?;
-            transaction.commit().await.map_err(weir_database::Error::from)?;
-            totals
+            let load = async {
+                let mut transaction = self.database.begin_tenant(*organization).await?;
+                let totals = counters::load(&mut transaction, organization, &wanted).await?;
+                transaction.commit().await.map_err(weir_database::Error::from)?;
+                Ok::<_, weir_database::Error>(totals)
+            };
+            self.database.bounded(load).await?
         };
         let subjects: Vec<InstallSubject> = demand.parts.iter().map(|part| subject(part, &totals, now)).collect();
         self.store.install(&epoch.store, organization, &fence, &subjects).await?;

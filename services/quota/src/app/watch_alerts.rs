@@ -47,7 +47,7 @@ impl Quota {
         let room = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| Error::TooManyWatchers)?;
         let position = match position {
             Some(position) => position,
-            None => alerts::last(self.database.pool()).await?,
+            None => self.database.bounded(alerts::last(self.database.pool())).await?,
         };
         // At once a heartbeat: who connects knows that it works, and where it is.
         let heard = Instant::now().checked_sub(self.config.alerts.heartbeat).unwrap_or_else(Instant::now);
@@ -66,8 +66,9 @@ impl Watcher {
                 (self.position, self.heard) = (alert.id, Instant::now());
                 return Ok(Some(Watched { position: alert.id, alert: Some(alert) }));
             }
-            let pool = quota.database.pool();
-            self.read = alerts::after(pool, self.organization.as_ref(), self.position, PAGE).await?.into();
+            let database = &quota.database;
+            let after = alerts::after(database.pool(), self.organization.as_ref(), self.position, PAGE);
+            self.read = database.bounded(after).await?.into();
             if !self.read.is_empty() {
                 continue;
             }

@@ -29,5 +29,6 @@ mod rolling;
 mod settling;
 mod shared;
 mod shared_losses;
+mod standstill;
 mod tenants;
 mod together;

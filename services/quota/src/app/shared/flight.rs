@@ -242,9 +242,13 @@ impl Shared {
             }
         };
         let wanted = Wanted { limit: account.key.limit, subject: account.key.value.to_string(), from, to };
-        let mut transaction = self.database.begin_tenant(nobody()).await?;
-        let totals = counters::load(&mut transaction, &nobody(), &[wanted]).await?;
-        transaction.commit().await.map_err(weir_database::Error::from)?;
+        let load = async {
+            let mut transaction = self.database.begin_tenant(nobody()).await?;
+            let totals = counters::load(&mut transaction, &nobody(), &[wanted]).await?;
+            transaction.commit().await?;
+            Ok::<_, weir_database::Error>(totals)
+        };
+        let totals = self.database.bounded(load).await?;
         let install = if limit.rolling().is_some() {
             let buckets = totals.iter().map(|total| (total.period, total.committed)).collect();
             InstallAccount { period, total: (0, 0), buckets }

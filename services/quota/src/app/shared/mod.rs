@@ -190,7 +190,7 @@ impl Shared {
         if self.is_empty() {
             return Ok(asks);
         }
-        for known in self.limits().await? {
+        for known in Box::pin(self.limits()).await? {
             let value = match known.scope {
                 SharedScope::Product => Some(""),
                 SharedScope::Plan => Some(plan.name.as_str()).filter(|name| !name.is_empty()),
