@@ -74,7 +74,11 @@ impl Broker {
 
     async fn attempt(&self, call: &ModelCall, mut key: KeyUse, attempts: i32) -> Result<Opened, Setback> {
         let id = ReservationId::new_v7();
-        let held = self.reserve(call, id).await.map_err(Setback::Final)?;
+        let held = match self.reserve(call, id, key.index).await {
+            Ok(held) => held,
+            Err(refused) if refused.by_key => return Err(Setback::Retry { error: refused.error, pause: false }),
+            Err(refused) => return Err(Setback::Final(refused.error)),
+        };
         let sent = Instant::now();
         let answer = call.provider.client.send(ProviderCall {
             url: call.provider.url(call.endpoint),

@@ -59,6 +59,15 @@ pub(crate) struct Held {
     pub(crate) live: Live,
 }
 
+/// Why there is no reservation.
+#[derive(Debug)]
+pub(crate) struct NotReserved {
+    /// What the caller is told.
+    pub(crate) error: Error,
+    /// Only limits of the provider's key refuse: another key may have room.
+    pub(crate) by_key: bool,
+}
+
 /// Keeps a reservation known, its lease renewed and its room taken until it is settled. One that is
 /// dropped without that (a call that was cut off) is left to expire and be taken over.
 #[derive(Debug)]
@@ -113,18 +122,23 @@ impl Reservations {
 }
 
 impl Broker {
-    /// Reserves the call's worst case under `id`.
-    pub(crate) async fn reserve(&self, call: &ModelCall, id: ReservationId) -> Result<Held, Error> {
-        let room = self.reservations.room()?;
+    /// Reserves the call's worst case under `id`, for an attempt with the provider's key at `key`.
+    pub(crate) async fn reserve(&self, call: &ModelCall, id: ReservationId, key: usize) -> Result<Held, NotReserved> {
+        let room = self.reservations.room().map_err(|error| NotReserved { error, by_key: false })?;
         let draft = call.draft(id, self.clock.now());
         let context = Bytes::from(draft.encode_to_vec());
-        let response = match self.ask_quota(call, id, &context).await {
+        let response = match self.ask_quota(call, id, key, &context).await {
             Ok(response) => response,
             Err(failure) => {
                 if may_have_reserved(&failure) {
                     self.settler.release_unanswered(call.caller.organization, id, room);
                 }
-                return Err(call.refused(failure));
+                let by_key = !failure.violations().is_empty()
+                    && failure
+                        .violations()
+                        .iter()
+                        .all(|one| failure.figure(&one.subject, "scope") == Some("provider_key"));
+                return Err(NotReserved { error: call.refused(failure), by_key });
             }
         };
         if self.reservations.note_epoch(response.epoch) {
@@ -142,11 +156,16 @@ impl Broker {
         &self,
         call: &ModelCall,
         id: ReservationId,
+        key: usize,
         context: &Bytes,
     ) -> Result<ReserveResponse, Failure> {
+        // Limits across tenants count by these.
+        let mut subject = call.caller.subject.clone();
+        subject.labels.insert("provider".to_owned(), call.provider.label());
+        subject.labels.insert("provider_key".to_owned(), call.provider.key_label(key).to_owned());
         let request = || ReserveRequest {
             reservation_id: id.to_string(),
-            subject: Some(call.caller.subject.clone()),
+            subject: Some(subject.clone()),
             amounts: call.amounts(),
             lease: prost_types::Duration::try_from(self.reservations.options.lease).ok(),
             context: context.clone(),

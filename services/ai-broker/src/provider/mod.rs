@@ -25,6 +25,8 @@ pub(crate) struct Provider {
     chat_url: Uri,
     embeddings_url: Uri,
     authorization: Vec<HeaderValue>,
+    /// What the keys are called, in their order: never the keys themselves.
+    key_labels: Vec<String>,
 }
 
 /// The provider can't be called as it is configured.
@@ -78,6 +80,7 @@ impl Provider {
         let url = |path: &str| join(&config.base_url, path).ok_or_else(|| bad("the base URL is malformed"));
         Ok(Self {
             name: name.to_owned(),
+            key_labels: config.keys.keys().map(|key| label(&format!("{name}/{key}"))).collect(),
             keys: KeyPool::new(authorization.len(), (&broker.rests).into()),
             max_tokens_field: config.max_tokens_field.clone(),
             first_byte_timeout: config.first_byte_timeout,
@@ -97,10 +100,29 @@ impl Provider {
         }
     }
 
+    /// What quota counts the provider's requests by.
+    pub(crate) fn label(&self) -> String {
+        label(&self.name)
+    }
+
+    /// What quota counts the requests of the key at `index` by: its name under the provider's.
+    pub(crate) fn key_label(&self, index: usize) -> &str {
+        &self.key_labels[index]
+    }
+
     /// The `authorization` header of the key at `index`.
     pub(crate) fn authorization(&self, index: usize) -> &HeaderValue {
         &self.authorization[index]
     }
+}
+
+/// As long as a label may be.
+fn label(name: &str) -> String {
+    let mut end = name.len().min(128);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_owned()
 }
 
 fn join(base: &str, path: &str) -> Option<Uri> {

@@ -64,3 +64,35 @@ async fn the_providers_word_about_our_key_never_reaches_a_caller() {
     assert_eq!(failure.reason(), ErrorReason::ProviderFailed);
     assert!(failure.provider_error().is_none() && !failure.message().contains("secret"));
 }
+
+#[tokio::test]
+async fn quota_is_told_the_provider_and_the_keys_name() {
+    let scene = Scene::with(&["sk-aaaa", "sk-bbbb"], "").await;
+    for _ in 0..2 {
+        scene.invoke(&chat(1, "")).await.unwrap();
+    }
+    let reserved = scene.siblings.reserved.lock();
+    let label = |name: &str| {
+        let mut values: Vec<String> =
+            reserved.values().map(|request| request.subject.as_ref().unwrap().labels[name].clone()).collect();
+        values.sort();
+        values
+    };
+    assert_eq!(label("provider"), ["sim", "sim"]);
+    assert_eq!(label("provider_key"), ["sim/sk-aaaa", "sim/sk-bbbb"]);
+}
+
+#[tokio::test]
+async fn a_key_that_quota_has_no_room_for_is_passed_over() {
+    let scene = Scene::with(&["sk-aaaa", "sk-bbbb"], "").await;
+    "sim/sk-aaaa".clone_into(&mut scene.siblings.full_key.lock());
+    for _ in 0..4 {
+        scene.invoke(&chat(1, "")).await.unwrap();
+    }
+    assert_eq!((calls_of(&scene, "aaaa"), calls_of(&scene, "bbbb")), (0, 4));
+    let alone = Scene::with(&["sk-aaaa"], "").await;
+    "sim/sk-aaaa".clone_into(&mut alone.siblings.full_key.lock());
+    let failure = alone.invoke(&chat(1, "")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::QuotaExceeded);
+    assert_eq!(calls_of(&alone, "aaaa"), 0);
+}

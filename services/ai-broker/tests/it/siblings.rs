@@ -34,6 +34,8 @@ pub(crate) struct Siblings {
     pub(crate) refuse: AtomicU64,
     /// What the limit counts that refuses them; requests if empty.
     pub(crate) refusing_unit: Mutex<String>,
+    /// Refuse reservations for this key of the provider.
+    pub(crate) full_key: Mutex<String>,
     pub(crate) usage_is_down: AtomicBool,
     pub(crate) quota_is_down: AtomicBool,
     pub(crate) epoch: AtomicU64,
@@ -65,6 +67,13 @@ impl QuotaService for FakeQuota {
                 .into());
         }
         let request = request.into_inner();
+        let key = &request.subject.as_ref().unwrap().labels["provider_key"];
+        if *key == *state.full_key.lock() {
+            return Err(Error::new(ErrorReason::QuotaExceeded, "refused by keys: 10 of 10 used")
+                .violation("keys", "10 of 10")
+                .metadata("limit.keys", "scope=provider_key;unit=request;cap=10;used=10")
+                .into());
+        }
         let limit = |unit: &str, used| quota::LimitState {
             unit: unit.into(),
             cap: 100,

@@ -1,5 +1,6 @@
 //! Postgres, the truth; the fast store, which decides.
 
+pub mod accounts;
 pub mod alerts;
 pub mod counters;
 pub mod entitlements;

@@ -37,6 +37,19 @@ struct Counter {
     buckets: Vec<(Millis, i64)>,
 }
 
+/// The sums of an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// In which generation.
+    pub generation: u64,
+    /// The start of the period; 0 of a rolling window.
+    pub period: Millis,
+    /// Committed in the period; of a rolling window everything in the buckets.
+    pub spent: i64,
+    /// Held by reservations.
+    pub held: i64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Holder {
     slice: i64,
@@ -191,6 +204,20 @@ impl Account {
                 stays
             }
         });
+    }
+
+    /// The processes that have slices, each with the end of its lease.
+    #[must_use]
+    pub fn holders(&self) -> Vec<(HolderId, Millis)> {
+        self.holders.iter().map(|(id, holder)| (*id, holder.lease_until)).collect()
+    }
+
+    /// Its sums; none if nothing was ever counted.
+    #[must_use]
+    pub fn sums(&self) -> Option<Sums> {
+        let counter = self.counter.as_ref()?;
+        let Counter { generation, period, spent, held, .. } = *counter;
+        Some(Sums { generation, period, spent, held })
     }
 
     /// What it holds of each reservation of its generation and period, and what is in slices.

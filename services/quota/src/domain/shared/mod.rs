@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::LimitId;
 
-pub use account::Account;
+pub use account::{Account, Sums};
 pub use leases::{LeaseAccount, LeaseReply, LeaseRound, Seat};
 pub use round::{Answer, Ended, Ending, HolderId, Measure, Reply, Round, Terms, Use};
 
