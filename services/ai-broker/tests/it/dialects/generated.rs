@@ -104,6 +104,7 @@ pub(super) fn conversation() -> impl Strategy<Value = Conversation> {
         let (max_tokens, temperature, stops, choice, serial, stream, user, effort, schema) = settings;
         // A model that is made to think cannot be made to call.
         let choice = choice.filter(|choice| *choice < 2 || effort.is_none());
+        let temperature = temperature.filter(|_| effort.is_none());
         Conversation {
             system,
             turns,

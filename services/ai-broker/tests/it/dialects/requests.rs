@@ -42,7 +42,7 @@ fn an_agents_conversation_goes_over_whole() {
                 {"id": "call_1", "type": "function", "function": {"name": "level", "arguments": "{\"at\": \"north\"}"}},
                 {"id": "call_2", "type": "function", "function": {"name": "now", "arguments": ""}}
             ]},
-            {"role": "tool", "tool_call_id": "call_1", "content": "2.1 m"},
+            {"role": "tool", "tool_call_id": "call_1", "name": "level", "content": "2.1 m"},
             {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "noon"}]},
             {"role": "user", "content": "And now?"}
         ]
@@ -264,6 +264,8 @@ fn what_anthropic_cannot_say_is_refused_by_name() {
                 "tools": [{"type": "function", "function": {"name": "f"}}]}),
             "tool_choice",
         ),
+        (json!({"reasoning_effort": "low", "temperature": 0.5}), "temperature"),
+        (json!({"reasoning_effort": "low", "top_p": 0.5}), "top_p"),
         (json!({"something_new": 1}), "something_new"),
         (json!({"tools": [{"type": "custom", "custom": {"name": "c"}}]}), "tools[0].type"),
         (

@@ -51,8 +51,10 @@ fn instruction(out: &mut String, message: &ChatMessage<'_>) -> Result<(), Transl
 /// A message that has a role and content only.
 fn alone(message: &ChatMessage<'_>) -> Result<(), TranslateError> {
     message.refuse_unknown()?;
+    // The name of a result is that of the tool, which its call has named.
+    let result = message.role.as_deref() == Some("tool");
     let others = [
-        ("name", message.name.is_some()),
+        ("name", message.name.is_some() && !result),
         ("tool_calls", message.tool_calls.is_some()),
         ("function_call", message.function_call.is_some()),
         ("audio", message.audio.is_some()),

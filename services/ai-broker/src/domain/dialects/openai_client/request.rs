@@ -133,6 +133,9 @@ fn thinking(
             "cannot force a call while `reasoning_effort` makes the model think",
         ));
     }
+    if effort.is_some() {
+        settled_sampling(chat)?;
+    }
     if let Some(word) = effort {
         let mut thinking = Object::open(object.field("thinking"));
         match target.thinking {
@@ -161,6 +164,24 @@ fn thinking(
             Object::open(config.field("format")).raw("type", "\"json_schema\"").raw("schema", schema.get()).end();
         }
         config.close();
+    }
+    Ok(())
+}
+
+/// While a model of Anthropic's thinks, its temperature is 1 and it leaves out little.
+fn settled_sampling(chat: &ChatRequest<'_>) -> Result<(), TranslateError> {
+    let told = |value: Option<Raw<'_>>| value.and_then(|value| read::<f64>(value).ok());
+    if told(chat.temperature).is_some_and(|temperature| temperature < 1.0) {
+        return Err(TranslateError::inexpressible(
+            "temperature",
+            "can only be 1 while `reasoning_effort` makes the model think",
+        ));
+    }
+    if told(chat.top_p).is_some_and(|top_p| top_p < 0.95) {
+        return Err(TranslateError::inexpressible(
+            "top_p",
+            "can only be 0.95 to 1 while `reasoning_effort` makes the model think",
+        ));
     }
     Ok(())
 }
