@@ -114,5 +114,7 @@ impl PlanLimit {
 /// The end of the bucket that an instant is in: what leaves a rolling window a window's length later.
 #[must_use]
 pub const fn bucket_end(instant: Millis, grain: Millis) -> Millis {
-    (instant.div_euclid(grain) + 1) * grain
+    // Widths come back in handles, which anybody may have written.
+    let grain = if grain < 1 { 1 } else { grain };
+    (instant.div_euclid(grain) + 1).saturating_mul(grain)
 }

@@ -285,6 +285,10 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
         return Err(InvalidHandle);
     }
     let reserved_at = Millis::from_le_bytes(reader.take(8)?.try_into().map_err(|_| InvalidHandle)?);
+    // Times that no clock shows would overflow in the sums that are made of them.
+    if !TIMES.contains(&reserved_at) {
+        return Err(InvalidHandle);
+    }
     let reservation = reader.uuid()?.into();
     let organization = reader.uuid()?.into();
     let mut values = vec![Value::Organization];
@@ -298,7 +302,7 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
         let limit = reader.limit()?;
         let value = reader.place(values.len())?;
         let amount = amounts[reader.place(amounts.len())?].1;
-        let at = reader.number()?;
+        let at = Some(reader.number()?).filter(|at| TIMES.contains(at)).ok_or(InvalidHandle)?;
         counters.push(HandleCounter { limit, value, at, amount, cap: reader.cap(version)? });
     }
     let mut concurrent = Vec::new();
@@ -328,6 +332,8 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
         end,
     ))
 }
+
+const TIMES: std::ops::RangeInclusive<Millis> = 0..=weir_types::MAX_AMOUNT;
 
 fn put(bytes: &mut Vec<u8>, number: impl TryInto<u64>) {
     // Nothing that is put is negative.

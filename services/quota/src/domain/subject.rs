@@ -104,8 +104,8 @@ impl Subject {
             // One spelling, and one counter for a host that is reached by both protocols' forms of one address.
             values.push(Value::Ip(ip.to_canonical().to_string()));
         }
-        if visitor.len() > MAX_TEXT {
-            return Err(InvalidSubject::Text { field: "visitor", message: "at most 128 bytes" });
+        if visitor.len() > MAX_TEXT || visitor.contains('\0') {
+            return Err(InvalidSubject::Text { field: "visitor", message: "at most 128 bytes, none of them NUL" });
         }
         if !visitor.is_empty() {
             values.push(Value::Visitor(visitor.to_owned()));
@@ -122,8 +122,10 @@ impl Subject {
                     message: "a name must match [a-z][a-z0-9_]{0,62} and be none of organization, user, api_key, ip, visitor",
                 });
             }
-            if value.is_empty() || value.len() > MAX_TEXT {
-                return Err(InvalidSubject::Text { field: "labels", message: "a value must have 1 to 128 bytes" });
+            // Postgres keeps no NUL.
+            if value.is_empty() || value.len() > MAX_TEXT || value.contains('\0') {
+                let message = "a value must have 1 to 128 bytes, none of them NUL";
+                return Err(InvalidSubject::Text { field: "labels", message });
             }
             values.push(Value::Label(name.to_owned(), value.to_owned()));
         }
@@ -192,7 +194,7 @@ impl Value {
     #[must_use]
     pub fn from_field(field: &[u8]) -> Option<Self> {
         let (tag, rest) = field.split_first()?;
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok().filter(|text| !text.contains('\0'));
         match tag {
             b'o' if rest.is_empty() => Some(Self::Organization),
             b'u' => Some(Self::User(Uuid::from_slice(rest).ok()?.into())),
