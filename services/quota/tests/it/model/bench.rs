@@ -48,7 +48,8 @@ impl Bench {
         drop(std::mem::replace(&mut self.engines.lock().await[number], new));
     }
 
-    async fn set_clock(&self, now: Millis, skew: [Millis; 2]) {
+    /// What time it is for the store and, but for their skew, for the engines.
+    pub(crate) async fn set_clock(&self, now: Millis, skew: [Millis; 2]) {
         self.redis.set(now).await;
         for (clock, skew) in self.clocks.iter().zip(skew) {
             clock.set(DateTime::from_timestamp_millis(now + skew).unwrap());

@@ -6,9 +6,11 @@
 
 mod bench;
 mod client;
+mod gcra;
 mod history;
 mod reference;
 mod timed;
+mod two_phase;
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
