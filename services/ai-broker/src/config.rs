@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use weir_config::{Problem, Secret, Validate};
 
+use crate::app::QueueOptions;
 use crate::domain::key_pool::Rests;
+use crate::domain::queue::{Millis, Rules};
 
 /// The broker's section, with its defaults.
 pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
@@ -36,6 +38,7 @@ pub struct Config {
     #[serde(with = "weir_config::duration")]
     pub(crate) price_check: Duration,
     pub(crate) rests: RestsConfig,
+    pub(crate) queue: QueueConfig,
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Aliases by name.
@@ -55,6 +58,41 @@ pub(crate) struct RestsConfig {
     failed_most: Duration,
     #[serde(with = "weir_config::duration")]
     probe: Duration,
+}
+
+/// The table `[broker.queue]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueueConfig {
+    pub(crate) capacity: usize,
+    #[serde(with = "weir_config::duration")]
+    pub(crate) aging: Duration,
+    pub(crate) turns: usize,
+    #[serde(with = "weir_config::duration")]
+    pub(crate) turn: Duration,
+    #[serde(with = "weir_config::duration")]
+    pub(crate) look: Duration,
+    #[serde(with = "weir_config::duration")]
+    pub(crate) beat: Duration,
+}
+
+impl QueueConfig {
+    /// The line's rules.
+    pub(crate) fn rules(&self) -> Rules {
+        let millis = |span: Duration| Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX);
+        Rules { capacity: self.capacity, aging: millis(self.aging), turn: millis(self.turn) }
+    }
+
+    /// A broker that has said nothing for so long is taken for dead.
+    pub(crate) fn lease(&self) -> Duration {
+        5 * self.beat
+    }
+}
+
+impl From<&QueueConfig> for QueueOptions {
+    fn from(config: &QueueConfig) -> Self {
+        Self { turns: config.turns, look: config.look, beat: config.beat }
+    }
 }
 
 impl From<&RestsConfig> for Rests {
@@ -91,6 +129,8 @@ pub struct ProviderConfig {
     pub(crate) first_byte_timeout: Duration,
     #[serde(default = "defaults::idle_timeout", with = "weir_config::duration")]
     pub(crate) idle_timeout: Duration,
+    #[serde(default = "defaults::max_wait", with = "weir_config::duration")]
+    pub(crate) max_wait: Duration,
 }
 
 /// One alias.
@@ -127,6 +167,9 @@ mod defaults {
     pub(super) const fn idle_timeout() -> Duration {
         Duration::from_secs(60)
     }
+    pub(super) const fn max_wait() -> Duration {
+        Duration::from_secs(30)
+    }
 }
 
 impl Validate for Config {
@@ -145,6 +188,11 @@ impl Validate for Config {
         check((1..=10).contains(&self.max_attempts), "max_attempts", "must be from 1 to 10");
         check(self.max_unsettled > 0, "max_unsettled", "must be at least 1");
         check((1..=1000).contains(&self.settle_batch), "settle_batch", "must be from 1 to 1000");
+        check((1..=1_000_000).contains(&self.queue.capacity), "queue.capacity", "must be from 1 to 1000000");
+        check((1..=1_000).contains(&self.queue.turns), "queue.turns", "must be from 1 to 1000");
+        check((second / 100..=60 * second).contains(&self.queue.turn), "queue.turn", "must be from 10ms to 60s");
+        check((second / 1000..=second).contains(&self.queue.look), "queue.look", "must be from 1ms to 1s");
+        check((second / 100..=60 * second).contains(&self.queue.beat), "queue.beat", "must be from 10ms to 60s");
         for (name, provider) in &self.providers {
             let uri = provider.base_url.parse::<http::Uri>();
             let is_http =

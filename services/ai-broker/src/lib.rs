@@ -8,6 +8,7 @@ pub mod domain;
 mod error;
 mod grpc;
 mod provider;
+mod storage;
 
 use std::sync::Arc;
 
@@ -16,21 +17,26 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
+
+use weir_redis::Redis;
 use weir_rpc::Routes;
 
 pub use access::ACCESS;
 pub use config::{Config, DEFAULTS, OPEN_TABLES, ProviderConfig, RouteConfig};
+
+use storage::lines::Lines;
 
 use app::{Broker, Entitlements, Metrics, Reservations, ReserveOptions, SettleOptions, SettlerTask};
 
 /// The service's name in discovery, tokens and configuration.
 pub const NAME: &str = "ai-broker";
 
-/// Starts the broker: its tasks run until the context's shutdown, then settle what has ended.
+/// Starts the broker: its tasks run until the context's shutdown, then settle what has ended. Without Redis calls wait in lines of
+/// its own, so it must be the only one.
 ///
 /// # Errors
 /// A provider that can't be called as it is configured.
-pub async fn start(config: Config, context: &Context) -> Result<Service, StartError> {
+pub async fn start(config: Config, redis: Option<Redis>, context: &Context) -> Result<Service, StartError> {
     let providers = provider::providers(&config).map_err(|error| StartError::new("setting up the providers", error))?;
     let size = context.max_message_bytes;
     let billing = BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size);
@@ -54,10 +60,16 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         metrics,
         clock: Arc::clone(&context.clock),
         tasks: context.tasks.clone(),
-        max_attempts: config.max_attempts as usize,
+        max_attempts: config.max_attempts,
         drain: config.drain,
     });
     app::run_tasks(&broker, &config, billing, settler_task, context);
+    let rules = config.queue.rules();
+    let lines = match redis {
+        Some(redis) => Lines::shared(redis, uuid::Uuid::new_v4(), rules, config.queue.lease()),
+        None => Lines::own(rules, Arc::clone(&context.clock)),
+    };
+    app::run_lines(&broker, &lines, (&config.queue).into(), context);
     let server = BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))).max_decoding_message_size(size);
     Ok(Service::new(NAME).grpc(Routes::new(server), ACCESS).probe(prices_are_read(broker)))
 }

@@ -65,7 +65,10 @@ impl Name {
                 let redis = Redis::connect(&config.redis).await.map_err(|error| StartError::new("Redis", error))?;
                 weir_quota::start(config.quota, database, redis, context).await
             }
-            Self::AiBroker => weir_ai_broker::start(config.broker, context).await,
+            Self::AiBroker => {
+                let redis = Redis::connect(&config.redis).await.map_err(|error| StartError::new("Redis", error))?;
+                weir_ai_broker::start(config.broker, Some(redis), context).await
+            }
             Self::Facade => weir_facade::start(config.facade, context).await,
             Self::All => Err(StartError::new("services", "`all` is no service of its own")),
         }

@@ -12,7 +12,8 @@ use weir_types::ReservationId;
 use super::Broker;
 use super::background::Presence;
 use super::call::ModelCall;
-use super::reservations::Held;
+use super::queue::{Newcomer, Place, TurnedAway};
+use super::reservations::{Held, NoRoom, Refused};
 use crate::domain::key_pool::{Exhausted, KeyOutcome};
 use crate::domain::retry_after::retry_after;
 use crate::provider::{CallFailure, Provider, ProviderCall, read};
@@ -22,6 +23,9 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts after a failure of the provider.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How soon those who wait look again while one call tries a key that has rested.
+const PROBE_LOOK: Duration = Duration::from_millis(20);
 
 /// A provider that has begun to answer.
 pub(crate) struct Opened {
@@ -38,47 +42,116 @@ pub(crate) struct Opened {
 enum Setback {
     /// Another attempt can go better.
     Retry { error: Error, pause: bool },
+    /// The key, or the whole provider, has no room for so long.
+    NoRoom { error: Error, wait: Duration, whole: bool },
     /// The same would happen again.
     Final(Error),
 }
 
+/// Why no key of the provider opened.
+enum Unopened {
+    /// None has room before that; it is worth waiting for.
+    NoRoom { error: Error, wait: Duration },
+    /// Waiting does not help.
+    Failed(Error),
+}
+
 impl Broker {
-    /// Makes attempts until the provider answers. Each has a reservation of its own; those that came
-    /// to nothing are released, and those whose end nobody knows are charged.
+    /// Makes attempts until the provider answers; waits in line while it has no room.
     pub(crate) async fn open(&self, call: &ModelCall, client: &Presence) -> Result<Opened, Error> {
-        let mut tried = Vec::new();
-        let mut last: Option<Error> = None;
+        let may_wait = !call.provider.max_wait.is_zero();
+        let mut place = (may_wait && call.provider.line.is_busy()).then(|| self.place(call));
+        let mut full: Option<Error> = None;
         loop {
-            let key = match KeyUse::pick(&call.provider, &tried) {
-                Ok(key) => key,
-                Err(exhausted) => return Err(last.unwrap_or_else(|| no_key(&call.provider, exhausted))),
-            };
-            tried.push(key.index);
-            let attempts = i32::try_from(tried.len()).unwrap_or(i32::MAX);
-            match self.attempt(call, key, attempts).await {
-                Ok(opened) => return Ok(opened),
-                Err(Setback::Final(error)) => return Err(error),
-                Err(Setback::Retry { error, .. }) if tried.len() >= self.max_attempts || client.is_gone() => {
+            if let Some(place) = &mut place {
+                let began = Instant::now();
+                let turn = place.turn(client, |standing| call.waiting.tell(standing)).await;
+                call.waiting.waited(began.elapsed());
+                self.metrics.queue_seconds.record(began.elapsed().as_secs_f64());
+                turn.map_err(|why| turned_away(&call.provider, why, full.take()))?;
+            }
+            match self.try_keys(call, client).await {
+                Ok(opened) => {
+                    if let Some(place) = place {
+                        place.served();
+                    }
+                    return Ok(opened);
+                }
+                Err(Unopened::Failed(error)) => return Err(error),
+                // Nobody is kept waiting for what he can't wait for.
+                Err(Unopened::NoRoom { error, wait }) if call.received.elapsed() + wait > call.provider.max_wait => {
                     return Err(error);
                 }
-                Err(Setback::Retry { error, pause }) => {
-                    self.metrics.retries.increment(1);
-                    if pause {
-                        tokio::time::sleep(PAUSE * u32::try_from(tried.len()).unwrap_or(1)).await;
-                    }
-                    last = Some(error);
+                Err(Unopened::NoRoom { error, wait }) => {
+                    place.get_or_insert_with(|| self.place(call)).blocked(wait);
+                    full = Some(error);
                 }
             }
         }
     }
 
+    /// Makes attempts, each with another key. Each has a reservation of its own; those that came to nothing are released, and
+    /// those whose end nobody knows are charged.
+    async fn try_keys(&self, call: &ModelCall, client: &Presence) -> Result<Opened, Unopened> {
+        let (mut tried, mut attempts) = (Vec::new(), 0_u32);
+        let mut last: Option<Unopened> = None;
+        loop {
+            let key = match KeyUse::pick(&call.provider, &tried) {
+                Ok(key) => key,
+                Err(exhausted) => return Err(last.unwrap_or_else(|| Unopened::from((&*call.provider, exhausted)))),
+            };
+            // Every key has been asked, and one has no room by quota's count: it does not rest for that.
+            if tried.contains(&key.index) && matches!(last, Some(Unopened::NoRoom { .. })) {
+                break;
+            }
+            tried.push(key.index);
+            attempts += 1;
+            match self.attempt(call, key, attempts.try_into().unwrap_or(i32::MAX)).await {
+                Ok(opened) => return Ok(opened),
+                Err(Setback::Final(error)) => return Err(Unopened::Failed(error)),
+                Err(Setback::NoRoom { error, wait, whole }) => {
+                    let wait = match &last {
+                        Some(Unopened::NoRoom { wait: shorter, .. }) => wait.min(*shorter),
+                        _ => wait,
+                    };
+                    last = Some(Unopened::NoRoom { error, wait });
+                    if whole || client.is_gone() {
+                        break;
+                    }
+                }
+                Err(Setback::Retry { error, pause }) => {
+                    if attempts >= self.max_attempts || client.is_gone() {
+                        return Err(Unopened::Failed(error));
+                    }
+                    self.metrics.retries.increment(1);
+                    if pause {
+                        tokio::time::sleep(PAUSE * attempts).await;
+                    }
+                    if !matches!(last, Some(Unopened::NoRoom { .. })) {
+                        last = Some(Unopened::Failed(error));
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Unopened::Failed(Error::defect("attempts without an end"))))
+    }
+
+    /// A place in the provider's line.
+    fn place(&self, call: &ModelCall) -> Place {
+        self.metrics.queued.increment(1);
+        let since = tokio::time::Instant::from_std(call.received);
+        call.provider.line.join(Newcomer {
+            tenant: call.caller.organization,
+            priority: call.priority,
+            cost: 1,
+            since,
+            until: since + call.provider.max_wait,
+        })
+    }
+
     async fn attempt(&self, call: &ModelCall, mut key: KeyUse, attempts: i32) -> Result<Opened, Setback> {
         let id = ReservationId::new_v7();
-        let held = match self.reserve(call, id, key.index).await {
-            Ok(held) => held,
-            Err(refused) if refused.by_key => return Err(Setback::Retry { error: refused.error, pause: false }),
-            Err(refused) => return Err(Setback::Final(refused.error)),
-        };
+        let held = self.reserve(call, id, key.index).await?;
         let sent = Instant::now();
         let answer = call.provider.client.send(ProviderCall {
             url: call.provider.url(call.endpoint),
@@ -129,10 +202,8 @@ impl Broker {
             }
             KeyOutcome::RateLimited(wait) => {
                 let wait = wait.unwrap_or(Duration::from_secs(1));
-                Setback::Retry {
-                    error: no_key(&call.provider, Exhausted { retry_after: wait, rate_limited: true }),
-                    pause: false,
-                }
+                let error = no_key(&call.provider, Exhausted { retry_after: wait, rate_limited: true, probing: false });
+                Setback::NoRoom { error, wait, whole: false }
             }
             KeyOutcome::Failed => {
                 Setback::Retry { error: rejected(format!("{provider} answered {status}")), pause: true }
@@ -163,6 +234,45 @@ impl Broker {
                 Setback::Retry { error, pause: true }
             }
         }
+    }
+}
+
+impl From<Refused> for Setback {
+    fn from(refused: Refused) -> Self {
+        let Refused { error, room } = refused;
+        match room {
+            Some(NoRoom { wait, whole }) => Self::NoRoom { error, wait, whole },
+            None => Self::Final(error),
+        }
+    }
+}
+
+impl From<(&Provider, Exhausted)> for Unopened {
+    fn from((provider, exhausted): (&Provider, Exhausted)) -> Self {
+        let error = no_key(provider, exhausted);
+        if exhausted.rate_limited {
+            let wait = if exhausted.probing { PROBE_LOOK } else { exhausted.retry_after.max(Duration::from_millis(1)) };
+            Self::NoRoom { error, wait }
+        } else {
+            Self::Failed(error)
+        }
+    }
+}
+
+/// What a caller is told who waited in vain; `full` is what made him wait.
+fn turned_away(provider: &Provider, why: TurnedAway, full: Option<Error>) -> Error {
+    let name = &provider.name;
+    match why {
+        TurnedAway::Full => {
+            let error = Error::new(ErrorReason::Overloaded, format!("too many calls wait for {name}"));
+            error.retry_after(Duration::from_secs(5))
+        }
+        TurnedAway::TooLong => full.unwrap_or_else(|| {
+            Error::new(ErrorReason::ProviderExhausted, format!("{name} had no room for {:?}", provider.max_wait))
+                .retry_after(Duration::from_secs(1))
+        }),
+        TurnedAway::Gone => Error::new(ErrorReason::DeadlineExceeded, "the client has left"),
+        TurnedAway::Stopping => Error::unavailable("ai-broker", "this broker is shutting down"),
     }
 }
 

@@ -12,6 +12,8 @@ use weir_types::price::Tokens;
 use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 
 use super::Broker;
+use super::entitlements::Plan;
+use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::catalogue::{self, NoRoute, Route};
 use crate::domain::request::ModelRequest;
@@ -48,6 +50,10 @@ pub(crate) struct ModelCall {
     pub(crate) body: Bytes,
     pub(crate) request_id: String,
     pub(crate) received: Instant,
+    /// Of the caller's plan.
+    pub(crate) priority: i32,
+    /// Where it stands while it waits; none before it does.
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 impl Broker {
@@ -62,14 +68,27 @@ impl Broker {
             return Err(Error::invalid("stream", "`stream` must be true for StreamInvoke and only for it"));
         }
         let route = self.route(&request.model)?;
-        self.check_plan(&incoming.caller, &route).await?;
+        let priority = self.check_plan(&incoming.caller, &route).await?.priority;
         let provider = self.providers.get(&route.provider).map(Arc::clone);
         let provider = provider.ok_or_else(|| Error::defect(format!("route `{}` names no provider", route.id)))?;
         let worst = amounts::worst_case(&request, &route).map_err(invalid_request)?;
         let bound = worst.set_max_output.map(|max| (provider.max_tokens_field.as_str(), max));
         let body = request.upstream_body(&incoming.body, &route.model, bound);
         let Incoming { caller, endpoint, request_id, received, .. } = incoming;
-        Ok(ModelCall { caller, endpoint, request, route, provider, worst, body, request_id, received })
+        let waiting = Arc::default();
+        Ok(ModelCall {
+            caller,
+            endpoint,
+            request,
+            route,
+            provider,
+            worst,
+            body,
+            request_id,
+            received,
+            priority,
+            waiting,
+        })
     }
 
     fn route(&self, model: &str) -> Result<Arc<Route>, Error> {
@@ -88,10 +107,10 @@ impl Broker {
         })
     }
 
-    async fn check_plan(&self, caller: &Caller, route: &Route) -> Result<(), Error> {
+    async fn check_plan(&self, caller: &Caller, route: &Route) -> Result<Arc<Plan>, Error> {
         let plan = self.entitlements.of(caller.organization).await?;
         if catalogue::is_allowed(&plan.models, &route.id) {
-            return Ok(());
+            return Ok(plan);
         }
         let name = plan.plan.strip_prefix("plans/").unwrap_or(&plan.plan);
         let message = format!("The model `{}` is not part of the plan `{name}`.", route.id);

@@ -22,6 +22,8 @@ const RECONNECT: Duration = Duration::from_secs(1);
 pub(crate) struct Plan {
     pub(crate) plan: String,
     pub(crate) models: Vec<String>,
+    /// Where calls wait, higher goes first.
+    pub(crate) priority: i32,
     read: Instant,
 }
 
@@ -59,7 +61,7 @@ impl Entitlements {
         request.set_timeout(DEADLINE);
         let answer = self.billing.clone().get_entitlements(request).await.map_err(|status| Failure::from(&status))?;
         let answer = answer.into_inner();
-        Ok(Arc::new(Plan { plan: answer.plan, models: answer.models, read: Instant::now() }))
+        Ok(Arc::new(Plan { plan: answer.plan, models: answer.models, priority: answer.priority, read: Instant::now() }))
     }
 
     /// Forgets plans as they change, until `stop`.

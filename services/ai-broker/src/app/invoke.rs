@@ -36,6 +36,7 @@ impl Broker {
         let ended = Instant::now();
         let (used, body) = judge(call, client, answer);
         key.report(if body.is_ok() { KeyOutcome::Fine } else { KeyOutcome::Failed });
+        let (queue_position, queue_time) = call.waiting.summary();
         let accounting = Accounting {
             reservation_id: held.id.to_string(),
             provider: call.route.provider.clone(),
@@ -47,6 +48,8 @@ impl Broker {
             estimated: used.estimated,
             overhead: prost_types::Duration::try_from(sent - call.received + ended.elapsed()).ok(),
             rate_limits: held.rate_limits(),
+            queue_position,
+            queue_time,
         };
         self.settler.commit(held, used.timed(ended - sent, began - sent));
         Ok(InvokeResponse { body: body?, content_type, accounting: Some(accounting) })

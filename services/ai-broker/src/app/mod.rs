@@ -10,6 +10,7 @@ mod keep_leases;
 mod metrics;
 mod models;
 mod prices;
+mod queue;
 mod reservations;
 mod settle;
 mod status;
@@ -30,6 +31,7 @@ use weir_types::Clock;
 pub(crate) use call::{Caller, Incoming};
 pub(crate) use entitlements::Entitlements;
 pub(crate) use metrics::Metrics;
+pub(crate) use queue::{Line, QueueOptions};
 pub(crate) use reservations::{Reservations, ReserveOptions};
 pub(crate) use settle::{SettleOptions, Settler, SettlerTask};
 pub(crate) use stream::StreamAnswer;
@@ -37,6 +39,7 @@ pub(crate) use stream::StreamAnswer;
 use crate::config::Config;
 use crate::domain::catalogue::Catalogue;
 use crate::provider::Provider;
+use crate::storage::lines::Lines;
 
 /// Everything that a call needs.
 pub(crate) struct Broker {
@@ -49,7 +52,7 @@ pub(crate) struct Broker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) max_attempts: usize,
+    pub(crate) max_attempts: u32,
     pub(crate) drain: Duration,
 }
 
@@ -71,4 +74,12 @@ pub(crate) fn run_tasks(
     let metrics = Arc::clone(&broker.metrics);
     tasks.spawn(take_over::run(reservations(), broker.settler.clone(), metrics, config.take_over_check, stop()));
     tasks.spawn(settler.run(stop()));
+}
+
+/// Keeps the providers' lines of waiting calls moving.
+pub(crate) fn run_lines(broker: &Broker, lines: &Lines, options: QueueOptions, context: &Context) {
+    for provider in broker.providers.values() {
+        let line = Arc::clone(&provider.line);
+        context.tasks.spawn(line.run(provider.name.clone(), lines.clone(), options, context.shutdown.clone()));
+    }
 }

@@ -59,15 +59,6 @@ pub(crate) struct Held {
     pub(crate) live: Live,
 }
 
-/// Why there is no reservation.
-#[derive(Debug)]
-pub(crate) struct NotReserved {
-    /// What the caller is told.
-    pub(crate) error: Error,
-    /// Only limits of the provider's key refuse: another key may have room.
-    pub(crate) by_key: bool,
-}
-
 /// Keeps a reservation known, its lease renewed and its room taken until it is settled. One that is
 /// dropped without that (a call that was cut off) is left to expire and be taken over.
 #[derive(Debug)]
@@ -121,10 +112,47 @@ impl Reservations {
     }
 }
 
+/// Why there is no reservation.
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    /// Only limits of the provider itself refuse.
+    pub(crate) room: Option<NoRoom>,
+}
+
+/// The provider, or one key of it, is at its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom {
+    /// For so long.
+    pub(crate) wait: Duration,
+    /// Whichever key is used.
+    pub(crate) whole: bool,
+}
+
+impl NoRoom {
+    /// What a refusal says of the provider's room; none if a limit of the caller refuses, too.
+    fn of(failure: &Failure) -> Option<Self> {
+        let violations = failure.violations();
+        let scopes = || violations.iter().map(|one| failure.figure(&one.subject, "scope"));
+        let of_provider = |scope: Option<&str>| matches!(scope, Some("provider" | "provider_key"));
+        let is_full =
+            failure.reason() == ErrorReason::QuotaExceeded && !violations.is_empty() && scopes().all(of_provider);
+        is_full.then(|| Self {
+            wait: failure.retry_after().unwrap_or(Duration::from_secs(1)),
+            whole: scopes().any(|scope| scope == Some("provider")),
+        })
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, room: None }
+    }
+}
+
 impl Broker {
     /// Reserves the call's worst case under `id`, for an attempt with the provider's key at `key`.
-    pub(crate) async fn reserve(&self, call: &ModelCall, id: ReservationId, key: usize) -> Result<Held, NotReserved> {
-        let room = self.reservations.room().map_err(|error| NotReserved { error, by_key: false })?;
+    pub(crate) async fn reserve(&self, call: &ModelCall, id: ReservationId, key: usize) -> Result<Held, Refused> {
+        let room = self.reservations.room()?;
         let draft = call.draft(id, self.clock.now());
         let context = Bytes::from(draft.encode_to_vec());
         let response = match self.ask_quota(call, id, key, &context).await {
@@ -133,12 +161,8 @@ impl Broker {
                 if may_have_reserved(&failure) {
                     self.settler.release_unanswered(call.caller.organization, id, room);
                 }
-                let by_key = !failure.violations().is_empty()
-                    && failure
-                        .violations()
-                        .iter()
-                        .all(|one| failure.figure(&one.subject, "scope") == Some("provider_key"));
-                return Err(NotReserved { error: call.refused(failure), by_key });
+                let room = NoRoom::of(&failure);
+                return Err(Refused { error: call.refused(failure), room });
             }
         };
         if self.reservations.note_epoch(response.epoch) {

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming as ProviderBody;
 use tokio::time::Sleep;
 use weir_proto::broker::v1::stream_invoke_response::Part;
-use weir_proto::broker::v1::{Accounting, StreamInvokeResponse, StreamStart};
+use weir_proto::broker::v1::{Accounting, QueueStanding, StreamInvokeResponse, StreamStart};
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::usage::v1::Outcome;
 use weir_rpc::Error;
@@ -22,6 +22,7 @@ use super::attempts::{KeyUse, Opened};
 use super::background::Finishing;
 use super::call::{Incoming, ModelCall};
 use super::invoke::estimate;
+use super::queue::Waiting;
 use super::reservations::Held;
 use super::settle::Used;
 use crate::domain::key_pool::KeyOutcome;
@@ -31,15 +32,37 @@ use crate::domain::sse::Scanner;
 const TOGETHER: usize = 16 << 10;
 
 impl Broker {
-    /// Calls the model and passes its answer on.
+    /// Calls the model and passes its answer on. One that has to wait is answered with where it stands, until it goes on.
     pub(crate) async fn stream(self: &Arc<Self>, incoming: Incoming) -> Result<StreamAnswer, Error> {
         let call = self.prepare(incoming).await?;
+        let waiting = Arc::clone(&call.waiting);
         let broker = Arc::clone(self);
-        let opening = Finishing::new(&self.tasks, self.drain, |client| async move {
+        let mut opening = Finishing::new(&self.tasks, self.drain, |client| async move {
             let opened = broker.open(&call, &client).await?;
             Ok(StreamAnswer::new(broker, call, opened))
         });
-        opening.await
+        tokio::select! {
+            biased;
+            opened = &mut opening => opened,
+            standing = waiting.changed() => Ok(StreamAnswer::waiting(standing, Box::pin(opening), waiting)),
+        }
+    }
+}
+
+/// What a waiting call is on its way to.
+type Opening = Pin<Box<dyn Future<Output = Result<StreamAnswer, Error>> + Send>>;
+
+/// What a waiting call comes to next.
+enum Step {
+    Opened(Result<StreamAnswer, Error>),
+    Moved(Option<QueueStanding>, Opening, Arc<Waiting>),
+}
+
+async fn next_step(mut opening: Opening, waiting: Arc<Waiting>) -> Step {
+    tokio::select! {
+        biased;
+        opened = &mut opening => Step::Opened(opened),
+        standing = waiting.changed() => Step::Moved(standing, opening, waiting),
     }
 }
 
@@ -52,6 +75,7 @@ pub(crate) struct StreamAnswer {
 }
 
 enum Next {
+    Waiting { told: Option<QueueStanding>, step: Pin<Box<dyn Future<Output = Step> + Send>> },
     Start(StreamStart),
     Chunks,
     Accounting(Accounting),
@@ -96,6 +120,12 @@ impl StreamAnswer {
         Self { running: Some(Box::new(running)), next: Next::Start(start) }
     }
 
+    /// Not opened yet: it says where it stands.
+    fn waiting(told: Option<QueueStanding>, opening: Opening, waiting: Arc<Waiting>) -> Self {
+        let step = Box::pin(next_step(opening, waiting));
+        Self { running: None, next: Next::Waiting { told, step } }
+    }
+
     /// Ends the stream: settles it, and decides what the client gets last.
     fn end(&mut self, stopped: Stopped) {
         let Some(running) = self.running.take() else { return };
@@ -112,6 +142,16 @@ impl Stream for StreamAnswer {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let part = |part| Poll::Ready(Some(Ok(StreamInvokeResponse { part: Some(part) })));
         let this = &mut *self;
+        while let Next::Waiting { told, step } = &mut this.next {
+            if let Some(standing) = told.take() {
+                return part(Part::Queued(standing));
+            }
+            *this = match std::task::ready!(step.as_mut().poll(context)) {
+                Step::Opened(Ok(answer)) => answer,
+                Step::Opened(Err(error)) => Self { running: None, next: Next::Failed(error) },
+                Step::Moved(standing, opening, waiting) => Self::waiting(standing, opening, waiting),
+            };
+        }
         if let (Next::Chunks, Some(running)) = (&this.next, &mut this.running) {
             match std::task::ready!(running.poll_chunk(context)) {
                 (chunk, None) => return part(Part::Chunk(chunk)),
@@ -130,7 +170,7 @@ impl Stream for StreamAnswer {
             }
             Next::Accounting(accounting) => part(Part::Accounting(accounting)),
             Next::Failed(error) => Poll::Ready(Some(Err(error))),
-            Next::Chunks | Next::Over => Poll::Ready(None),
+            Next::Waiting { .. } | Next::Chunks | Next::Over => Poll::Ready(None),
         }
     }
 }
@@ -213,6 +253,7 @@ impl Running {
     }
 
     fn accounting(&self, used: Option<&Used>) -> Accounting {
+        let (queue_position, queue_time) = self.call.waiting.summary();
         Accounting {
             reservation_id: self.held.id.to_string(),
             provider: self.call.route.provider.clone(),
@@ -224,6 +265,8 @@ impl Running {
             estimated: used.is_some_and(|used| used.estimated),
             overhead: prost_types::Duration::try_from(self.sent - self.call.received).ok(),
             rate_limits: self.held.rate_limits(),
+            queue_position,
+            queue_time,
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Exhausted {
     pub(crate) retry_after: Duration,
     /// At least one rests because of a rate limit.
     pub(crate) rate_limited: bool,
+    /// One is being tried, so there may be a key any moment.
+    pub(crate) probing: bool,
 }
 
 /// The keys of one provider by index.
@@ -142,6 +144,7 @@ impl State {
         Exhausted {
             retry_after: first.map_or(Duration::from_secs(1), |until| until.saturating_duration_since(now)),
             rate_limited: self.keys.iter().any(|key| key.rate_limited && key.rests_until.is_some()),
+            probing: self.keys.iter().any(|key| key.probed.is_some()),
         }
     }
 }
@@ -189,7 +192,7 @@ mod tests {
         let (pool, now) = pool(1);
         assert_eq!(pool.pick(now, &[]), Ok(0));
         pool.report(0, KeyOutcome::RateLimited(Some(2 * SECOND)), now);
-        assert_eq!(pool.pick(now, &[]), Err(Exhausted { retry_after: 2 * SECOND, rate_limited: true }));
+        assert_eq!(pool.pick(now, &[]), Err(Exhausted { retry_after: 2 * SECOND, rate_limited: true, probing: false }));
         let rested = now + 2 * SECOND;
         assert_eq!(pool.pick(rested, &[]), Ok(0), "one call tries it");
         assert!(pool.pick(rested, &[]).is_err(), "and no other meanwhile");

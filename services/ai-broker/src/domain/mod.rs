@@ -6,6 +6,7 @@ pub(crate) mod catalogue;
 pub mod dialects;
 pub(crate) mod key_pool;
 pub(crate) mod media;
+pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod retry_after;
 pub(crate) mod sse;

@@ -11,6 +11,7 @@ use http::{HeaderValue, Uri};
 
 pub(crate) use client::{CallFailure, Client, MAX_ANSWER, ProviderCall, read};
 
+use crate::app::Line;
 use crate::config::{Config, ProviderConfig, resolve};
 use crate::domain::key_pool::KeyPool;
 
@@ -21,6 +22,10 @@ pub(crate) struct Provider {
     pub(crate) max_tokens_field: String,
     pub(crate) first_byte_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// Where calls wait while it has no room.
+    pub(crate) line: Arc<Line>,
+    /// How long a call may wait; zero for not at all.
+    pub(crate) max_wait: Duration,
     pub(crate) client: Client,
     chat_url: Uri,
     embeddings_url: Uri,
@@ -85,6 +90,8 @@ impl Provider {
             max_tokens_field: config.max_tokens_field.clone(),
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
+            line: Arc::default(),
+            max_wait: config.max_wait,
             client: Client::new(config.connect_timeout),
             chat_url: url("/chat/completions")?,
             embeddings_url: url("/embeddings")?,

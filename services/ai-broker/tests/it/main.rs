@@ -6,6 +6,7 @@ mod books;
 mod dialects;
 mod failing_provider;
 mod keys;
+mod queue;
 mod refusals;
 mod scene;
 mod siblings;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_ai_broker::{ACCESS, Config, DEFAULTS, OPEN_TABLES};
-use weir_config::{Loader, Problem, Validate};
+use weir_config::{Loader, Problem, Secret, Validate};
 use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
@@ -20,9 +20,11 @@ use weir_proto::broker::v1::{
 use weir_proto::quota::v1::quota_service_server::QuotaServiceServer;
 use weir_proto::usage::v1::UsageEvent;
 use weir_proto::usage::v1::usage_service_server::UsageServiceServer;
+use weir_redis::Redis;
 use weir_rpc::testing::Deployment;
 use weir_rpc::{Access, Bearer, Channel, Failure, Routes};
 use weir_simulator::{Options, Simulator};
+use weir_testing::RedisServer;
 use weir_types::{ApiKeyId, OrganizationId, Scope, SystemClock, UserId};
 
 use crate::siblings::{FakeBilling, FakeQuota, FakeUsage, Siblings};
@@ -42,7 +44,7 @@ const BILLING: &[(&str, Access)] = &[
 
 pub(crate) struct Scene {
     pub(crate) siblings: Arc<Siblings>,
-    pub(crate) provider: Simulator,
+    pub(crate) provider: Arc<Simulator>,
     pub(crate) broker: BrokerServiceClient<Channel>,
     pub(crate) organization: OrganizationId,
     bearer: Bearer,
@@ -76,9 +78,43 @@ impl Scene {
         Self::set(&["sk-one"], "", models).await
     }
 
+    /// With one key of so many requests per second, and calls that wait for it for so long.
+    pub(crate) async fn narrow(requests: u32, max_wait: &str, settings: &str) -> Self {
+        let options = Options {
+            api_keys: vec![weir_simulator::ApiKey::limited("sk-one", requests)],
+            rate_window: Duration::from_secs(1),
+            ..Options::default()
+        };
+        let provider = Arc::new(Simulator::start(options).await.unwrap());
+        Self::build(provider, None, &["sk-one"], settings, &["*"], max_wait).await
+    }
+
+    /// With one key at a provider that other brokers use, too; their calls wait in the same line.
+    pub(crate) async fn beside(provider: &Arc<Simulator>, redis: &RedisServer, settings: &str) -> Self {
+        let config = weir_redis::Config {
+            url: Secret::from(redis.url().to_owned()),
+            cluster: false,
+            deadline: Duration::from_secs(2),
+            connections: 1,
+        };
+        let redis = Some(Redis::connect(&config).await.unwrap());
+        Self::build(Arc::clone(provider), redis, &["sk-one"], settings, &["*"], "60s").await
+    }
+
     async fn set(keys: &[&str], settings: &str, models: &[&str]) -> Self {
-        let provider = Simulator::start(Options::default()).await.unwrap();
-        let config = config(&provider.base_url(), keys, settings);
+        let provider = Arc::new(Simulator::start(Options::default()).await.unwrap());
+        Self::build(provider, None, keys, settings, models, "0s").await
+    }
+
+    async fn build(
+        provider: Arc<Simulator>,
+        redis: Option<Redis>,
+        keys: &[&str],
+        settings: &str,
+        models: &[&str],
+        max_wait: &str,
+    ) -> Self {
+        let config = config(&provider.base_url(), keys, settings, max_wait);
         let deployment = Deployment::new().await;
         let siblings = Arc::new(Siblings {
             epoch: AtomicU64::new(1),
@@ -103,7 +139,7 @@ impl Scene {
             max_message_bytes: 32 << 20,
             revocations: deployment.verifier().revocations().clone(),
         };
-        let service = weir_ai_broker::start(config, &context).await.unwrap();
+        let service = weir_ai_broker::start(config, redis, &context).await.unwrap();
         let stacked = deployment.stack("ai-broker", service.into_routes(), ACCESS).await;
         let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
@@ -145,7 +181,7 @@ impl Scene {
         loop {
             match parts.message().await {
                 Ok(Some(part)) => match part.part.unwrap() {
-                    Part::Start(_) => {}
+                    Part::Start(_) | Part::Queued(_) => {}
                     Part::Chunk(chunk) => text.extend_from_slice(&chunk),
                     Part::Accounting(end) => accounting = Some(end),
                 },
@@ -205,7 +241,7 @@ impl Scene {
     }
 }
 
-fn config(base_url: &str, keys: &[&str], settings: &str) -> Config {
+fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Config {
     use std::io::Write as _;
     let keys = keys.iter().map(|key| format!("\"{key}\" = \"{key}\"")).collect::<Vec<_>>().join(", ");
     let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
@@ -213,7 +249,7 @@ fn config(base_url: &str, keys: &[&str], settings: &str) -> Config {
     write!(
         file,
         "[broker]\n{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
          [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"
     )

@@ -32,6 +32,8 @@ pub(crate) struct Siblings {
     pub(crate) recorded: Mutex<HashMap<String, usage::UsageEvent>>,
     /// Refuse the next so many reservations.
     pub(crate) refuse: AtomicU64,
+    /// By what the limit counts that refuses them; by user if empty.
+    pub(crate) refusing_scope: Mutex<String>,
     /// What the limit counts that refuses them; requests if empty.
     pub(crate) refusing_unit: Mutex<String>,
     /// Refuse reservations for this key of the provider.
@@ -61,9 +63,12 @@ impl QuotaService for FakeQuota {
         if refused {
             let unit = state.refusing_unit.lock().clone();
             let (name, unit) = if unit.is_empty() { ("requests", "request") } else { ("budget", &*unit) };
+            let scope = state.refusing_scope.lock().clone();
+            let scope = if scope.is_empty() { "user" } else { &*scope };
             return Err(Error::new(ErrorReason::QuotaExceeded, format!("refused by {name}: 10 of 10 used"))
                 .violation(name, "10 of 10")
-                .metadata(format!("limit.{name}"), format!("scope=user;unit={unit};cap=10;used=10"))
+                .metadata(format!("limit.{name}"), format!("scope={scope};unit={unit};cap=10;used=10"))
+                .retry_after(std::time::Duration::from_millis(50))
                 .into());
         }
         let request = request.into_inner();

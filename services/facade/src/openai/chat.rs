@@ -29,7 +29,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     responses(
         (
             status = 200, content_type = "application/json", body = Object,
-            description = "As the provider answers; `text/event-stream` with `stream`. Headers say what it was: `weir-model`, `weir-attempts`, `weir-overhead-ms`, `weir-cost-usd` (not with `stream`), and what is left: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`.",
+            description = "As the provider answers; `text/event-stream` with `stream`. Headers say what it was: `weir-model`, `weir-attempts`, `weir-overhead-ms`, `weir-cost-usd` (not with `stream`), `weir-queue-position` and `weir-queue-ms` if it had to wait for the provider; and what is left: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`.",
         ),
         (status = 402, description = "The budget is used up.", body = ErrorBody),
         (status = 429, description = "A rate limit refused; `retry-after` and `retry-after-ms` say when to try again.", body = ErrorBody),
@@ -67,11 +67,21 @@ async fn stream(facade: &Facade, incoming: Incoming) -> Result<Response<Body>, R
     let answer = facade.as_caller(&caller, request, async |request| facade.broker.clone().stream_invoke(request).await);
     let mut parts = answer.await?;
     let first = parts.message().await.map_err(Failure::from)?;
-    let Some(Part::Start(start)) = first.and_then(|first| first.part) else {
-        return Err(Error::defect("the broker's stream does not begin with its start").into());
+    let mut response = match first.and_then(|first| first.part) {
+        Some(Part::Start(start)) => {
+            let accounting = start.accounting.unwrap_or_default();
+            respond(&start.content_type, &accounting, Body::new(Events::new(parts, room, None)))
+        }
+        // It waits for the provider: from now on errors are events, too.
+        Some(Part::Queued(standing)) => {
+            let position = HeaderValue::from(standing.position);
+            let mut response = Response::new(Body::new(Events::new(parts, room, Some(standing))));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            response.headers_mut().insert(headers::QUEUE_POSITION, position);
+            response
+        }
+        _ => return Err(Error::defect("the broker's stream does not begin with its start").into()),
     };
-    let accounting = start.accounting.unwrap_or_default();
-    let mut response = respond(&start.content_type, &accounting, Body::new(Events::new(parts, room)));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)

@@ -12,6 +12,9 @@ const COST: HeaderName = HeaderName::from_static("weir-cost-usd");
 const MODEL: HeaderName = HeaderName::from_static("weir-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("weir-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("weir-overhead-ms");
+/// Where a call stood when it began to wait for a provider without room.
+pub(crate) const QUEUE_POSITION: HeaderName = HeaderName::from_static("weir-queue-position");
+const QUEUE_TIME: HeaderName = HeaderName::from_static("weir-queue-ms");
 
 /// The names of one kind's headers.
 struct RateLimitNames {
@@ -45,8 +48,13 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
     insert(headers, MODEL, &accounting.model);
     headers.insert(ATTEMPTS, HeaderValue::from(accounting.attempts));
     if let Some(overhead) = accounting.overhead {
-        let micros = overhead.seconds * 1_000_000 + i64::from(overhead.nanos) / 1000;
-        insert(headers, OVERHEAD, &format!("{}.{:03}", micros / 1000, micros % 1000));
+        insert(headers, OVERHEAD, &millis(overhead));
+    }
+    if accounting.queue_position > 0 {
+        headers.insert(QUEUE_POSITION, HeaderValue::from(accounting.queue_position));
+    }
+    if let Some(time) = accounting.queue_time {
+        insert(headers, QUEUE_TIME, &millis(time));
     }
     rate_limits(headers, &accounting.rate_limits);
 }
@@ -82,6 +90,11 @@ pub(crate) fn refusing(refusal: &Refusal) -> Vec<RateLimit> {
         of_unit.filter_map(state).min_by_key(|limit| limit.remaining)
     };
     [of_kind("requests", unit::REQUEST), of_kind("tokens", unit::TOKEN)].into_iter().flatten().collect()
+}
+
+fn millis(span: prost_types::Duration) -> String {
+    let micros = span.seconds * 1_000_000 + i64::from(span.nanos) / 1000;
+    format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
 /// A span as OpenAI writes it: `1s`, `6m0s`, `250ms`.

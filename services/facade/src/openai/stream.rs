@@ -8,8 +8,8 @@ use futures::Stream as _;
 use http_body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Streaming;
-use weir_proto::broker::v1::StreamInvokeResponse;
 use weir_proto::broker::v1::stream_invoke_response::Part;
+use weir_proto::broker::v1::{QueueStanding, StreamInvokeResponse};
 use weir_rpc::{Call, Failure};
 
 use super::errors::OpenAiError;
@@ -20,6 +20,8 @@ use crate::refusal::Refusal;
 pub(crate) struct Events {
     parts: Streaming<StreamInvokeResponse>,
     over: bool,
+    /// To be said first.
+    standing: Option<QueueStanding>,
     /// The request that is answered: its id goes into the log.
     call: Option<Call>,
     _room: OwnedSemaphorePermit,
@@ -27,8 +29,12 @@ pub(crate) struct Events {
 
 impl Events {
     /// Holds its room among the requests in flight to its end.
-    pub(crate) fn new(parts: Streaming<StreamInvokeResponse>, room: OwnedSemaphorePermit) -> Self {
-        Self { parts, over: false, call: Call::current(), _room: room }
+    pub(crate) fn new(
+        parts: Streaming<StreamInvokeResponse>,
+        room: OwnedSemaphorePermit,
+        standing: Option<QueueStanding>,
+    ) -> Self {
+        Self { parts, over: false, standing, call: Call::current(), _room: room }
     }
 
     fn refused(&self, status: tonic::Status) -> Bytes {
@@ -40,6 +46,16 @@ impl Events {
     }
 }
 
+/// A comment, which clients of server-sent events skip (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+fn comment(standing: &QueueStanding) -> Bytes {
+    let position = standing.position;
+    let text = match standing.eta {
+        Some(eta) => format!(": queue position {position}, about {} s\n\n", eta.seconds + i64::from(eta.nanos > 0)),
+        None => format!(": queue position {position}\n\n"),
+    };
+    text.into()
+}
+
 impl http_body::Body for Events {
     type Data = Bytes;
     type Error = std::convert::Infallible;
@@ -48,10 +64,16 @@ impl http_body::Body for Events {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(standing) = self.standing.take() {
+            return Poll::Ready(Some(Ok(Frame::data(comment(&standing)))));
+        }
         while !self.over {
             match std::task::ready!(Pin::new(&mut self.parts).poll_next(context)) {
                 Some(Ok(StreamInvokeResponse { part: Some(Part::Chunk(chunk)) })) => {
                     return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+                Some(Ok(StreamInvokeResponse { part: Some(Part::Queued(standing)) })) => {
+                    return Poll::Ready(Some(Ok(Frame::data(comment(&standing)))));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(status)) => {

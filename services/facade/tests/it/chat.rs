@@ -36,6 +36,8 @@ fn invoked(body: &'static str) -> InvokeResponse {
                 },
                 RateLimit { kind: "tokens".into(), limit: 10_000, remaining: 9_987, reset_after: None },
             ],
+            queue_position: 0,
+            queue_time: None,
         }),
     }
 }

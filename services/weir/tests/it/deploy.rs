@@ -108,7 +108,7 @@ fn compose_gives_each_process_a_configuration_that_it_accepts_and_no_secret_that
             assert_accepted(dir.path(), &dir.path().join("weir.toml"), environment, name);
             let knows = |start: &str| environment.keys().any(|variable| variable.starts_with(start));
             assert_eq!(knows("WEIR_DATABASE_URL"), name == "migrate", "{name}");
-            assert_eq!(knows("WEIR_REDIS_URL"), name == "quota", "{name}");
+            assert_eq!(knows("WEIR_REDIS_URL"), ["ai-broker", "quota"].contains(&name.as_str()), "{name}");
             assert_eq!(knows("WEIR_BROKER__PROVIDERS"), name == "ai-broker", "{name}");
         }
         assert_eq!(served, SERVICES);

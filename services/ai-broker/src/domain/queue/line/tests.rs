@@ -1,0 +1,250 @@
+use std::collections::{HashMap, VecDeque};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+use weir_types::OrganizationId;
+
+use super::*;
+
+const RULES: Rules = Rules { capacity: 100, aging: 3_000, turn: 1_000 };
+
+fn ticket(n: u128) -> Ticket {
+    Ticket(Uuid::from_u128(n))
+}
+
+fn tenant(n: u128) -> OrganizationId {
+    Uuid::from_u128(n).into()
+}
+
+fn call(n: u128, of: u128, priority: i32, since: Millis) -> Call {
+    Call { ticket: ticket(n), tenant: tenant(of), priority, cost: 1, since, deadline: Millis::MAX }
+}
+
+/// Serves everybody one by one, `pace` apart; answers in which order.
+fn serve(line: &mut Line, mut now: Millis, pace: Millis) -> Vec<Ticket> {
+    let mut served = Vec::new();
+    while line.len() > 0 {
+        for ticket in line.turns(1, now) {
+            line.served(ticket, now);
+            served.push(ticket);
+        }
+        now += pace;
+    }
+    served
+}
+
+fn join(line: &mut Line, call: Call) -> Standing {
+    assert!(line.join(call), "the line is full");
+    line.standing(call.ticket, call.since).unwrap()
+}
+
+/// So many calls of one tenant.
+fn join_all(line: &mut Line, count: u128) {
+    for n in 0..count {
+        join(line, call(n, 1, 0, 0));
+    }
+}
+
+#[test]
+fn one_tenant_is_served_first_in_first_out() {
+    let mut line = Line::new(RULES);
+    for n in 0..10 {
+        assert_eq!(join(&mut line, call(n, 1, 0, 0)).ahead, n as usize);
+    }
+    assert_eq!(serve(&mut line, 0, 1), (0..10).map(ticket).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_tenant_with_one_call_does_not_wait_for_all_of_a_tenant_with_many() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 50);
+    assert_eq!(join(&mut line, call(99, 2, 0, 0)).ahead, 1);
+    assert_eq!(serve(&mut line, 0, 1)[..3], [ticket(0), ticket(99), ticket(1)]);
+}
+
+#[test]
+fn tenants_share_by_cost_and_not_by_number() {
+    let mut line = Line::new(RULES);
+    for n in 0..40 {
+        join(&mut line, call(n, 1, 0, 0));
+        join(&mut line, Call { cost: 3, ..call(100 + n, 2, 0, 0) });
+    }
+    let first = &serve(&mut line, 0, 1)[..40];
+    let cheap = first.iter().filter(|ticket| ticket.0.as_u128() < 100).count();
+    assert_eq!((cheap, 40 - cheap), (30, 10));
+}
+
+#[test]
+fn a_higher_class_goes_first_and_a_lower_one_does_not_starve() {
+    let mut line = Line::new(RULES);
+    join(&mut line, call(1, 1, 0, 0));
+    join(&mut line, call(2, 2, 10, 0));
+    assert_eq!(line.turns(1, 0), [ticket(2)]);
+    line.served(ticket(2), 0);
+    // A premium call comes whenever one was served; ten steps of priority are worth 30 s.
+    let mut now = 0;
+    let served_at = loop {
+        now += 500;
+        join(&mut line, call(1_000 + u128::try_from(now).unwrap(), 2, 10, now));
+        let turns = line.turns(1, now);
+        line.served(turns[0], now);
+        if turns[0] == ticket(1) {
+            break now;
+        }
+    };
+    assert!((30_000..=30_500).contains(&served_at), "{served_at}");
+}
+
+#[test]
+fn a_call_that_is_over_its_own_limit_does_not_block_those_behind() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 3);
+    assert_eq!(line.turns(1, 0), [ticket(0)]);
+    line.delay(ticket(0), 5_000);
+    assert_eq!(line.turns(8, 0), [ticket(1), ticket(2)]);
+    line.served(ticket(1), 0);
+    line.served(ticket(2), 0);
+    assert_eq!(line.turns(8, 4_999), []);
+    assert_eq!(line.wake_at(), Some(5_000));
+    assert_eq!(line.turns(8, 5_000), [ticket(0)]);
+}
+
+#[test]
+fn nobody_has_a_turn_while_the_provider_has_no_room_and_all_keep_their_places() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 3);
+    assert_eq!(line.turns(2, 0), [ticket(0), ticket(1)]);
+    line.blocked(ticket(1), 4_000);
+    line.blocked(ticket(0), 3_000);
+    assert_eq!(line.turns(3, 3_999), []);
+    assert_eq!(line.wake_at(), Some(4_000));
+    assert_eq!(line.turns(3, 4_000), [ticket(0), ticket(1), ticket(2)]);
+}
+
+#[test]
+fn a_turn_that_is_not_used_is_lost_and_the_place_is_kept() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 2);
+    assert_eq!(line.turns(1, 0), [ticket(0)]);
+    assert_eq!(line.turns(1, 999), [], "one has it");
+    assert_eq!(line.turns(2, 999), [ticket(1)]);
+    assert_eq!(line.turns(2, 1_000), [ticket(0)]);
+    line.served(ticket(0), 1_000);
+    assert_eq!(line.len(), 1);
+}
+
+#[test]
+fn a_full_line_refuses_and_those_who_leave_or_expire_make_room() {
+    let mut line = Line::new(Rules { capacity: 2, ..RULES });
+    join(&mut line, call(1, 1, 0, 0));
+    join(&mut line, Call { deadline: 10, ..call(2, 1, 0, 0) });
+    assert!(!line.join(call(3, 1, 0, 0)));
+    assert!(line.join(call(1, 1, 0, 0)), "it waits already");
+    line.expire(9);
+    assert_eq!(line.len(), 2);
+    line.expire(10);
+    assert_eq!(line.len(), 1);
+    line.leave(ticket(1));
+    line.leave(ticket(1));
+    assert_eq!(line.len(), 0);
+    assert!(line.join(call(3, 1, 0, 0)));
+}
+
+#[test]
+fn the_eta_is_the_pace_times_the_position() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 20);
+    assert_eq!(line.standing(ticket(19), 0), Some(Standing { ahead: 19, eta: None }));
+    for now in (0..10).map(|step| step * 400) {
+        let turns = line.turns(1, now);
+        line.served(turns[0], now);
+    }
+    assert_eq!(line.standing(ticket(19), 3_600), Some(Standing { ahead: 9, eta: Some(3_600) }));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Join { tenant: u128, priority: i32, cost: u32 },
+    Turns(usize),
+    Serve,
+    Block(Millis),
+    Delay(Millis),
+    Leave(usize),
+    Wait(Millis),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..5_u128, 0..3_i32, 1..5_u32).prop_map(|(tenant, priority, cost)| Step::Join { tenant, priority, cost }),
+        3 => (1..4_usize).prop_map(Step::Turns),
+        3 => Just(Step::Serve),
+        1 => (0..500_i64).prop_map(Step::Block),
+        1 => (0..500_i64).prop_map(Step::Delay),
+        1 => (0..50_usize).prop_map(Step::Leave),
+        2 => (0..2_000_i64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn everybody_is_served_once_in_the_order_of_his_tenant_and_positions_only_fall(
+        steps in prop::collection::vec(step(), 1..200)
+    ) {
+        let mut line = Line::new(Rules { capacity: 30, ..RULES });
+        let (mut now, mut next) = (0, 0_u128);
+        let mut waiting: Vec<(Ticket, (u128, i32))> = Vec::new();
+        let mut delayed: Vec<Ticket> = Vec::new();
+        let mut turns: VecDeque<Ticket> = VecDeque::new();
+        let mut told: HashMap<Ticket, usize> = HashMap::new();
+        for step in steps {
+            match step {
+                Step::Join { tenant, priority, cost } => {
+                    next += 1;
+                    let joined = line.join(Call { cost, ..call(next, tenant, priority, now) });
+                    prop_assert_eq!(joined, waiting.len() < 30);
+                    if joined {
+                        waiting.push((ticket(next), (tenant, priority)));
+                    }
+                }
+                Step::Turns(most) => {
+                    for turn in line.turns(most, now) {
+                        turns.retain(|other| *other != turn);
+                        // First in, first out: whoever came earlier, of the same tenant and class, has the turn or is delayed.
+                        let of = waiting.iter().find(|(ticket, _)| *ticket == turn).unwrap().1;
+                        for (earlier, _) in waiting.iter().take_while(|(ticket, _)| *ticket != turn).filter(|one| one.1 == of) {
+                            prop_assert!(turns.contains(earlier) || delayed.contains(earlier), "{earlier:?} overtaken by {turn:?}");
+                        }
+                        turns.push_back(turn);
+                    }
+                }
+                Step::Serve => if let Some(turn) = turns.pop_front() {
+                    line.served(turn, now);
+                    waiting.retain(|(ticket, _)| *ticket != turn);
+                },
+                Step::Block(until) => if let Some(turn) = turns.pop_front() {
+                    line.blocked(turn, now + until);
+                },
+                Step::Delay(until) => if let Some(turn) = turns.pop_front() {
+                    line.delay(turn, now + until);
+                    delayed.push(turn);
+                },
+                Step::Leave(which) => if !waiting.is_empty() {
+                    let (gone, _) = waiting.remove(which % waiting.len());
+                    turns.retain(|other| *other != gone);
+                    line.leave(gone);
+                },
+                Step::Wait(time) => now += time,
+            }
+            prop_assert_eq!(line.len(), waiting.len());
+            for (ticket, _) in &waiting {
+                let standing = line.standing(*ticket, now).unwrap();
+                let before = told.insert(*ticket, standing.ahead);
+                prop_assert!(before.is_none_or(|before| standing.ahead <= before));
+            }
+        }
+        let served = serve(&mut line, now, 100);
+        prop_assert_eq!(served.len(), waiting.len());
+        prop_assert_eq!(line.wake_at(), None);
+        prop_assert!(line.classes.is_empty() && line.aside.is_empty() && line.deadlines.is_empty() && line.turns == 0);
+    }
+}

@@ -1,0 +1,3 @@
+//! What brokers share through the fast store.
+
+pub(crate) mod lines;
