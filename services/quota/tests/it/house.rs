@@ -178,7 +178,10 @@ impl Engine {
 
     /// Status, as the audit sees it.
     pub(crate) async fn status(&self) -> GetStatusResponse {
-        self.as_service("operator").get_status(GetStatusRequest {}).await.unwrap().into_inner()
+        let mut request = tonic::Request::new(GetStatusRequest {});
+        // It looks at everything.
+        request.set_timeout(Duration::from_secs(60));
+        self.as_service("operator").get_status(request).await.unwrap().into_inner()
     }
 
     /// Nothing is held, and every counter is what it must be.

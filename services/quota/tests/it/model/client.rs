@@ -260,9 +260,9 @@ impl<'a> Play<'a> {
                 self.observe(|world| {
                     let landed = match again(world) {
                         None | Some(Known::Lost(_)) => world.admit_unseen(id, who, &amounts, lease),
-                        _ => None,
+                        _ => Vec::new(),
                     };
-                    Ok([Some(world.clone()), landed].into_iter().flatten().collect())
+                    Ok([vec![world.clone()], landed].concat())
                 })?;
                 Ok(false)
             }
@@ -487,8 +487,9 @@ impl<'a> Play<'a> {
         for (id, handle) in known {
             let live = |world: &Reference| world.made.get(&id).is_some_and(|made| made.fate == Fate::Held);
             if self.worlds.iter().all(live) {
+                let mut attempts = 0;
                 while !self.extend(id, handle.clone(), 30_000, 0).await? {
-                    sleep(Duration::from_millis(5)).await;
+                    again(&mut attempts).await?;
                 }
             }
         }
@@ -497,8 +498,9 @@ impl<'a> Play<'a> {
 
     /// Everything that may still be held is settled, by whoever takes it over where nobody else knows of it.
     pub(crate) async fn settle_all(&mut self) -> Checked {
+        let mut attempts = 0;
         while !self.take_over(30_000, 0).await? {
-            sleep(Duration::from_millis(5)).await;
+            again(&mut attempts).await?;
         }
         for (id, handle) in self.handles.clone() {
             let over = |world: &Reference| {
@@ -512,7 +514,7 @@ impl<'a> Play<'a> {
             let fates = [Fate::Committed { amounts, estimated: false }, Fate::Released];
             for fate in fates {
                 while !self.settle(id, Some(handle.clone()), &fate, 1).await? {
-                    sleep(Duration::from_millis(5)).await;
+                    again(&mut attempts).await?;
                 }
             }
         }
@@ -530,6 +532,13 @@ impl<'a> Play<'a> {
     fn name(&self, id: u64) -> String {
         self.ids[usize::try_from(id).unwrap()].to_string()
     }
+}
+
+/// A moment later, but not for ever.
+async fn again(attempts: &mut usize) -> Checked {
+    *attempts += 1;
+    sleep(Duration::from_millis(5)).await;
+    if *attempts < ATTEMPTS { Ok(()) } else { Err("nobody gets an answer".to_owned()) }
 }
 
 fn context(id: u64) -> Bytes {

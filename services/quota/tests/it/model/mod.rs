@@ -6,6 +6,7 @@
 
 mod bench;
 mod client;
+mod found;
 mod gcra;
 mod history;
 mod reference;
@@ -33,7 +34,12 @@ fn shrinks() -> u32 {
 fn every_answer_and_every_counter_is_what_the_reference_says() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let bench = runtime.block_on(Bench::new());
-    let config = ProptestConfig { cases: cases(), max_shrink_iters: shrinks(), ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: cases(),
+        max_shrink_iters: shrinks(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     let seed = std::env::var("WEIR_MODEL_SEED").ok().and_then(|seed| seed.parse().ok());
     let mut runner = match seed {
         Some(seed) => TestRunner::new_with_rng(config, rng(seed)),

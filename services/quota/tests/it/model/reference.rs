@@ -523,15 +523,24 @@ impl Reference {
         Ok(())
     }
 
-    /// What a reservation may have done whose answer nobody has seen: nothing, or this.
-    pub(crate) fn admit_unseen(&self, id: u64, who: Who, amounts: &Amounts, lease: Millis) -> Option<Self> {
+    /// What a reservation may have done whose answer nobody has seen, beside nothing: more than one thing if the clock went back.
+    pub(crate) fn admit_unseen(&self, id: u64, who: Who, amounts: &Amounts, lease: Millis) -> Vec<Self> {
+        let moments = [self.now].into_iter().chain(self.begun());
+        moments.filter_map(|moment| self.admit_unseen_at(moment, id, who, amounts, lease)).collect()
+    }
+
+    /// In the periods of one moment.
+    fn admit_unseen_at(&self, at: Millis, id: u64, who: Who, amounts: &Amounts, lease: Millis) -> Option<Self> {
         let touched = self.touched(who, Some(amounts));
         let mut states = Vec::new();
         for (limit, whose) in &touched {
             let requested = amounts.get(self.limits[*limit].unit).copied().unwrap_or(0);
             let cap = self.caps[*limit].unwrap_or(0);
-            // If a counter could be in several periods this is the one that has begun last.
-            let expected = self.expected(*limit, *whose).pop()?;
+            let mut all = self.expected(*limit, *whose).into_iter();
+            let expected = match self.limits[*limit].window {
+                Window::Rolling(_) | Window::Concurrent => all.next(),
+                _ => all.find(|expected| expected.place == self.period(*limit, at).0),
+            }?;
             let used = *expected.used.start();
             if requested > 0 && used + requested > cap {
                 return None;
