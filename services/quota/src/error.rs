@@ -137,6 +137,10 @@ fn failed(failure: &store::Failure) -> weir_rpc::Error {
         }
         store::Failure::Busy => weir_rpc::Error::new(ErrorReason::Overloaded, failure.to_string()).retry_after(SOON),
         store::Failure::Redis(Redis::Script(_) | Redis::Internal(_)) => weir_rpc::Error::defect(failure),
+        store::Failure::Closed | store::Failure::Owned => {
+            weir_rpc::Error::unavailable("postgres", failure).retry_after(SOON)
+        }
+        store::Failure::Full => weir_rpc::Error::new(ErrorReason::Overloaded, failure.to_string()).retry_after(SOON),
     }
 }
 

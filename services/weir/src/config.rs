@@ -109,5 +109,12 @@ impl Validate for WeirConfig {
         for (at, section) in sections {
             section.validate(at, problems);
         }
+        let instances = self.discovery.services.get("quota").map_or(0, Vec::len);
+        if self.quota.store == weir_quota::config::StoreKind::Memory && instances > 1 {
+            let problem = format!("names {instances} processes, but quota.store = \"memory\" is for exactly one");
+            problems.push(
+                Problem::new("discovery", "services.quota", problem).hint("one address, or quota.store = \"redis\""),
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use weir_database::{Database, Migration};
 use weir_host::{Context, Service, StartError};
+use weir_quota::config::StoreKind;
 use weir_redis::Redis;
 
 use crate::config::WeirConfig;
@@ -62,12 +63,17 @@ impl Name {
             }
             Self::Quota => {
                 let database = database(&config.database, self, context).await?;
-                let redis = Redis::connect(&config.redis).await.map_err(|error| StartError::new("Redis", error))?;
-                weir_quota::start(config.quota, database, redis, context).await
+                weir_quota::start(config.quota, database, &config.redis, context).await
             }
             Self::AiBroker => {
-                let redis = Redis::connect(&config.redis).await.map_err(|error| StartError::new("Redis", error))?;
-                weir_ai_broker::start(config.broker, Some(redis), context).await
+                let redis = match config.quota.store {
+                    StoreKind::Redis => {
+                        Some(Redis::connect(&config.redis).await.map_err(|error| StartError::new("Redis", error))?)
+                    }
+                    // A deployment without a Redis.
+                    StoreKind::Memory => None,
+                };
+                weir_ai_broker::start(config.broker, redis, context).await
             }
             Self::Facade => weir_facade::start(config.facade, context).await,
             Self::All => Err(StartError::new("services", "`all` is no service of its own")),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weir_config::{Problem, Validate};
 
+use crate::storage::memory::Ownership;
 pub use shared::{Amount, SharedLimit, SharedWindow, Slices, WhenDown};
 
 /// The commented defaults of the table `[quota]`.
@@ -20,6 +21,10 @@ pub struct Config {
     pub shared: Vec<SharedLimit>,
     /// How quota processes share those.
     pub slices: Slices,
+    /// Where limits are counted.
+    pub store: StoreKind,
+    /// How, if that is in memory.
+    pub memory: Memory,
     /// The organisations' limits.
     pub entitlements: Entitlements,
     /// How finely windows count.
@@ -36,6 +41,32 @@ pub struct Config {
     pub operations: Operations,
     /// What is deleted when.
     pub housekeeping: Housekeeping,
+}
+
+/// Where limits are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In Redis, for any number of processes.
+    Redis,
+    /// In this process, which is the only one.
+    Memory,
+}
+
+/// The table `[quota.memory]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// How much counters and reservations may take.
+    pub max_megabytes: usize,
+}
+
+impl Memory {
+    /// The same in bytes.
+    #[must_use]
+    pub const fn max_bytes(&self) -> usize {
+        self.max_megabytes.saturating_mul(1_000_000)
+    }
 }
 
 /// The table `[quota.entitlements]`.
@@ -184,8 +215,16 @@ impl Validate for Config {
             problems.push(problem.hint("at least four times slices.report_every"));
         }
         shared::validate(&self.shared, at, problems);
+        let overlap = Ownership::good_for(self.rebuild.check_every);
+        if self.store == StoreKind::Memory && self.rebuild.window < overlap {
+            // The one before may admit for so long after it has lost the counters.
+            let format = weir_config::duration::format;
+            let problem = Problem::new(at, "rebuild.window", "is too short for counters in memory");
+            problems.push(problem.hint(format!("at least {}, or a shorter rebuild.check_every", format(overlap))));
+        }
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let numbers = [
+            ("memory.max_megabytes", count(self.memory.max_megabytes), 1, 10_000_000),
             ("entitlements.cache", i64::try_from(self.entitlements.cache).unwrap_or(i64::MAX), 1, 100_000_000),
             ("windows.exact_up_to", self.windows.exact_up_to, 0, 1_000),
             ("windows.buckets", self.windows.buckets, 4, 1_000),

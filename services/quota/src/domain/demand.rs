@@ -1,6 +1,8 @@
 //! What one request asks of one plan.
 
 use super::period::FOREVER;
+use smallvec::SmallVec;
+
 use super::{Amounts, Kind, Millis, Period, Plan, PlanLimit, PlanScope, Subject, Value};
 
 /// The counters that a request touches.
@@ -20,10 +22,13 @@ pub struct Part<'a> {
     /// Whose counters.
     pub value: &'a Value,
     /// For each of the scope's windows, in its order; none where the request asks nothing of it.
-    pub touches: Vec<Option<Touch>>,
+    pub touches: Touches,
     /// Whether the request counts as under way.
     pub concurrent: bool,
 }
+
+/// What is asked of the windows of a scope; few scopes have more than four.
+pub type Touches = SmallVec<[Option<Touch>; 4]>;
 
 /// What is asked of one counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +46,7 @@ impl<'a> Demand<'a> {
     pub fn new(plan: &'a Plan, subject: &'a Subject, amounts: &Amounts, now: Millis) -> Self {
         let parts = plan.scopes.iter().filter_map(|scope| {
             let value = subject.value(&scope.scope)?;
-            let touches: Vec<_> = scope
+            let touches: Touches = scope
                 .windows
                 .iter()
                 .map(|limit| amounts.get(&limit.limit.unit).map(|amount| Touch { amount, period: period(limit, now) }))

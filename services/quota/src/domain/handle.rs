@@ -11,7 +11,7 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::demand::bucket_end;
 use super::shared::{AccountKey, HolderId};
-use super::{Amounts, Demand, Kind, LimitId, Millis, Subject, Unit, Value};
+use super::{Amounts, Demand, Kind, LimitId, Millis, Part, Subject, Unit, Value};
 
 /// A reservation: what it holds, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,14 +139,13 @@ impl Draft {
     /// What a demand will hold.
     #[must_use]
     pub fn new(id: ReservationId, subject: &Subject, amounts: &Amounts, demand: &Demand<'_>) -> Self {
-        let mut tail = Vec::with_capacity(192);
+        let mut tail = Vec::with_capacity(256);
         tail.extend_from_slice(id.as_uuid().as_bytes());
         tail.extend_from_slice(subject.organization.as_uuid().as_bytes());
         put(&mut tail, subject.values.len());
         for value in &subject.values {
-            let field = value.field();
-            put(&mut tail, field.len());
-            tail.extend_from_slice(&field);
+            put(&mut tail, value.field_len());
+            value.write_field(&mut tail);
         }
         put(&mut tail, amounts.iter().len());
         for (unit, amount) in amounts.iter() {
@@ -161,34 +160,25 @@ impl Draft {
             put(&mut tail, amount);
         }
         let fingerprint = tail.len();
-        let (mut counters, mut concurrent) = (Vec::new(), Vec::new());
-        let (mut counters_n, mut concurrent_n) = (0, 0);
-        for part in &demand.parts {
-            let place = match part.value {
-                Value::Organization => 0,
-                value => 1 + subject.values.iter().position(|other| other == value).unwrap_or(0),
-            };
-            for (limit, touch) in part.scope.windows.iter().zip(&part.touches) {
-                let Some(touch) = touch else { continue };
-                let unit = amounts.iter().position(|(unit, _)| *unit == limit.limit.unit).unwrap_or(0);
-                put(&mut counters, limit.id);
-                put(&mut counters, place);
-                put(&mut counters, unit);
-                put(&mut counters, if limit.rolling().is_some() { limit.grain } else { touch.period.start });
-                put(&mut counters, limit.limit.cap);
-                counters_n += 1;
-            }
-            for limit in part.scope.concurrent.iter().filter(|_| part.concurrent) {
-                put(&mut concurrent, limit.id);
-                put(&mut concurrent, place);
-                put(&mut concurrent, limit.limit.cap);
-                concurrent_n += 1;
-            }
+        let place = |part: &Part<'_>| match part.value {
+            Value::Organization => 0,
+            value => 1 + subject.values.iter().position(|other| other == value).unwrap_or(0),
+        };
+        put(&mut tail, demand.windows().count());
+        for (part, limit, touch) in demand.windows() {
+            let unit = amounts.iter().position(|(unit, _)| *unit == limit.limit.unit).unwrap_or(0);
+            put(&mut tail, limit.id);
+            put(&mut tail, place(part));
+            put(&mut tail, unit);
+            put(&mut tail, if limit.rolling().is_some() { limit.grain } else { touch.period.start });
+            put(&mut tail, limit.limit.cap);
         }
-        put(&mut tail, counters_n);
-        tail.append(&mut counters);
-        put(&mut tail, concurrent_n);
-        tail.append(&mut concurrent);
+        put(&mut tail, demand.concurrent().count());
+        for (part, limit) in demand.concurrent() {
+            put(&mut tail, limit.id);
+            put(&mut tail, place(part));
+            put(&mut tail, limit.limit.cap);
+        }
         put(&mut tail, 0);
         Self { tail, fingerprint }
     }
@@ -217,7 +207,7 @@ impl Draft {
     /// The handle of a reservation that was made at this time; the decision is empty if the store did not make it.
     #[must_use]
     pub fn at(&self, reserved_at: Millis, decision: &[Decided]) -> Bytes {
-        Body { version: VERSION, tail: self.tail.clone(), decision: decision.to_vec() }.at(reserved_at)
+        assemble(VERSION, reserved_at, &self.tail, decision)
     }
 
     /// Whether another reservation of the same id asks for the same.
@@ -242,18 +232,7 @@ impl Body {
     /// The handle of a reservation that was made at this time.
     #[must_use]
     pub fn at(&self, reserved_at: Millis) -> Bytes {
-        let mut bytes = Vec::with_capacity(HEAD + self.tail.len() + 8 * self.decision.len() + 1);
-        bytes.push(self.version);
-        bytes.extend_from_slice(&reserved_at.to_le_bytes());
-        bytes.extend_from_slice(&self.tail);
-        if self.version > 1 {
-            put(&mut bytes, self.decision.len());
-            for decided in &self.decision {
-                put(&mut bytes, decided.used);
-                put(&mut bytes, decided.held);
-            }
-        }
-        bytes.into()
+        assemble(self.version, reserved_at, &self.tail, &self.decision)
     }
 
     /// Of a handle.
@@ -265,6 +244,22 @@ impl Body {
         let (version, tail) = (handle[0], handle.get(HEAD..end).unwrap_or_default().to_vec());
         Ok(Self { version, tail, decision: decoded.decision })
     }
+}
+
+fn assemble(version: u8, reserved_at: Millis, tail: &[u8], decision: &[Decided]) -> Bytes {
+    // Few counters need more than six bytes each for used and held.
+    let mut bytes = Vec::with_capacity(HEAD + tail.len() + 12 * decision.len() + 1);
+    bytes.push(version);
+    bytes.extend_from_slice(&reserved_at.to_le_bytes());
+    bytes.extend_from_slice(tail);
+    if version > 1 {
+        put(&mut bytes, decision.len());
+        for decided in decision {
+            put(&mut bytes, decided.used);
+            put(&mut bytes, decided.held);
+        }
+    }
+    bytes.into()
 }
 
 impl Handle {

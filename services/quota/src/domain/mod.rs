@@ -5,6 +5,7 @@ pub mod amounts;
 pub mod demand;
 pub mod evaluate;
 pub mod handle;
+mod last_period;
 pub mod limit;
 pub mod period;
 pub mod plan;

@@ -1,7 +1,6 @@
 //! An organisation's limits, prepared for the hot path once per version.
 
-use parking_lot::Mutex;
-
+use super::last_period::LastPeriod;
 use super::period::FOREVER;
 use super::{Alarm, CounterKey, Kind, Limit, LimitId, Millis, OnFailure, Period, Scope};
 
@@ -57,8 +56,7 @@ pub struct PlanLimit {
     pub grain: Millis,
     /// When it warns.
     pub alarm: Alarm,
-    /// The last period that was asked for: time zones are not free, and most requests are in the same one.
-    period: Mutex<Period>,
+    period: LastPeriod,
 }
 
 impl PlanLimit {
@@ -69,7 +67,7 @@ impl PlanLimit {
             Kind::Rolling(length) if limit.cap > tuning.exact_up_to => (length / tuning.buckets).max(1),
             _ => 1,
         };
-        let period = Mutex::new(Period { start: 0, end: 0 });
+        let period = LastPeriod::default();
         let alarm = Alarm::new(&limit);
         Self { id, durable: CounterKey::from(&limit).is_durable(), grain, alarm, limit, period }
     }
@@ -77,11 +75,10 @@ impl PlanLimit {
     /// The period that an instant is in; [`FOREVER`] for windows that have no fixed ones.
     #[must_use]
     pub fn period(&self, instant: Millis) -> Period {
-        let mut cached = self.period.lock();
-        if !cached.contains(instant) {
-            *cached = self.limit.window.period(instant).unwrap_or(FOREVER);
+        if self.limit.window.kind().is_rolling() {
+            return FOREVER;
         }
-        *cached
+        self.period.get(instant, || self.limit.window.period(instant).unwrap_or(FOREVER))
     }
 
     /// What it does while the fast store does not answer. Money refuses, whatever the plan says.

@@ -178,15 +178,34 @@ impl Value {
     /// The value and its scope in as few bytes as possible: a field of the tenant's hash in Redis.
     #[must_use]
     pub fn field(&self) -> Vec<u8> {
-        let with = |tag: u8, bytes: &[u8]| [&[tag], bytes].concat();
-        match self {
-            Self::Organization => vec![b'o'],
-            Self::User(id) => with(b'u', id.as_uuid().as_bytes()),
-            Self::ApiKey(id) => with(b'k', id.as_uuid().as_bytes()),
-            Self::Ip(text) => with(b'i', text.as_bytes()),
-            Self::Visitor(text) => with(b'v', text.as_bytes()),
+        let mut field = Vec::with_capacity(self.field_len());
+        self.write_field(&mut field);
+        field
+    }
+
+    /// Appends [`field`](Self::field).
+    pub fn write_field(&self, field: &mut Vec<u8>) {
+        let (tag, parts): (u8, [&[u8]; 3]) = match self {
+            Self::Organization => (b'o', [&[], &[], &[]]),
+            Self::User(id) => (b'u', [id.as_uuid().as_bytes(), &[], &[]]),
+            Self::ApiKey(id) => (b'k', [id.as_uuid().as_bytes(), &[], &[]]),
+            Self::Ip(text) => (b'i', [text.as_bytes(), &[], &[]]),
+            Self::Visitor(text) => (b'v', [text.as_bytes(), &[], &[]]),
             // A unit-like name has no NUL.
-            Self::Label(name, value) => [b"l", name.as_bytes(), b"\0", value.as_bytes()].concat(),
+            Self::Label(name, value) => (b'l', [name.as_bytes(), b"\0", value.as_bytes()]),
+        };
+        field.push(tag);
+        parts.iter().for_each(|part| field.extend_from_slice(part));
+    }
+
+    /// The length of [`field`](Self::field).
+    #[must_use]
+    pub fn field_len(&self) -> usize {
+        match self {
+            Self::Organization => 1,
+            Self::User(_) | Self::ApiKey(_) => 17,
+            Self::Ip(text) | Self::Visitor(text) => 1 + text.len(),
+            Self::Label(name, value) => 2 + name.len() + value.len(),
         }
     }
 

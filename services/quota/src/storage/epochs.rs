@@ -1,6 +1,6 @@
 //! The generations of the fast store.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use weir_database::Error;
 
 /// Takes the next number, and says whether there was one before.
@@ -16,6 +16,16 @@ pub async fn next(pool: &PgPool, server: &str) -> Result<(u64, bool), Error> {
     .fetch_one(pool)
     .await?;
     Ok((u64::try_from(number).unwrap_or(0), earlier))
+}
+
+/// The last number that was taken; 0 if none was.
+///
+/// # Errors
+/// The database's.
+pub async fn last(connection: &mut PgConnection) -> Result<u64, Error> {
+    let number: i64 =
+        sqlx::query_scalar("select coalesce(max(generation), 0) from quota.epochs").fetch_one(connection).await?;
+    Ok(u64::try_from(number).unwrap_or(0))
 }
 
 /// Whether the first generation began within so many seconds.

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod entitlements;
 pub mod epochs;
 pub mod limits;
+pub mod memory;
 pub mod redis;
 pub mod settlements;
 pub mod store;

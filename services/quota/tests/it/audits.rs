@@ -1,10 +1,7 @@
 use futures::TryStreamExt as _;
-use weir_proto::billing::v1::CalendarUnit;
 use weir_proto::quota::v1::*;
-use weir_redis::redis::cmd;
 use weir_types::{OrganizationId, names};
 
-use crate::billing::{calendar, lifetime, limit, rolling};
 use crate::house::{Engine, House, amounts, commit, release, reserve};
 
 async fn list(engine: &Engine, organization: Option<OrganizationId>, after: &str) -> Vec<Settlement> {
@@ -60,47 +57,4 @@ async fn the_status_says_from_when_on_settlements_are_kept() {
     let since = engine.status().await.settlements_kept_since.unwrap().seconds;
     let age = chrono::Utc::now().timestamp() - since;
     assert!((0..60).contains(&(age - 35 * 86_400)), "{age}");
-}
-
-#[tokio::test]
-async fn a_counter_that_is_not_what_it_must_be_is_named() {
-    let house = House::new().await;
-    let engine = house.engine().await;
-    let tenant = house.tenant(vec![
-        limit("budget", "organization", "nano_usd", 1_000, calendar(CalendarUnit::Month)),
-        limit("lifetime", "organization", "token", 1_000, lifetime()),
-        limit("rate", "organization", "token", 1_000, rolling(60_000)),
-    ]);
-    let mut client = engine.client();
-    let request = reserve(tenant, &[("nano_usd", 100), ("token", 10)]);
-    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
-    client.reserve(reserve(tenant, &[("nano_usd", 50), ("token", 5)])).await.unwrap();
-    client.commit(commit(&request, &handle, &[("nano_usd", 70), ("token", 7)])).await.unwrap();
-    let status = engine.status().await;
-    assert_eq!((status.held, status.expired, status.drifts.len()), (1, 0, 0));
-    // Two totals in Postgres; two windows and one rate in the store.
-    assert_eq!(status.counters, 5);
-
-    // Somebody changes a counter behind our back.
-    let redis = house.connection().await;
-    let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
-    let mut state: Vec<u8> = redis.command(cmd("HGET").arg(&key).arg("o")).await.unwrap();
-    let spent = state.windows(8).position(|bytes| bytes == 70_f64.to_le_bytes()).unwrap();
-    state[spent..spent + 8].copy_from_slice(&60_f64.to_le_bytes());
-    redis.command::<()>(cmd("HSET").arg(&key).arg("o").arg(&state)).await.unwrap();
-    let drift = |counter, expected| CounterDrift {
-        organization: names::organization(&tenant),
-        limit: "budget".to_owned(),
-        subject: String::new(),
-        counter,
-        expected,
-    };
-    assert_eq!(engine.status().await.drifts, [drift(110, 120)]);
-
-    // Or a total.
-    sqlx::query("update quota.counters set committed = 71 where committed = 70")
-        .execute(house.database().await.pool())
-        .await
-        .unwrap();
-    assert_eq!(engine.status().await.drifts, [drift(71, 70), drift(110, 121)]);
 }

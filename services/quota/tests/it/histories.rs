@@ -185,7 +185,7 @@ async fn run(
             }
         }
         Step::Lose => {
-            house.redis.flush().await.unwrap();
+            house.lose().await;
             let live = model.slots.values().filter(|slot| slot.fate == Fate::Held);
             let leases: Vec<_> = live.map(|slot| crate::house::extension(&slot.request, &slot.handle, 30)).collect();
             let count = leases.len();

@@ -1,5 +1,7 @@
 //! A deployment of quota: two stores, a billing, and any number of engines.
 
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +17,11 @@ use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::common::v1::Amount;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::quota::v1::*;
+use weir_quota::storage::Store;
+use weir_quota::storage::memory::Store as MemoryStore;
+use weir_quota::storage::store::Contents;
 use weir_redis::Redis;
+use weir_redis::redis::cmd;
 use weir_rpc::testing::Deployment;
 use weir_rpc::{Channel, Failure, Revocations, Routes, Stack, Stacked};
 use weir_testing::{PostgresServer, RedisServer, TestDatabase};
@@ -51,8 +57,37 @@ pub(crate) fn settings() -> Settings {
     settings
 }
 
+/// Which fast store the engines of a house share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Redis,
+    Memory,
+}
+
+impl Kind {
+    /// The suites run over each store: those that stand in `memory` as well run over that one there.
+    fn of_this_test() -> Self {
+        let in_memory = std::thread::current().name().is_some_and(|name| name.starts_with("memory::"));
+        if in_memory { Self::Memory } else { Self::Redis }
+    }
+}
+
+/// The house's Redis, if it has one.
+pub(crate) struct Server(Option<RedisServer>);
+
+impl Deref for Server {
+    type Target = RedisServer;
+
+    fn deref(&self) -> &RedisServer {
+        self.0.as_ref().expect("what is about Redis itself runs over Redis")
+    }
+}
+
 pub(crate) struct House {
-    pub(crate) redis: RedisServer,
+    pub(crate) redis: Server,
+    /// It outlives the engines, as Redis does, and stands for that of the one process that may have one.
+    memory: MemoryStore,
+    kind: Kind,
     pub(crate) url: String,
     pub(crate) billing: Arc<Billing>,
     deployment: Deployment,
@@ -72,7 +107,7 @@ impl House {
 
     /// With a Redis of its own, to be paused.
     pub(crate) async fn with_private_redis() -> Self {
-        Self { redis: weir_testing::private_redis().await.unwrap(), ..Self::new().await }
+        Self { redis: Server(Some(weir_testing::private_redis().await.unwrap())), ..Self::new().await }
     }
 
     /// On a Postgres of the test's own.
@@ -86,8 +121,13 @@ impl House {
         let billing = Billing::new();
         let routes = Routes::new(BillingServiceServer::new(billing::Fake(Arc::clone(&billing))));
         let stacked_billing = deployment.stack("billing", routes, billing::ACCESS).await;
-        let redis = weir_testing::redis().await.unwrap();
-        Self { redis, url, billing, deployment, stacked_billing, _database: database }
+        let kind = Kind::of_this_test();
+        let redis = Server(match kind {
+            Kind::Redis => Some(weir_testing::redis().await.unwrap()),
+            Kind::Memory => None,
+        });
+        let memory = MemoryStore::new(Arc::new(SystemClock), 1 << 30, None);
+        Self { redis, memory, kind, url, billing, deployment, stacked_billing, _database: database }
     }
 
     /// A tenant with these limits.
@@ -101,6 +141,46 @@ impl House {
         let mut config = settings().database;
         config.url = service_url(&self.url.as_str().into(), &master(), "quota");
         Database::connect(&config, "quota").await.unwrap()
+    }
+
+    /// The store that the engines share.
+    pub(crate) async fn store(&self) -> Store {
+        match self.kind {
+            Kind::Redis => self.connection().await.into(),
+            Kind::Memory => self.memory.clone().into(),
+        }
+    }
+
+    /// The store loses everything.
+    pub(crate) async fn lose(&self) {
+        match self.kind {
+            Kind::Redis => self.redis.flush().await.unwrap(),
+            Kind::Memory => self.memory.lose(),
+        }
+    }
+
+    /// All that the store has of a tenant.
+    pub(crate) async fn contents(&self, tenant: OrganizationId) -> Contents {
+        self.store().await.contents(&tenant).await.unwrap()
+    }
+
+    /// How many subjects, reservations and marks a tenant has.
+    pub(crate) async fn size(&self, tenant: OrganizationId) -> usize {
+        match self.kind {
+            Kind::Redis => {
+                let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
+                self.connection().await.command(weir_redis::redis::cmd("HLEN").arg(&key)).await.unwrap()
+            }
+            Kind::Memory => self.memory.size(&tenant),
+        }
+    }
+
+    /// Everything in the store, whatever order it is kept in; of a store in memory, what it has of the tenant.
+    pub(crate) async fn dump(&self, tenant: OrganizationId) -> String {
+        match self.kind {
+            Kind::Redis => format!("{:?}", dump(&self.connection().await).await),
+            Kind::Memory => format!("{:?} {}", self.contents(tenant).await, self.memory.size(&tenant)),
+        }
     }
 
     /// A connection to the same Redis.
@@ -120,12 +200,21 @@ impl House {
 
     /// With a clock of its own.
     pub(crate) async fn engine_at(&self, mut settings: Settings, clock: Arc<dyn Clock>) -> Engine {
+        if self.kind == Kind::Memory {
+            return self.engine_over(self.memory.clone().into(), settings, clock).await;
+        }
         settings.redis.url = self.redis.url().into();
         self.engine_by(settings, clock).await
     }
 
     /// With a way of its own to Redis, too.
-    pub(crate) async fn engine_by(&self, mut settings: Settings, clock: Arc<dyn Clock>) -> Engine {
+    pub(crate) async fn engine_by(&self, settings: Settings, clock: Arc<dyn Clock>) -> Engine {
+        let redis = Redis::connect(&settings.redis).await.unwrap();
+        self.engine_over(redis.into(), settings, clock).await
+    }
+
+    /// Over a store of its own.
+    pub(crate) async fn engine_over(&self, store: Store, mut settings: Settings, clock: Arc<dyn Clock>) -> Engine {
         settings.database.url = service_url(&self.url.as_str().into(), &master(), "quota");
         let context = Context {
             clock,
@@ -138,8 +227,7 @@ impl House {
             revocations: Revocations::default(),
         };
         let database = Database::connect(&settings.database, "quota").await.unwrap();
-        let redis = Redis::connect(&settings.redis).await.unwrap();
-        let routes = weir_quota::routes(settings.quota, database, redis, &context);
+        let routes = weir_quota::routes(settings.quota, database, store, &context);
         let mut rpc = self.deployment.config().clone();
         rpc.server.max_in_flight = settings.max_in_flight.unwrap_or(rpc.server.max_in_flight);
         let stack = Stack::new("quota", routes, weir_quota::ACCESS).essential(weir_quota::ESSENTIAL);
@@ -276,4 +364,26 @@ pub(crate) async fn storm<T: Send + 'static>(
         work(engine.client(), number)
     });
     futures::future::join_all(runs).await
+}
+
+async fn dump(redis: &Redis) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
+    let keys: Vec<Vec<u8>> = redis.command(cmd("KEYS").arg("*")).await.unwrap();
+    let mut dump = BTreeMap::new();
+    for key in keys {
+        let kind: String = redis.command(cmd("TYPE").arg(&key)).await.unwrap();
+        let mut read = match kind.as_str() {
+            "hash" => cmd("HGETALL"),
+            "zset" => cmd("ZRANGE"),
+            other => panic!("nobody writes a {other}"),
+        };
+        read.arg(&key);
+        if kind == "zset" {
+            read.arg(0).arg(-1).arg("WITHSCORES");
+        }
+        let values: Vec<Vec<u8>> = redis.command(&read).await.unwrap();
+        let mut pairs: Vec<Vec<u8>> = values.chunks(2).map(<[Vec<u8>]>::concat).collect();
+        pairs.sort_unstable();
+        dump.insert(key, pairs);
+    }
+    dump
 }

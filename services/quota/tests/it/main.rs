@@ -26,6 +26,7 @@ mod overload;
 mod periods;
 mod periods_oracle;
 mod protocol;
+mod redis;
 mod reserving;
 mod rolling;
 mod settling;
@@ -34,3 +35,24 @@ mod shared_losses;
 mod standstill;
 mod tenants;
 mod together;
+
+/// The suites that run over a store in memory, too.
+#[path = "."]
+mod memory {
+    #![expect(
+        clippy::duplicate_mod,
+        reason = "one suite runs over every store; the house asks which one by the test's name"
+    )]
+
+    mod audits;
+    mod batches;
+    mod entitlements;
+    mod histories;
+    mod leases;
+    mod losses;
+    mod ownership;
+    mod reserving;
+    mod rolling;
+    mod settling;
+    mod tenants;
+}

@@ -1,40 +1,14 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
 use weir_proto::billing::v1::CalendarUnit;
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
-use weir_redis::Redis;
-use weir_redis::redis::cmd;
 use weir_rpc::Failure;
 use weir_types::{ApiKeyId, MAX_AMOUNT, UserId, names};
 
 use crate::billing::{calendar, concurrent, lifetime, limit, rolling};
 use crate::house::{House, amounts, balance, balance_of, commit, id, open, reserve, storm, subject};
-
-/// Everything in the store, whatever order it is kept in.
-async fn dump(redis: &Redis) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
-    let keys: Vec<Vec<u8>> = redis.command(cmd("KEYS").arg("*")).await.unwrap();
-    let mut dump = BTreeMap::new();
-    for key in keys {
-        let kind: String = redis.command(cmd("TYPE").arg(&key)).await.unwrap();
-        let mut read = match kind.as_str() {
-            "hash" => cmd("HGETALL"),
-            "zset" => cmd("ZRANGE"),
-            other => panic!("nobody writes a {other}"),
-        };
-        read.arg(&key);
-        if kind == "zset" {
-            read.arg(0).arg(-1).arg("WITHSCORES");
-        }
-        let values: Vec<Vec<u8>> = redis.command(&read).await.unwrap();
-        let mut pairs: Vec<Vec<u8>> = values.chunks(2).map(<[Vec<u8>]>::concat).collect();
-        pairs.sort_unstable();
-        dump.insert(key, pairs);
-    }
-    dump
-}
 
 #[tokio::test]
 async fn of_200_at_once_exactly_those_that_fit_are_admitted_on_two_engines() {
@@ -93,11 +67,10 @@ async fn a_denial_writes_nothing_and_names_every_limit_that_refuses() {
         request.reservation_id = id();
         client.reserve(request.clone()).await.unwrap();
     }
-    let redis = house.connection().await;
-    let before = dump(&redis).await;
+    let before = house.dump(tenant).await;
     request.reservation_id = id();
     let failure = open(client.reserve(request).await).unwrap_err();
-    assert_eq!(dump(&redis).await, before);
+    assert_eq!(house.dump(tenant).await, before);
 
     assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "{failure}");
     let mut refused: Vec<&str> = failure.violations().iter().map(|violation| violation.subject.as_str()).collect();
@@ -217,12 +190,11 @@ async fn a_check_says_what_a_reservation_would_be_told_and_changes_nothing() {
     let check = |list: &[(&str, i64)]| CheckRequest { subject: Some(subject(tenant)), amounts: amounts(list) };
     let fits = client.check(check(&[("nano_usd", 100), ("request", 2), ("concurrent", 1)])).await.unwrap().into_inner();
     assert!(fits.allowed && fits.refused_by.is_empty());
-    let redis = house.connection().await;
     client.reserve(reserve(tenant, &[("nano_usd", 60), ("request", 1), ("concurrent", 1)])).await.unwrap();
-    let before = dump(&redis).await;
+    let before = house.dump(tenant).await;
     let answer =
         client.check(check(&[("nano_usd", 60), ("request", 1), ("concurrent", 1)])).await.unwrap().into_inner();
-    assert_eq!(dump(&redis).await, before);
+    assert_eq!(house.dump(tenant).await, before);
     assert!(!answer.allowed);
     assert_eq!(answer.refused_by, ["budget", "at-once"]);
     let budget = &answer.limits[answer.limits.iter().position(|limit| limit.limit == "budget").unwrap()];

@@ -75,7 +75,7 @@ async fn rush(
     admitted
 }
 
-async fn exactly_n_pass(count: usize, runs: usize, unit: &str, window: &str, fits: i64, price: i64) {
+pub(crate) async fn exactly_n_pass(count: usize, runs: usize, unit: &str, window: &str, fits: i64, price: i64) {
     let house = House::new().await;
     for run in 0..runs {
         let amount = if unit == "nano_usd" {

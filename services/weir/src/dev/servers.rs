@@ -34,7 +34,8 @@ impl Servers {
         let failed = |error: weir_launcher::Error| Failure::unavailable("a private server did not start", &error);
         let (dir, elsewhere) = data_dir(home.path(), Account::for_servers().map_err(failed)?.as_ref(), master)?;
         let wants_postgres = config.database.url.expose() == PRIVATE_POSTGRES;
-        let wants_redis = config.redis.url.expose() == PRIVATE_REDIS;
+        let needs_redis = config.quota.store == weir_quota::config::StoreKind::Redis;
+        let wants_redis = needs_redis && config.redis.url.expose() == PRIVATE_REDIS;
         let postgres = async {
             if !wants_postgres {
                 return Ok(None);

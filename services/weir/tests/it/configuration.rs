@@ -51,6 +51,21 @@ fn nothing_is_served_without_a_master_key() {
 }
 
 #[test]
+fn counters_in_memory_of_several_processes_are_a_problem() {
+    let dir = directory();
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    for (addresses, code) in [("[\"a:9102\"]", 0), ("[\"a:9102\", \"b:9102\"]", 64)] {
+        let text = format!("[quota]\nstore = \"memory\"\n[discovery.services]\nquota = {addresses}\n");
+        std::fs::write(dir.path().join("weir.toml"), text).unwrap();
+        let mut command = weir(dir.path());
+        let (found, _, errors) =
+            output(command.args(["check-config", "--config", "weir.toml"]).env("WEIR_MASTER_KEY", key));
+        assert_eq!(found, Some(code), "{errors}");
+        assert_eq!(errors.contains("discovery.services.quota"), code != 0, "{errors}");
+    }
+}
+
+#[test]
 fn problems_can_be_read_by_programs() {
     let dir = directory();
     std::fs::write(dir.path().join("weir.toml"), BROKEN).unwrap();

@@ -3,6 +3,8 @@
 use crate::domain::Millis;
 use crate::storage::redis::Scripts;
 
+use super::{Failure, Result};
+
 /// A generation: as long as it lasts, the store has lost nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
@@ -19,21 +21,27 @@ pub struct Generation {
 /// A generation that operations are asked for in; the store refuses those of any other.
 #[derive(Debug)]
 pub struct InForce {
-    scripts: Scripts,
+    number: u64,
+    /// Of Redis alone.
+    scripts: Option<Scripts>,
 }
 
 impl InForce {
     pub(super) const fn with_scripts(scripts: Scripts) -> Self {
-        Self { scripts }
+        Self { number: scripts.generation, scripts: Some(scripts) }
+    }
+
+    pub(super) const fn without_scripts(number: u64) -> Self {
+        Self { number, scripts: None }
     }
 
     /// Its number.
     #[must_use]
     pub const fn number(&self) -> u64 {
-        self.scripts.generation
+        self.number
     }
 
-    pub(super) const fn scripts(&self) -> &Scripts {
-        &self.scripts
+    pub(super) fn scripts(&self) -> Result<&Scripts> {
+        self.scripts.as_ref().ok_or(Failure::OtherGeneration)
     }
 }

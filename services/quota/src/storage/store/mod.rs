@@ -15,7 +15,7 @@ use std::time::Duration;
 use weir_redis::Error as RedisError;
 use weir_types::{OrganizationId, ReservationId};
 
-use super::redis;
+use super::{memory, redis};
 use crate::domain::{Demand, LimitId, Value};
 
 pub use admission::{Admission, Reading, Record, Reserve};
@@ -31,6 +31,8 @@ pub use tenants::{Contents, LeaseCount, List, Tenant};
 pub enum Store {
     /// For any number of processes.
     Redis(redis::Store),
+    /// For exactly one.
+    Memory(memory::Store),
 }
 
 /// A result of the store.
@@ -49,13 +51,34 @@ pub enum Failure {
     /// Redis.
     #[error(transparent)]
     Redis(#[from] RedisError),
+    /// The counters in memory are closed: Postgres has not said for too long that they are this process's.
+    #[error("the counters in memory are closed until Postgres says whose they are")]
+    Closed,
+    /// The counters in memory are another process's.
+    #[error("another process keeps the counters in memory")]
+    Owned,
+    /// The counters in memory may not take more room.
+    #[error("the counters in memory have no room for more")]
+    Full,
+}
+
+impl From<weir_redis::Redis> for Store {
+    fn from(redis: weir_redis::Redis) -> Self {
+        Self::Redis(redis::Store::new(redis))
+    }
+}
+
+impl From<memory::Store> for Store {
+    fn from(store: memory::Store) -> Self {
+        Self::Memory(store)
+    }
 }
 
 impl Failure {
     /// Whether the store may have been away, rather than have refused.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Redis(RedisError::Unavailable | RedisError::Timeout))
+        matches!(self, Self::Redis(RedisError::Unavailable | RedisError::Timeout) | Self::Closed | Self::Owned)
     }
 }
 
@@ -67,6 +90,7 @@ impl Store {
     pub async fn ping(&self) -> Result<()> {
         match self {
             Self::Redis(store) => store.ping().await,
+            Self::Memory(store) => store.ping(),
         }
     }
 
@@ -77,6 +101,8 @@ impl Store {
     pub async fn generation(&self) -> Result<(String, Option<Generation>)> {
         match self {
             Self::Redis(store) => store.generation().await,
+            // Rare and large: not a part of every caller's future.
+            Self::Memory(store) => Box::pin(store.generation()).await,
         }
     }
 
@@ -87,6 +113,7 @@ impl Store {
     pub async fn begin_generation(&self, server: &str, number: u64, rebuilds: bool) -> Result<Generation> {
         match self {
             Self::Redis(store) => store.begin_generation(server, number, rebuilds).await,
+            Self::Memory(store) => Box::pin(store.begin_generation(number, rebuilds)).await,
         }
     }
 
@@ -101,6 +128,7 @@ impl Store {
                 store.load(&scripts).await?;
                 Ok(InForce::with_scripts(scripts))
             }
+            Self::Memory(_) => Ok(InForce::without_scripts(number)),
         }
     }
 
@@ -110,7 +138,8 @@ impl Store {
     /// When the store did not answer.
     pub async fn reload(&self, generation: &InForce) -> Result<()> {
         match self {
-            Self::Redis(store) => store.load(generation.scripts()).await,
+            Self::Redis(store) => store.load(generation.scripts()?).await,
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -121,6 +150,7 @@ impl Store {
     pub async fn complaints(&self) -> Result<Vec<String>> {
         match self {
             Self::Redis(store) => store.complaints().await,
+            Self::Memory(_) => Ok(Vec::new()),
         }
     }
 
@@ -130,7 +160,8 @@ impl Store {
     /// When the store did not answer; it may have reserved nevertheless.
     pub async fn reserve(&self, generation: &InForce, reserve: &Reserve<'_>) -> Result<Admission> {
         match self {
-            Self::Redis(store) => store.reserve(generation.scripts(), reserve).await,
+            Self::Redis(store) => store.reserve(generation.scripts()?, reserve).await,
+            Self::Memory(store) => store.reserve(generation.number(), reserve),
         }
     }
 
@@ -145,7 +176,8 @@ impl Store {
         demand: &Demand<'_>,
     ) -> Result<Reading> {
         match self {
-            Self::Redis(store) => store.read(generation.scripts(), organization, demand).await,
+            Self::Redis(store) => store.read(generation.scripts()?, organization, demand).await,
+            Self::Memory(store) => store.read(generation.number(), organization, demand),
         }
     }
 
@@ -156,6 +188,7 @@ impl Store {
     pub async fn fence(&self, organization: &OrganizationId) -> Result<Vec<u8>> {
         match self {
             Self::Redis(store) => store.fence(organization).await,
+            Self::Memory(store) => store.fence(organization),
         }
     }
 
@@ -171,7 +204,8 @@ impl Store {
         subjects: &[InstallSubject],
     ) -> Result<bool> {
         match self {
-            Self::Redis(store) => store.install(generation.scripts(), organization, fence, subjects).await,
+            Self::Redis(store) => store.install(generation.scripts()?, organization, fence, subjects).await,
+            Self::Memory(store) => store.install(generation.number(), organization, fence, subjects),
         }
     }
 
@@ -188,7 +222,8 @@ impl Store {
         lease: Duration,
     ) -> Result<Extended> {
         match self {
-            Self::Redis(store) => store.extend(generation.scripts(), organization, id, concurrent, lease).await,
+            Self::Redis(store) => store.extend(generation.scripts()?, organization, id, concurrent, lease).await,
+            Self::Memory(store) => store.extend(generation.number(), organization, id, lease),
         }
     }
 
@@ -203,7 +238,8 @@ impl Store {
         announce: &Announce,
     ) -> Result<Announced> {
         match self {
-            Self::Redis(store) => store.announce(generation.scripts(), organization, announce).await,
+            Self::Redis(store) => store.announce(generation.scripts()?, organization, announce).await,
+            Self::Memory(store) => store.announce(generation.number(), organization, announce),
         }
     }
 
@@ -219,7 +255,8 @@ impl Store {
         lease: Duration,
     ) -> Result<Vec<Expired>> {
         match self {
-            Self::Redis(store) => store.take_over(generation.scripts(), organization, most, lease).await,
+            Self::Redis(store) => store.take_over(generation.scripts()?, organization, most, lease).await,
+            Self::Memory(store) => store.take_over(generation.number(), organization, most, lease),
         }
     }
 
@@ -230,6 +267,7 @@ impl Store {
     pub async fn find(&self, organization: &OrganizationId, id: &ReservationId) -> Result<Option<Record>> {
         match self {
             Self::Redis(store) => store.find(organization, id).await,
+            Self::Memory(store) => store.find(organization, id),
         }
     }
 
@@ -244,7 +282,8 @@ impl Store {
         settles: &[Apply],
     ) -> Result<Vec<bool>> {
         match self {
-            Self::Redis(store) => store.settle(generation.scripts(), organization, settles).await,
+            Self::Redis(store) => store.settle(generation.scripts()?, organization, settles).await,
+            Self::Memory(store) => store.settle(generation.number(), organization, settles),
         }
     }
 
@@ -255,6 +294,7 @@ impl Store {
     pub async fn register(&self, organizations: &[OrganizationId], now_seconds: i64) -> Result<()> {
         match self {
             Self::Redis(store) => store.register(organizations, now_seconds).await,
+            Self::Memory(store) => store.register(organizations, now_seconds),
         }
     }
 
@@ -273,6 +313,7 @@ impl Store {
     pub async fn listed(&self, list: List, skip: usize, most: usize) -> Result<Vec<Tenant>> {
         match self {
             Self::Redis(store) => store.listed(list, skip, most).await,
+            Self::Memory(store) => store.listed(list, skip, most),
         }
     }
 
@@ -283,6 +324,7 @@ impl Store {
     pub async fn lease_counts(&self, tenants: &[Tenant]) -> Result<Vec<LeaseCount>> {
         match self {
             Self::Redis(store) => store.lease_counts(tenants).await,
+            Self::Memory(store) => store.lease_counts(tenants),
         }
     }
 
@@ -293,6 +335,7 @@ impl Store {
     pub async fn forget(&self, tenant: &Tenant, list: List) -> Result<()> {
         match self {
             Self::Redis(store) => store.forget(tenant, list).await,
+            Self::Memory(store) => store.forget(tenant, list),
         }
     }
 
@@ -309,7 +352,8 @@ impl Store {
         keep_marks: Duration,
     ) -> Result<(String, u64)> {
         match self {
-            Self::Redis(store) => store.sweep(generation.scripts(), organization, cursor, keep_marks).await,
+            Self::Redis(store) => store.sweep(generation.scripts()?, organization, cursor, keep_marks).await,
+            Self::Memory(store) => store.sweep(generation.number(), organization, cursor, keep_marks),
         }
     }
 
@@ -320,6 +364,7 @@ impl Store {
     pub async fn contents(&self, organization: &OrganizationId) -> Result<Contents> {
         match self {
             Self::Redis(store) => store.contents(organization).await,
+            Self::Memory(store) => store.contents(organization),
         }
     }
 }

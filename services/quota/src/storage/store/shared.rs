@@ -45,7 +45,8 @@ impl Store {
     /// When the store did not answer. Doing it again, with a later `seq`, is safe.
     pub async fn shared_round(&self, generation: &InForce, account: &AccountKey, round: &Round) -> Result<Reply> {
         match self {
-            Self::Redis(store) => store.shared_round(generation.scripts(), account, round).await,
+            Self::Redis(store) => store.shared_round(generation.scripts()?, account, round).await,
+            Self::Memory(store) => store.shared_round(generation.number(), account, round),
         }
     }
 
@@ -60,7 +61,8 @@ impl Store {
         round: &LeaseRound,
     ) -> Result<LeaseReply> {
         match self {
-            Self::Redis(store) => store.shared_leases(generation.scripts(), account, round).await,
+            Self::Redis(store) => store.shared_leases(generation.scripts()?, account, round).await,
+            Self::Memory(store) => store.shared_leases(generation.number(), account, round),
         }
     }
 
@@ -71,6 +73,7 @@ impl Store {
     pub async fn shared_fence(&self, account: &AccountKey) -> Result<Vec<u8>> {
         match self {
             Self::Redis(store) => store.shared_fence(account).await,
+            Self::Memory(store) => store.shared_fence(),
         }
     }
 
@@ -86,7 +89,8 @@ impl Store {
         install: &InstallAccount,
     ) -> Result<bool> {
         match self {
-            Self::Redis(store) => store.shared_install(generation.scripts(), account, fence, install).await,
+            Self::Redis(store) => store.shared_install(generation.scripts()?, account, fence, install).await,
+            Self::Memory(store) => store.shared_install(generation.number(), account, fence, install),
         }
     }
 
@@ -97,6 +101,7 @@ impl Store {
     pub async fn shared_register(&self, account: &AccountKey, now_seconds: i64) -> Result<()> {
         match self {
             Self::Redis(store) => store.shared_register(account, now_seconds).await,
+            Self::Memory(store) => store.shared_register(account, now_seconds),
         }
     }
 
@@ -107,6 +112,7 @@ impl Store {
     pub async fn shared_accounts(&self) -> Result<Vec<(AccountKey, i64)>> {
         match self {
             Self::Redis(store) => store.shared_accounts().await,
+            Self::Memory(store) => store.shared_accounts(),
         }
     }
 
@@ -123,7 +129,8 @@ impl Store {
         keep_marks: Duration,
     ) -> Result<(String, u64)> {
         match self {
-            Self::Redis(store) => store.shared_sweep(generation.scripts(), account, cursor, keep_marks).await,
+            Self::Redis(store) => store.shared_sweep(generation.scripts()?, account, cursor, keep_marks).await,
+            Self::Memory(store) => store.shared_sweep(generation.number(), account, cursor, keep_marks),
         }
     }
 
@@ -134,6 +141,7 @@ impl Store {
     pub async fn shared_holders(&self, account: &AccountKey) -> Result<(Vec<(HolderId, Millis)>, Millis)> {
         match self {
             Self::Redis(store) => store.shared_holders(account).await,
+            Self::Memory(store) => store.shared_holders(account),
         }
     }
 
@@ -143,7 +151,8 @@ impl Store {
     /// When the store did not answer. Doing it again is safe.
     pub async fn shared_forget(&self, generation: &InForce, account: &AccountKey, holder: &HolderId) -> Result<bool> {
         match self {
-            Self::Redis(store) => store.shared_forget(generation.scripts(), account, holder).await,
+            Self::Redis(store) => store.shared_forget(generation.scripts()?, account, holder).await,
+            Self::Memory(store) => store.shared_forget(generation.number(), account, holder),
         }
     }
 
@@ -154,6 +163,8 @@ impl Store {
     pub async fn shared_turn(&self, account: &AccountKey, holder: &HolderId, span: Duration) -> Result<bool> {
         match self {
             Self::Redis(store) => store.shared_turn(account, holder, span).await,
+            // The only process always has it.
+            Self::Memory(store) => store.ping().map(|()| true),
         }
     }
 
@@ -164,6 +175,7 @@ impl Store {
     pub async fn shared_contents(&self, account: &AccountKey) -> Result<AccountContents> {
         match self {
             Self::Redis(store) => store.shared_contents(account).await,
+            Self::Memory(store) => store.shared_contents(account),
         }
     }
 }
