@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::stream::{FuturesUnordered, StreamExt as _};
+use futures::stream::{FuturesUnordered, Stream, StreamExt as _, poll_fn as poll_fn_stream};
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout_at};
@@ -29,7 +29,34 @@ pub(super) const ANSWERS: usize = 4;
 pub(super) struct Operations {
     pub(super) quota: Arc<Quota>,
     pub(super) caller: Arc<Caller>,
-    pub(super) answers: mpsc::Sender<Result<proto::OperateResponse, Status>>,
+    pub(super) answers: mpsc::Sender<Answer>,
+}
+
+/// A message of outcomes, or the stream's end: without a word nothing ends.
+pub(super) enum Answer {
+    Outcomes(proto::OperateResponse),
+    End(Result<(), Status>),
+}
+
+/// The answers as they are given.
+pub(super) fn answers(
+    mut answers: mpsc::Receiver<Answer>,
+) -> impl Stream<Item = Result<proto::OperateResponse, Status>> + Send {
+    let mut ended = false;
+    poll_fn_stream(move |cx| {
+        if ended {
+            return Poll::Ready(None);
+        }
+        let answer = ready!(answers.poll_recv(cx));
+        ended = !matches!(answer, Some(Answer::Outcomes(_)));
+        Poll::Ready(match answer {
+            Some(Answer::Outcomes(outcomes)) => Some(Ok(outcomes)),
+            Some(Answer::End(Ok(()))) => None,
+            Some(Answer::End(Err(status))) => Some(Err(status)),
+            // What it has read is not answered: that is no orderly end.
+            None => Some(Err(weir_rpc::Error::defect("a stream of operations broke off").into())),
+        })
+    })
 }
 
 /// An operation that was read.
@@ -108,7 +135,8 @@ impl Operations {
                 biased;
                 Ok(place) = self.answers.reserve(), if !ready.is_empty() => {
                     let rest = ready.split_off(ready.len().min(ANSWER));
-                    place.send(Ok(proto::OperateResponse { outcomes: std::mem::replace(&mut ready, rest) }));
+                    let outcomes = std::mem::replace(&mut ready, rest);
+                    place.send(Answer::Outcomes(proto::OperateResponse { outcomes }));
                 }
                 // Unconstrained: out of budget, each operation would be polled for nothing until the task's next turn.
                 () = unconstrained(poll_fn(|cx| gather(&mut running, &mut waiting, &mut ready, cx))),
@@ -130,10 +158,8 @@ impl Operations {
                 break;
             }
         }
-        if let Err(status) = last {
-            // Whoever has left needs no reason.
-            let _ = self.answers.send(Err(status)).await;
-        }
+        // Whoever has left needs no reason.
+        let _ = self.answers.send(Answer::End(last)).await;
     }
 
     /// Takes in a message. What is malformed is answered for itself.

@@ -81,7 +81,7 @@ impl QuotaService for Grpc {
         &self,
         request: Request<Streaming<proto::OperateRequest>>,
     ) -> Result<Response<Self::OperateStream>, Status> {
-        let (answers, mut outcomes) = mpsc::channel(operate::ANSWERS);
+        let (answers, outcomes) = mpsc::channel(operate::ANSWERS);
         let operations =
             Operations { quota: Arc::clone(&self.quota), caller: weir_rpc::shared_caller(&request), answers };
         let (stopping, shutdown) = (weir_rpc::stopping(&request), self.shutdown.clone());
@@ -99,8 +99,7 @@ impl QuotaService for Grpc {
             Some(call) => self.tasks.spawn(call.scope(run)),
             None => self.tasks.spawn(run),
         };
-        let outcomes = futures::stream::poll_fn(move |cx| outcomes.poll_recv(cx)).boxed();
-        Ok(weir_rpc::ends_itself(Response::new(outcomes)))
+        Ok(weir_rpc::ends_itself(Response::new(operate::answers(outcomes).boxed())))
     }
 
     async fn extend(&self, request: Request<proto::ExtendRequest>) -> Result<Response<proto::ExtendResponse>, Status> {

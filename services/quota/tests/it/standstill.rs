@@ -64,20 +64,32 @@ async fn a_postgres_that_stands_still_holds_nobody_up_for_good() {
     let request = reserve(warm, &[("nano_usd", 100)]);
     let handle = client.reserve(request.clone()).await.unwrap().into_inner();
 
+    let within = Duration::from_secs(9);
+    let actuals = [("nano_usd", 40)];
+    // A settlement is at work when the silence begins: what the server says to it, or about its timeout, is not heard.
+    let database = house.database().await;
+    let mut lock = database.begin().await.unwrap();
+    sqlx::query("lock table quota.settlements in exclusive mode").execute(&mut *lock).await.unwrap();
+    let (mut committer, commitment) = (engine.client(), commit(&request, &handle, &actuals));
+    let committed = tokio::spawn(async move { open(committer.commit(commitment).await) });
+    let waits = "select count(*) from pg_locks l join pg_class c on c.oid = l.relation
+        join pg_database d on d.oid = l.database and d.datname = current_database()
+        where c.relname = 'settlements' and not l.granted";
+    while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut *lock).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     relay.frozen.send_replace(true);
     // The hot path needs no Postgres.
     let other = reserve(warm, &[("nano_usd", 100)]);
     let other_handle = client.reserve(other.clone()).await.unwrap().into_inner();
-    let within = Duration::from_secs(9);
-    // Counters of a tenant that was not there before, and settlements, are known to Postgres alone.
+    // The counters of a tenant that was not there before are known to Postgres alone.
     let unknown = open(tokio::time::timeout(within, client.reserve(reserve(cold, &[("nano_usd", 1)]))).await.unwrap());
     assert_eq!(unknown.unwrap_err().reason(), ErrorReason::Unavailable);
-    let actuals = [("nano_usd", 40)];
-    let committed = client.commit(commit(&request, &handle, &actuals));
-    let committed = open(tokio::time::timeout(within, committed).await.unwrap());
+    let committed = tokio::time::timeout(within, committed).await.unwrap().unwrap();
     assert_eq!(committed.unwrap_err().reason(), ErrorReason::Unavailable);
 
     relay.frozen.send_replace(false);
+    drop(lock);
     // The same again, once Postgres is back: charged once.
     loop {
         match open(client.commit(commit(&request, &handle, &actuals)).await) {
