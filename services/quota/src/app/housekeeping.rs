@@ -29,7 +29,7 @@ impl Quota {
                 // The list of tenants went with the rest: whoever has leases must be found again.
                 let known = self.entitlements.known();
                 for part in known.chunks(1_000) {
-                    if let Err(error) = self.store.register(part, self.now() / 1_000).await {
+                    if let Err(error) = self.store.register(part).await {
                         tracing::warn!(%error, "tenants could not be registered");
                         before = None;
                     }
@@ -74,7 +74,7 @@ impl Quota {
             let tenants = self.store.listed(List::States, skip, PAGE).await?;
             for tenant in &tenants {
                 let left = self.sweep_one(&tenant.id).await?;
-                if left == 0 && self.now() / 1_000 - tenant.registered > FORGET_AFTER {
+                if left == 0 && tenant.idle > FORGET_AFTER {
                     self.store.forget(tenant, List::States).await?;
                 } else {
                     skip += 1;

@@ -252,10 +252,12 @@ impl Quota {
     pub(super) async fn register(&self, id: &OrganizationId, organization: &Organization, epoch: &Epoch) -> Result<()> {
         let (generation, at) = &organization.registered;
         let now = self.now() / 1_000;
-        if generation.load(Ordering::Acquire) == epoch.number() && now - at.load(Ordering::Acquire) < REGISTER_EVERY {
+        if generation.load(Ordering::Acquire) == epoch.number()
+            && (0..REGISTER_EVERY).contains(&(now - at.load(Ordering::Acquire)))
+        {
             return Ok(());
         }
-        Box::pin(self.store.register(&[*id], now)).await?;
+        Box::pin(self.store.register(&[*id])).await?;
         at.store(now, Ordering::Release);
         generation.store(epoch.number(), Ordering::Release);
         Ok(())

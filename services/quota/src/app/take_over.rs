@@ -55,7 +55,7 @@ impl Quota {
                     let expired = self.take_over_of(&tenant.id, most - taken.len(), lease).await?;
                     taken.extend(expired.into_iter().filter_map(|expired| taken_over(&tenant.id, expired)));
                 }
-                if count.all == 0 && self.now() / 1_000 - tenant.registered > FORGET_AFTER {
+                if count.all == 0 && tenant.idle > FORGET_AFTER {
                     self.store.forget(tenant, List::Leases).await?;
                     forgotten += 1;
                 }

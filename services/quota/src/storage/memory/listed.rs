@@ -33,9 +33,14 @@ impl Listed {
         self.states.lock().clear();
     }
 
-    pub(super) fn page(&self, list: List, skip: usize, most: usize) -> Vec<Tenant> {
+    pub(super) fn page(&self, list: List, skip: usize, most: usize, now_seconds: i64) -> Vec<Tenant> {
         let list = self.list(list).lock();
-        list.iter().skip(skip).take(most).map(|(id, registered)| Tenant { id: *id, registered: *registered }).collect()
+        let tenant = |(id, registered): (&OrganizationId, &i64)| Tenant {
+            id: *id,
+            registered: *registered,
+            idle: now_seconds - registered,
+        };
+        list.iter().skip(skip).take(most).map(tenant).collect()
     }
 
     pub(super) fn forget(&self, tenant: &Tenant, list: List) {

@@ -262,16 +262,16 @@ impl Store {
     }
 
     /// Notes that tenants may have leases, and anything, from now on.
-    pub(super) fn register(&self, organizations: &[OrganizationId], now_seconds: i64) -> Result<()> {
+    pub(super) fn register(&self, organizations: &[OrganizationId]) -> Result<()> {
         self.0.gate.pass(None)?;
-        self.0.listed.register(organizations, now_seconds);
+        self.0.listed.register(organizations, self.now().div_euclid(1_000));
         Ok(())
     }
 
     /// A page of a list.
     pub(super) fn listed(&self, list: List, skip: usize, most: usize) -> Result<Vec<Listing>> {
         self.0.gate.pass(None)?;
-        Ok(self.0.listed.page(list, skip, most))
+        Ok(self.0.listed.page(list, skip, most, self.now().div_euclid(1_000)))
     }
 
     /// How many leases each of these has.

@@ -26,10 +26,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store did not answer.
-    pub async fn register(&self, organizations: &[OrganizationId], now_seconds: i64) -> Result<()> {
+    pub async fn register(&self, organizations: &[OrganizationId]) -> Result<()> {
         if organizations.is_empty() {
             return Ok(());
         }
+        // The server's time: processes whose clocks are apart would forget each other's tenants.
+        let now_seconds = self.seconds().await?;
         let mut pipeline = pipe();
         for list in [List::Leases, List::States] {
             let command = pipeline.cmd("ZADD").arg(list.key());
@@ -39,6 +41,11 @@ impl Store {
         }
         self.redis.pipeline(&pipeline).await?;
         Ok(())
+    }
+
+    async fn seconds(&self) -> Result<i64> {
+        let (seconds, _): (i64, i64) = self.redis.command(&cmd("TIME")).await?;
+        Ok(seconds)
     }
 
     /// A page of the tenants that may have leases.
@@ -57,8 +64,9 @@ impl Store {
         let mut command = cmd("ZRANGE");
         command.arg(list.key()).arg(skip).arg(skip + most - 1).arg("WITHSCORES");
         let pairs: Vec<(Vec<u8>, i64)> = self.redis.command(&command).await?;
+        let now = self.seconds().await?;
         let tenant = |(id, registered): (Vec<u8>, i64)| {
-            Some(Tenant { id: uuid::Uuid::from_slice(&id).ok()?.into(), registered })
+            Some(Tenant { id: uuid::Uuid::from_slice(&id).ok()?.into(), registered, idle: now - registered })
         };
         Ok(pairs.into_iter().filter_map(tenant).collect())
     }

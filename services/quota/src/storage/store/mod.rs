@@ -291,10 +291,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store did not answer.
-    pub async fn register(&self, organizations: &[OrganizationId], now_seconds: i64) -> Result<()> {
+    pub async fn register(&self, organizations: &[OrganizationId]) -> Result<()> {
         match self {
-            Self::Redis(store) => store.register(organizations, now_seconds).await,
-            Self::Memory(store) => store.register(organizations, now_seconds),
+            Self::Redis(store) => store.register(organizations).await,
+            Self::Memory(store) => store.register(organizations),
         }
     }
 

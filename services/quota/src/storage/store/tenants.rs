@@ -30,8 +30,10 @@ pub enum List {
 pub struct Tenant {
     /// Which.
     pub id: OrganizationId,
-    /// When it was put there, in seconds since 1970.
+    /// When it was put there last, in seconds since 1970 by the store's clock.
     pub registered: i64,
+    /// How many seconds ago that was, by the same clock.
+    pub idle: i64,
 }
 
 /// How many leases a tenant has.

@@ -93,3 +93,17 @@ async fn a_period_stays_begun_when_data_is_lost_while_the_clock_is_behind() {
     ];
     play(limits, [0, 0], steps).await;
 }
+
+#[tokio::test]
+async fn a_tenant_that_an_engine_with_a_slow_clock_has_registered_is_not_forgotten() {
+    let limits = vec![limit("rate", Scope::Organization, "request", Window::Rolling(1))];
+    let steps = vec![
+        reserve(0, &[]),
+        commit(0, Used::All, false, false),
+        Step::Call { call: Call::TakeOver { lease: 1_000 }, engine: 1, trouble: None },
+        reserve(1, &[]),
+        Step::Clock(60_000),
+        call(Call::TakeOver { lease: 1_000 }),
+    ];
+    play(limits, [-40 * DAY, 0], steps).await;
+}
