@@ -10,6 +10,8 @@ pub mod config;
 pub mod domain;
 mod error;
 mod grpc;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod refusal;
 pub mod storage;
 

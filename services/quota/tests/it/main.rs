@@ -18,7 +18,6 @@ mod kept;
 mod leases;
 mod local;
 mod losses;
-mod measuring;
 mod model;
 mod operating;
 mod oracle;

@@ -1,6 +1,8 @@
 //! Reserve, and reading without reserving.
 
-use weir_redis::redis::{Cmd, Value as Reply};
+#[cfg(feature = "measure")]
+use weir_redis::redis::Cmd;
+use weir_redis::redis::Value as Reply;
 use weir_redis::{Error as RedisError, Redis};
 use weir_types::OrganizationId;
 
@@ -17,7 +19,6 @@ pub(super) struct Reserving {
 }
 
 impl Operation for Reserving {
-    /// On a cluster each tenant is in a slot of its own.
     type Lane = Option<OrganizationId>;
     type Item = Request;
     type Outcome = Admission;
@@ -70,6 +71,7 @@ impl Reserving {
 }
 
 /// What is sent to reserve several at once; those that can't go together are left out.
+#[cfg(feature = "measure")]
 #[must_use]
 pub fn reserve_command(scripts: &Scripts, reserves: &[Reserve<'_>]) -> Cmd {
     let requests: Vec<Request> = reserves.iter().map(|reserve| Request::new(scripts, reserve)).collect();
@@ -82,7 +84,7 @@ impl Store {
     /// # Errors
     /// When the store did not answer; it may have reserved nevertheless.
     pub async fn reserve(&self, scripts: &Scripts, reserve: &Reserve<'_>) -> Result<Admission> {
-        let lane = self.redis.is_cluster().then_some(reserve.organization);
+        let lane = self.lane(&reserve.organization);
         let mut admission = self.reserving.call(lane, Request::new(scripts, reserve)).await?;
         if let Admission::Refused(reading) = &mut admission {
             // Parts without a window that is touched are not looked at.

@@ -1,4 +1,4 @@
-//! Leases: lengthening them, announcing them again, taking them over.
+//! Leases: announcing them again, taking them over.
 
 use std::time::Duration;
 
@@ -8,34 +8,9 @@ use weir_types::{OrganizationId, ReservationId};
 use super::program::Program;
 use super::{Keys, Scripts, Store, reservation_field, reservation_of};
 use crate::domain::{LimitId, Value};
-use crate::storage::store::{Announce, Announced, Expired, Extended, Failure, Record, Result};
+use crate::storage::store::{Announce, Announced, Expired, Failure, Record, Result};
 
 impl Store {
-    /// Lengthens a lease.
-    ///
-    /// # Errors
-    /// When the store did not answer.
-    pub async fn extend(
-        &self,
-        scripts: &Scripts,
-        organization: &OrganizationId,
-        id: &ReservationId,
-        concurrent: &[(LimitId, Value)],
-        lease: Duration,
-    ) -> Result<Extended> {
-        let keys = keys(organization, concurrent);
-        let (generation, lease) = (scripts.generation.to_string(), lease.as_millis().to_string());
-        let id = reservation_field(id);
-        let letter: Vec<u8> =
-            self.eval(&scripts.extend, &keys, &[&id, generation.as_bytes(), lease.as_bytes()]).await?;
-        match letter.as_slice() {
-            b"E" => Ok(Extended::Extended),
-            b"S" => Ok(Extended::Settled),
-            b"U" => Ok(Extended::Unknown),
-            _ => Err(Failure::answer("extend")),
-        }
-    }
-
     /// Counts a reservation again.
     ///
     /// # Errors
@@ -117,7 +92,7 @@ impl Store {
     }
 }
 
-fn keys(organization: &OrganizationId, concurrent: &[(LimitId, Value)]) -> Vec<Vec<u8>> {
+pub(super) fn keys(organization: &OrganizationId, concurrent: &[(LimitId, Value)]) -> Vec<Vec<u8>> {
     let keys = Keys::new(organization);
     let mut all = vec![keys.state(), keys.leases()];
     all.extend(concurrent.iter().map(|(limit, value)| keys.concurrent(*limit, value)));

@@ -11,6 +11,7 @@ mod answers;
 mod batch;
 mod combiner;
 mod epoch;
+mod extend;
 mod install;
 mod leases;
 mod program;
@@ -18,6 +19,7 @@ mod record;
 mod request;
 mod scripts;
 mod settle;
+mod settle_held;
 mod shared;
 mod tenants;
 
@@ -31,17 +33,23 @@ use weir_types::{OrganizationId, ReservationId};
 use super::store::{Failure, Result};
 use crate::domain::{LimitId, Value};
 use admission::Reserving;
+#[cfg(feature = "measure")]
 pub use admission::reserve_command;
 use combiner::Combiner;
+use extend::Extending;
 use scripts::Script;
 pub use scripts::Scripts;
-pub use settle::settle_command;
+use settle_held::Settling;
+#[cfg(feature = "measure")]
+pub use {extend::extend_command, settle_held::settle_command};
 
 /// The store; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     redis: Redis,
     reserving: Arc<Combiner<Reserving>>,
+    extending: Arc<Combiner<Extending>>,
+    settling: Arc<Combiner<Settling>>,
 }
 
 impl Failure {
@@ -55,8 +63,18 @@ impl Store {
     /// On these connections.
     #[must_use]
     pub fn new(redis: Redis) -> Self {
-        let reserving = Combiner::new(Reserving { redis: redis.clone() }, redis.deadline());
-        Self { redis, reserving: Arc::new(reserving) }
+        let deadline = redis.deadline();
+        Self {
+            reserving: Arc::new(Combiner::new(Reserving { redis: redis.clone() }, deadline)),
+            extending: Arc::new(Combiner::new(Extending { redis: redis.clone() }, deadline)),
+            settling: Arc::new(Combiner::new(Settling { redis: redis.clone() }, deadline)),
+            redis,
+        }
+    }
+
+    /// With whom calls for a tenant can go together: on a cluster each tenant is in a slot of its own.
+    fn lane(&self, organization: &OrganizationId) -> Option<OrganizationId> {
+        self.redis.is_cluster().then_some(*organization)
     }
 
     /// Whether it answers.

@@ -23,6 +23,11 @@ impl Program {
         self.push([len(length)])
     }
 
+    pub(super) fn append(&mut self, other: &Self) -> &mut Self {
+        self.0.extend_from_slice(&other.0);
+        self
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }

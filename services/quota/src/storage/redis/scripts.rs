@@ -15,6 +15,7 @@ pub struct Scripts {
     pub(super) reserve: Script,
     pub(super) read: Script,
     pub(super) settle: Script,
+    pub(super) settle_held: Script,
     pub(super) extend: Script,
     pub(super) announce: Script,
     pub(super) install: Script,
@@ -45,6 +46,7 @@ impl Scripts {
             reserve: script(&[include_str!("lua/reserve.lua")]),
             read: script(&[include_str!("lua/read.lua")]),
             settle: script(&[COUNTERS, include_str!("lua/settle.lua")]),
+            settle_held: script(&[include_str!("lua/settle_held.lua")]),
             extend: script(&[include_str!("lua/extend.lua")]),
             announce: script(&[COUNTERS, include_str!("lua/announce.lua")]),
             install: script(&[COUNTERS, include_str!("lua/install.lua")]),
@@ -58,11 +60,12 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 13] {
+    pub(super) fn all(&self) -> [&Script; 14] {
         [
             &self.reserve,
             &self.read,
             &self.settle,
+            &self.settle_held,
             &self.extend,
             &self.announce,
             &self.install,

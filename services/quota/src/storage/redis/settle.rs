@@ -1,16 +1,15 @@
-//! Applying what Postgres has decided.
+//! Applying what Postgres has decided, whatever the store knows of it.
 
 use weir_redis::redis::Cmd;
 use weir_types::OrganizationId;
 
 use super::program::Program;
-use super::{Keys, Scripts, Store, reservation_field};
+use super::{Keys, Scripts, reservation_field};
 use crate::domain::Value;
-use crate::storage::store::{Apply, ApplyKind, Ending, Failure, Result};
+use crate::storage::store::{Apply, ApplyKind, Ending};
 
-/// What is sent to apply settlements of one tenant.
-#[must_use]
-pub fn settle_command(scripts: &Scripts, organization: &OrganizationId, settles: &[Apply]) -> Cmd {
+/// What is sent to apply settlements of one tenant, each for itself.
+pub(super) fn command(scripts: &Scripts, organization: &OrganizationId, settles: &[Apply]) -> Cmd {
     let keys = Keys::new(organization);
     let mut all = vec![keys.state(), keys.leases()];
     let mut subjects: Vec<&Value> = Vec::new();
@@ -22,12 +21,7 @@ pub fn settle_command(scripts: &Scripts, organization: &OrganizationId, settles:
                 all.push(key);
             }
         }
-        let ending = match settle.ending {
-            Ending::Released => 0,
-            Ending::Estimated => 1,
-            Ending::Final => 2,
-        };
-        body.push([ending, i64::from(settle.applied)]).push_len(settle.counters.len());
+        body.push([ending(settle.ending), i64::from(settle.applied)]).push_len(settle.counters.len());
         for counter in &settle.counters {
             let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
                 subjects.push(&counter.value);
@@ -54,21 +48,11 @@ pub fn settle_command(scripts: &Scripts, organization: &OrganizationId, settles:
     super::command(&scripts.settle, &all, &args)
 }
 
-impl Store {
-    /// Applies settlements of one tenant; at most a few hundred at once. Answers for each whether its lease had ended.
-    ///
-    /// # Errors
-    /// When the store did not answer. Doing it again is safe.
-    pub async fn settle(
-        &self,
-        scripts: &Scripts,
-        organization: &OrganizationId,
-        settles: &[Apply],
-    ) -> Result<Vec<bool>> {
-        let late: Vec<u8> = self.send(&settle_command(scripts, organization, settles)).await?;
-        if late.len() != settles.len() {
-            return Err(Failure::answer("settle"));
-        }
-        Ok(late.iter().map(|digit| *digit == b'1').collect())
+/// As the scripts call it.
+pub(super) const fn ending(ending: Ending) -> i64 {
+    match ending {
+        Ending::Released => 0,
+        Ending::Estimated => 1,
+        Ending::Final => 2,
     }
 }
