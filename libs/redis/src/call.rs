@@ -4,6 +4,7 @@ use redis::{
     Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
 
 #[derive(Clone, Copy)]
@@ -12,6 +13,7 @@ pub(crate) enum Call<'a> {
     /// The script and its `EVALSHA`.
     Script(&'a Script, &'a Cmd),
     Load(&'a Script),
+    EveryMaster(&'a Cmd),
     Pipeline(&'a Pipeline),
 }
 
@@ -30,6 +32,10 @@ impl Call<'_> {
                 }
             }
             Self::Load(script) => script.load_async(connection).await.map(|_| Value::Okay),
+            Self::EveryMaster(command) => {
+                let answer = connection.send_packed_command(command).await?.extract_error()?;
+                Ok(Value::Array(vec![answer]))
+            }
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
         }
     }
@@ -47,6 +53,13 @@ impl Call<'_> {
                 }
             }
             Self::Load(script) => script.load_async(connection).await.map(|_| Value::Okay),
+            Self::EveryMaster(command) => {
+                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                match connection.route_command(command.clone(), masters).await?.extract_error()? {
+                    Value::Map(answers) => Ok(Value::Array(answers.into_iter().map(|(_, answer)| answer).collect())),
+                    answer => Ok(Value::Array(vec![answer])),
+                }
+            }
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
         }
     }

@@ -108,6 +108,13 @@ impl Redis {
         Ok(redis::from_redis_value(value)?)
     }
 
+    /// Sends one command to every master of a cluster, and otherwise to the one server; the answers are in no order. Fails if one
+    /// of them does.
+    pub async fn on_every_master<T: FromRedisValue>(&self, command: &Cmd) -> Result<Vec<T>, Error> {
+        let value = self.call(Call::EveryMaster(command)).await?;
+        Ok(redis::from_redis_value(value)?)
+    }
+
     /// Sends a pipeline and returns the answers in order, without those that the pipeline ignores. The first error of any of
     /// its commands is the error of the whole call, although the others were executed (unless the pipeline is atomic).
     pub async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {

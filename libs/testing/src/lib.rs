@@ -7,12 +7,14 @@
 //! nextest runs every test in a process of its own. `weir-test-servers cargo nextest run` starts Postgres once and shares it by
 //! `WEIR_TEST_POSTGRES_URL`; without it each process starts its own, which takes a second or two.
 
+mod cluster;
 mod database;
 mod docker;
 mod postgres;
 mod redis;
 
 pub use crate::{
+    cluster::RedisCluster,
     database::{TestDatabase, database},
     postgres::{POSTGRES_URL, Postgres, PostgresServer, postgres},
     redis::{REDIS_URL, RedisServer, private_redis, redis},

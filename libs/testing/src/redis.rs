@@ -139,7 +139,7 @@ impl Drop for RedisServer {
     }
 }
 
-async fn connect(url: &str) -> anyhow::Result<redis::aio::MultiplexedConnection> {
+pub(crate) async fn connect(url: &str) -> anyhow::Result<redis::aio::MultiplexedConnection> {
     let client = redis::Client::open(url)?;
     // The client's own limits are too short for a busy machine: each use has one.
     let config = redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);

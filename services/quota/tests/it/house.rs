@@ -24,7 +24,7 @@ use weir_redis::Redis;
 use weir_redis::redis::cmd;
 use weir_rpc::testing::Deployment;
 use weir_rpc::{Channel, Failure, Revocations, Routes, Stack, Stacked};
-use weir_testing::{PostgresServer, RedisServer, TestDatabase};
+use weir_testing::{PostgresServer, RedisCluster, RedisServer, TestDatabase};
 use weir_types::{Clock, OrganizationId, ReservationId, SystemClock, names};
 
 use crate::billing::{self, Billing};
@@ -88,6 +88,8 @@ pub(crate) struct House {
     /// It outlives the engines, as Redis does, and stands for that of the one process that may have one.
     memory: MemoryStore,
     kind: Kind,
+    /// Instead of `redis`.
+    pub(crate) cluster: Option<RedisCluster>,
     pub(crate) url: String,
     pub(crate) billing: Arc<Billing>,
     deployment: Deployment,
@@ -110,6 +112,11 @@ impl House {
         Self { redis: Server(Some(weir_testing::private_redis().await.unwrap())), ..Self::new().await }
     }
 
+    /// On a Redis Cluster of three masters.
+    pub(crate) async fn on_cluster() -> Self {
+        Self { cluster: Some(RedisCluster::start(3).await.unwrap()), ..Self::new().await }
+    }
+
     /// On a Postgres of the test's own.
     pub(crate) async fn at(server: &PostgresServer) -> Self {
         migrate(&server.url().into(), &master(), &[weir_quota::MIGRATION]).await.unwrap();
@@ -127,7 +134,7 @@ impl House {
             Kind::Memory => None,
         });
         let memory = MemoryStore::new(Arc::new(SystemClock), 1 << 30, None);
-        Self { redis, memory, kind, url, billing, deployment, stacked_billing, _database: database }
+        Self { redis, memory, kind, cluster: None, url, billing, deployment, stacked_billing, _database: database }
     }
 
     /// A tenant with these limits.
@@ -204,6 +211,9 @@ impl House {
             return self.engine_over(self.memory.clone().into(), settings, clock).await;
         }
         settings.redis.url = self.redis.url().into();
+        if let Some(cluster) = &self.cluster {
+            (settings.redis.url, settings.redis.cluster) = (cluster.url().into(), true);
+        }
         self.engine_by(settings, clock).await
     }
 

@@ -8,6 +8,7 @@ mod audits;
 mod batches;
 mod billing;
 mod clocks;
+mod cluster;
 mod configuration;
 mod entitlements;
 mod fuzzing;

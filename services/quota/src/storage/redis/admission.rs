@@ -45,7 +45,7 @@ impl Reserving {
         match self.ask(batch).await {
             Ok(answers) => {
                 for (place, admission) in answers {
-                    outcomes[place] = Some(Ok(admission));
+                    outcomes[place] = Some(admission);
                 }
             }
             // One that the script can't be run for must not keep the others from it. Those that were admitted before it was found
@@ -55,7 +55,7 @@ impl Reserving {
                     let alone = Batch::new(batch.requests, vec![place]);
                     let answer = self.ask(&alone).await;
                     outcomes[place] = Some(answer.and_then(|mut answers| {
-                        answers.pop().map(|(_, admission)| admission).ok_or_else(|| Failure::answer("reserve"))
+                        answers.pop().map_or_else(|| Err(Failure::answer("reserve")), |(_, admission)| admission)
                     }));
                 }
             }
@@ -63,7 +63,7 @@ impl Reserving {
         }
     }
 
-    async fn ask(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Admission)>> {
+    async fn ask(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Result<Admission>)>> {
         let Some(command) = batch.command() else { return Ok(Vec::new()) };
         let reply = send(&self.redis, &command).await?;
         answers::read(batch, reply).ok_or_else(|| Failure::answer("reserve"))

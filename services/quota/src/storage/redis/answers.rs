@@ -11,10 +11,10 @@ use super::program::{number, numbers};
 use super::request::{PERIOD, Request, Touched};
 use crate::domain::demand::bucket_end;
 use crate::domain::{Decided, Entry, LimitId, Millis, SubjectState};
-use crate::storage::store::{Admission, Reading, Record};
+use crate::storage::store::{Admission, Failure, Reading, Record, Result};
 
 /// The answers to a batch, with the places of its requests. The states of a refusal are those of the request's subjects.
-pub(super) fn read(batch: &Batch<'_>, reply: Reply) -> Option<Vec<(usize, Admission)>> {
+pub(super) fn read(batch: &Batch<'_>, reply: Reply) -> Option<Vec<(usize, Result<Admission>)>> {
     let Reply::Array(values) = reply else { return None };
     let mut values = Values(values.into());
     let at = number(&values.next()?, 0)?;
@@ -43,7 +43,7 @@ struct GroupReader<'a> {
 }
 
 impl GroupReader<'_> {
-    fn read(&self, values: &mut Values, answers: &mut Vec<(usize, Admission)>) -> Option<()> {
+    fn read(&self, values: &mut Values, answers: &mut Vec<(usize, Result<Admission>)>) -> Option<()> {
         let letters = values.next()?;
         let mut before = Vec::with_capacity(self.group.shapes.len());
         for _ in &self.group.shapes {
@@ -54,7 +54,7 @@ impl GroupReader<'_> {
             for seat in &self.group.seats {
                 let plus = |(before, share): (&Decided, &i64)| plus(*before, *share);
                 let decision = before.get(seat.shape)?.iter().zip(&seat.shares).map(plus).collect();
-                answers.push((seat.request, Admission::Admitted { at: self.at, decision }));
+                answers.push((seat.request, Ok(Admission::Admitted { at: self.at, decision })));
             }
             return Some(());
         }
@@ -90,9 +90,13 @@ impl GroupReader<'_> {
                 b'C' => Admission::Cold,
                 b'T' => Admission::OutsidePeriod(self.at),
                 b'P' => Admission::LaterPeriod(number(&extras.pop_front()?, 0)?),
+                b'G' => {
+                    answers.push((seat.request, Err(Failure::OtherGeneration)));
+                    continue;
+                }
                 _ => return None,
             };
-            answers.push((seat.request, answer));
+            answers.push((seat.request, Ok(answer)));
         }
         Some(())
     }

@@ -2,7 +2,7 @@
 
 use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
 
-use super::{Scripts, Store};
+use super::{Scripts, Store, cluster};
 use crate::domain::Millis;
 use crate::storage::store::{Failure, Generation, Result};
 
@@ -14,21 +14,24 @@ impl Store {
     /// # Errors
     /// When the store did not answer.
     pub async fn generation(&self) -> Result<(String, Option<Generation>)> {
+        if self.redis.is_cluster() {
+            let server = cluster::identity(&self.redis).await?;
+            let mut command = cmd("EVAL");
+            command.arg(include_str!("lua/epoch_read.lua")).arg(1).arg(KEY);
+            let (epoch, now): (Vec<Option<String>>, Millis) = self.redis.command(&command).await?;
+            let current = parse(&epoch, now).filter(|generation| generation.server == server);
+            return Ok((server, current));
+        }
         let mut pipeline = pipe();
         pipeline.cmd("INFO").arg("server");
-        pipeline.cmd("TIME");
-        pipeline.cmd("HMGET").arg(KEY).arg("generation").arg("server").arg("began").arg("rebuilds");
+        pipeline.cmd("EVAL").arg(include_str!("lua/epoch_read.lua")).arg(1).arg(KEY);
         let values = self.redis.pipeline(&pipeline).await?;
-        let [info, time, epoch]: [Reply; 3] = values.try_into().map_err(|_| Failure::answer("epoch"))?;
+        let [info, epoch]: [Reply; 2] = values.try_into().map_err(|_| Failure::answer("epoch"))?;
         let info: String = read(info)?;
-        // A Redis before 2.8 has none; in a cluster each node has its own and the answer comes from any: the caller then
-        // relies on the data alone.
+        // A Redis before 2.8 has none.
         let server = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or("unknown").trim().to_owned();
-        let server = if info.contains("redis_mode:cluster") { "cluster".to_owned() } else { server };
-        let (seconds, micros): (Millis, Millis) = read(time)?;
-        let epoch: Vec<Option<String>> = read(epoch)?;
-        let found = parse(&epoch, seconds * 1_000 + micros / 1_000);
-        let current = found.filter(|generation| generation.server == server);
+        let (epoch, now): (Vec<Option<String>>, Millis) = read(epoch)?;
+        let current = parse(&epoch, now).filter(|generation| generation.server == server);
         Ok((server, current))
     }
 
@@ -37,17 +40,10 @@ impl Store {
     /// # Errors
     /// When the store did not answer.
     pub async fn complaints(&self) -> Result<Vec<String>> {
-        let info: String = self.redis.command(cmd("INFO").arg("everything")).await?;
-        let value = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
-        let mut complaints = Vec::new();
-        let major = value("redis_version").and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-        if major.is_some_and(|major| major < 7) {
-            // Up to 6 they hand scripts on to their replicas, and a generation would outlive a failover.
-            complaints.push("Redis 7 or newer is needed to notice every failover".to_owned());
-        }
-        if value("maxmemory") != Some("0") && value("maxmemory_policy") != Some("noeviction") {
-            complaints.push("maxmemory-policy must be noeviction: a counter that is evicted limits nothing".to_owned());
-        }
+        let infos: Vec<String> = self.redis.on_every_master(cmd("INFO").arg("everything")).await?;
+        let mut complaints: Vec<String> = infos.iter().flat_map(|info| complaints_about(info)).collect();
+        complaints.sort_unstable();
+        complaints.dedup();
         Ok(complaints)
     }
 
@@ -74,6 +70,21 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Of one server.
+fn complaints_about(info: &str) -> Vec<String> {
+    let value = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+    let mut complaints = Vec::new();
+    let major = value("redis_version").and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    if major.is_some_and(|major| major < 7) {
+        // Up to 6 they hand scripts on to their replicas, and a generation would outlive a failover.
+        complaints.push("Redis 7 or newer is needed to notice every failover".to_owned());
+    }
+    if value("maxmemory") != Some("0") && value("maxmemory_policy") != Some("noeviction") {
+        complaints.push("maxmemory-policy must be noeviction: a counter that is evicted limits nothing".to_owned());
+    }
+    complaints
 }
 
 fn read<T: weir_redis::FromRedisValue>(value: Reply) -> Result<T> {

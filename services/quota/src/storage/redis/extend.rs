@@ -118,14 +118,14 @@ fn letters(reply: Reply, count: usize) -> Result<Vec<Extended>> {
     letters.filter(|letters| letters.len() == count).ok_or_else(|| Failure::answer("extend"))
 }
 
-/// What is sent to lengthen several leases at once: whose, which, and the concurrency limits that it counts in.
+/// A lease: whose, of which reservation, and the concurrency limits that it counts in.
+#[cfg(feature = "measure")]
+pub type Leased = (OrganizationId, ReservationId, Vec<(LimitId, Value)>);
+
+/// What is sent to lengthen several leases at once.
 #[cfg(feature = "measure")]
 #[must_use]
-pub fn extend_command(
-    scripts: &Scripts,
-    leases: &[(OrganizationId, ReservationId, Vec<(LimitId, Value)>)],
-    lease: Duration,
-) -> Cmd {
+pub fn extend_command(scripts: &Scripts, leases: &[Leased], lease: Duration) -> Cmd {
     let items =
         leases.iter().map(|(organization, id, concurrent)| Extend::new(scripts, organization, id, concurrent, lease));
     let items: Vec<Extend> = items.collect();

@@ -5,10 +5,12 @@
 //! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq2:{tenant}l` is a sorted set of leases by
 //! their end; `wq2:{tenant}c…` one for each counter of a concurrency limit. `wq2:{tenants}leases` and
 //! `wq2:{tenants}states` list the tenants that may have leases, and anything; `wq2:epoch` holds the generation.
+//! On a cluster there are canaries beside it; see `cluster`.
 
 mod admission;
 mod answers;
 mod batch;
+mod cluster;
 mod combiner;
 mod epoch;
 mod extend;
@@ -41,7 +43,10 @@ use scripts::Script;
 pub use scripts::Scripts;
 use settle_held::Settling;
 #[cfg(feature = "measure")]
-pub use {extend::extend_command, settle_held::settle_command};
+pub use {
+    extend::{Leased, extend_command},
+    settle_held::settle_command,
+};
 
 /// The store; clones share its connections.
 #[derive(Debug, Clone)]

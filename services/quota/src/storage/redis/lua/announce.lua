@@ -23,7 +23,11 @@ else
     if counted == nil then
       local value = values[1 + subject]
       counted = value and parse(value) or false
-      if counted then counted.loaded_in = counted.gen end
+      if counted then
+        -- The generation is over; loading says so, too.
+        if counted.gen > gen then return 'C' end
+        counted.loaded_in = counted.gen
+      end
       states[subject] = counted
     end
     if not counted or (durable == 1 and counted.loaded_in ~= gen) then

@@ -3,7 +3,7 @@
 -- KEYS: the tenant's state. ARGV: the fence; the program; the fields of the subjects.
 -- The program: generation, subjects; per subject: layout, sweep after, entries; per entry: limit, rolling, durable,
 --   then period, total and version, or the number of buckets, and of each its end and amount.
--- Answers 1, or 0 if the fence is gone: then the store was emptied after Postgres was read.
+-- Answers 1, or 0 if the fence is gone: then the store was emptied after Postgres was read; or if the generation is over.
 local program = ARGV[2]
 local gen, subjects, pos = read('<dd', program)
 local values = call('HMGET', KEYS[1], '!', unpack(ARGV, 3))
@@ -13,6 +13,8 @@ for subject = 1, subjects do
   local layout, sweep, entries
   layout, sweep, entries, pos = read('<ddd', program, pos)
   local old = values[1 + subject] and parse(values[1 + subject]) or {gen = -1, sweep = 0, list = {}, by_id = {}}
+  -- Whoever asks knows of an older generation only.
+  if old.gen > gen then return 0 end
   local same = old.gen == gen
   if old.sweep < 0 then sweep = -1 elseif sweep >= 0 then sweep = math.max(sweep, old.sweep) end
   local new, taken = {gen = gen, layout = layout, sweep = sweep, list = {}}, {}

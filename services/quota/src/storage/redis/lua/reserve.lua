@@ -15,7 +15,7 @@
 -- Answers now; then per tenant: one letter per request, or nothing if all are admitted; per shape used and held of each cell before;
 --   what belongs to the letters D and P; and if one is N each subject's value before:
 --   A admitted   N refused   D a duplicate (the record)   S settled before   C cold: counters must be loaded
---   T the clock is outside a period   P a counter is in a later period (its start)
+--   T the clock is outside a period   P a counter is in a later period (its start)   G the generation is over
 -- Every amount and every cap is at most 2^53 - 1, and so is every sum that is compared: doubles are exact.
 --
 -- What a script costs is the number of its calls into C and of the strings that it makes. So the program and each subject are read
@@ -45,14 +45,16 @@ for _ = 1, a[2] do
   local all, plan_of, changed, from, to, more = {}, {}, {}, {}, {}, {}
   for s = 1, subjects do
     local o = plan[a[at]]
-    local limits, sweep, blob, values, adopted = a[o + 2], a[o + 3], state[requests + s], nil, false
+    local limits, sweep, blob, values, adopted, why = a[o + 2], a[o + 3], state[requests + s], nil, false, 'C'
     plan_of[s] = o
     if blob then
       -- Shorter than the format: of another layout.
       if #blob >= 32 + 56 * limits then
         values = {read('<dddd' .. rep('ddddddd', limits), blob)}
         adopted = values[1] ~= gen
-        if values[2] ~= a[o] or (adopted and a[o + 1] == 1) then
+        if values[1] > gen then
+          values, why = nil, 'G'
+        elseif values[2] ~= a[o] or (adopted and a[o + 1] == 1) then
           values = nil
         else
           if values[3] < 0 then sweep = -1 elseif sweep >= 0 and values[3] > sweep then sweep = values[3] end
@@ -123,7 +125,7 @@ for _ = 1, a[2] do
       end
     else
       fits = false
-      for c = cells + 1, cells + limits do bad[c], room[c] = 'C', -huge end
+      for c = cells + 1, cells + limits do bad[c], room[c] = why, -huge end
     end
     cells, at = cells + limits, at + 1 + limits
   end
