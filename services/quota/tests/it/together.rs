@@ -15,7 +15,7 @@ use weir_quota::domain::{
 };
 use weir_quota::storage::redis::{Scripts, Store};
 use weir_quota::storage::store::{
-    Admission, Apply, ApplyCounter, ApplyKind, Contents, Ending, InstallEntry, InstallSubject, Reserve,
+    Admission, Apply, ApplyCounter, ApplyKind, Contents, Ending, Failure, InstallEntry, InstallSubject, Reserve,
 };
 use weir_redis::Redis;
 use weir_redis::redis::cmd;
@@ -451,4 +451,49 @@ fn counted(contents: &Contents) -> Vec<(u32, i64, i64, Vec<i64>)> {
             (entry.limit, entry.spent, entry.held, sizes)
         })
         .collect()
+}
+
+#[tokio::test]
+async fn an_older_generation_can_not_touch_what_a_newer_one_has() {
+    let mut bench = Bench::new(weir_testing::redis().await.unwrap()).await;
+    let plan = plan(1);
+    let subject = subject(OrganizationId::new_v7(), None, None);
+    let wish = || Wish {
+        id: ReservationId::new_v7(),
+        subject: subject.clone(),
+        amounts: Amounts::new([("nano_usd", 30)]).unwrap(),
+    };
+    bench.warm(&plan, &subject).await;
+    let newer = Scripts::new(2);
+    bench.store.load(&newer).await.unwrap();
+    let older = std::mem::replace(&mut bench.scripts, newer);
+    bench.warm(&plan, &subject).await;
+    assert_eq!(bench.reserve(&plan, &wish()).await, Outcome::Admitted(vec![(30, 30)]));
+
+    // A process that has not noticed: it would take what is held for forgotten.
+    let wish = wish();
+    let demand = Demand::new(&plan, &subject, &wish.amounts, now());
+    let draft = Draft::new(wish.id, &subject, &wish.amounts, &demand);
+    let reserve = Reserve {
+        id: wish.id,
+        organization: subject.organization,
+        demand: &demand,
+        draft: &draft,
+        context: b"",
+        lease: Duration::from_secs(30),
+        check_clock: true,
+    };
+    let answer = bench.store.reserve(&older, &reserve).await;
+    assert!(matches!(answer, Err(Failure::OtherGeneration)), "{answer:?}");
+    let fence = bench.store.fence(&subject.organization).await.unwrap();
+    let anew = InstallSubject {
+        value: Value::Organization,
+        layout: demand.parts[0].scope.layout,
+        sweep_after: -1,
+        entries: vec![],
+    };
+    assert!(!bench.store.install(&older, &subject.organization, &fence, &[anew]).await.unwrap());
+    let contents = bench.store.contents(&subject.organization).await.unwrap();
+    let budget = contents.subjects[0].1.entry(1).unwrap();
+    assert_eq!((contents.subjects[0].1.generation, budget.held), (2, 30));
 }

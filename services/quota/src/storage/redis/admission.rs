@@ -7,7 +7,7 @@ use weir_redis::{Error as RedisError, Redis};
 use weir_types::OrganizationId;
 
 use super::batch::Batch;
-use super::combiner::Operation;
+use super::combiner::{Left, Operation};
 use super::request::{Request, touches_window};
 use super::{Keys, Scripts, Store, answers, program, send};
 use crate::domain::{Demand, SubjectState};
@@ -27,20 +27,21 @@ impl Operation for Reserving {
         request.weight()
     }
 
-    async fn run(&self, requests: Vec<Request>) -> Vec<Result<Admission>> {
+    async fn run(&self, requests: Vec<Request>, left: &[Left]) -> Vec<Result<Admission>> {
         let mut outcomes: Vec<Option<Result<Admission>>> = requests.iter().map(|_| None).collect();
         let mut waiting: Vec<usize> = (0..requests.len()).collect();
         while !waiting.is_empty() {
             let batch = Batch::new(&requests, waiting);
-            self.run_batch(&batch, &mut outcomes).await;
+            self.run_batch(&batch, left, &mut outcomes).await;
             waiting = batch.rest;
+            waiting.retain(|place| !left[*place].is_so());
         }
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(Failure::answer("reserve")))).collect()
     }
 }
 
 impl Reserving {
-    async fn run_batch(&self, batch: &Batch<'_>, outcomes: &mut [Option<Result<Admission>>]) {
+    async fn run_batch(&self, batch: &Batch<'_>, left: &[Left], outcomes: &mut [Option<Result<Admission>>]) {
         let places = batch.places();
         match self.ask(batch).await {
             Ok(answers) => {
@@ -51,7 +52,7 @@ impl Reserving {
             // One that the script can't be run for must not keep the others from it. Those that were admitted before it was found
             // are answered as duplicates.
             Err(Failure::Redis(RedisError::Script(_))) if places.len() > 1 => {
-                for place in places {
+                for place in places.into_iter().filter(|place| !left[*place].is_so()) {
                     let alone = Batch::new(batch.requests, vec![place]);
                     let answer = self.ask(&alone).await;
                     outcomes[place] = Some(answer.and_then(|mut answers| {

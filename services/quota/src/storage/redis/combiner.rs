@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -39,8 +40,29 @@ pub(super) trait Operation: Send + Sync + 'static {
     /// About how many bytes are sent.
     fn weight(item: &Self::Item) -> usize;
 
-    /// Does it for all of them; answers in their order.
-    fn run(&self, items: Vec<Self::Item>) -> impl Future<Output = Vec<Result<Self::Outcome>>> + Send;
+    /// Does it for all of them; answers in their order. What is not sent at once is not to be sent for those who have left by then:
+    /// they may have asked again, and been told otherwise.
+    fn run(&self, items: Vec<Self::Item>, left: &[Left]) -> impl Future<Output = Vec<Result<Self::Outcome>>> + Send;
+}
+
+/// Whether a caller has left without an answer.
+#[derive(Clone, Default)]
+pub(super) struct Left(Arc<AtomicBool>);
+
+impl Left {
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Says so when it is dropped.
+struct Leaving(Left);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Release);
+    }
 }
 
 /// Where calls of one operation are handed in.
@@ -64,6 +86,7 @@ struct Lane<O: Operation> {
 
 struct Waiting<O: Operation> {
     item: O::Item,
+    left: Left,
     ticket: oneshot::Sender<Ticket<O>>,
 }
 
@@ -90,7 +113,8 @@ impl<O: Operation> Combiner<O> {
     pub(super) async fn call(&self, lane: O::Lane, item: O::Item) -> Result<O::Outcome> {
         let until = Instant::now() + self.0.deadline;
         let (ticket, boarding) = oneshot::channel();
-        if self.0.enqueue(&lane, Waiting { item, ticket })? {
+        let leaving = Leaving(Left::default());
+        if self.0.enqueue(&lane, Waiting { item, left: leaving.0.clone(), ticket })? {
             let start = Start { inner: Arc::clone(&self.0), lane };
             // Others that are ready come along.
             tokio::task::yield_now().await;
@@ -134,16 +158,17 @@ impl<O: Operation> Inner<O> {
         if boarding.is_empty() {
             return;
         }
-        let cargo = Arc::new(Mutex::new(Vec::with_capacity(boarding.len())));
+        let cargo = Arc::new(Mutex::new(Cargo { items: Vec::with_capacity(boarding.len()), left: Vec::new() }));
         // From now on the next flight starts when this one has landed, or is given up.
         let landing = Start { inner: Arc::clone(self), lane: lane.clone() };
         let flight = fly(Arc::clone(&cargo), landing).boxed().shared();
         // Who has a ticket may want to fly before all are on board.
         let mut loading = cargo.lock();
-        for Waiting { item, ticket } in boarding {
+        for Waiting { item, left, ticket } in boarding {
             // What nobody waits for any more is not done.
-            if ticket.send(Ticket { flight: flight.clone(), seat: loading.len() }).is_ok() {
-                loading.push(item);
+            if ticket.send(Ticket { flight: flight.clone(), seat: loading.items.len() }).is_ok() {
+                loading.items.push(item);
+                loading.left.push(left);
             }
         }
     }
@@ -187,9 +212,15 @@ impl<O: Operation> Drop for Start<O> {
     }
 }
 
-async fn fly<O: Operation>(cargo: Arc<Mutex<Vec<O::Item>>>, landing: Start<O>) -> Outcomes<O> {
-    let items = std::mem::take(&mut *cargo.lock());
-    let outcomes = landing.inner.operation.run(items).await;
+/// What is on a flight.
+struct Cargo<I> {
+    items: Vec<I>,
+    left: Vec<Left>,
+}
+
+async fn fly<O: Operation>(cargo: Arc<Mutex<Cargo<O::Item>>>, landing: Start<O>) -> Outcomes<O> {
+    let Cargo { items, left } = std::mem::replace(&mut *cargo.lock(), Cargo { items: Vec::new(), left: Vec::new() });
+    let outcomes = landing.inner.operation.run(items, &left).await;
     drop(landing);
     outcomes.into_iter().map(|outcome| Mutex::new(Some(outcome))).collect()
 }

@@ -6,7 +6,7 @@ use weir_redis::Redis;
 use weir_redis::redis::{Cmd, Value as Reply, from_redis_value};
 use weir_types::{OrganizationId, ReservationId};
 
-use super::combiner::Operation;
+use super::combiner::{Left, Operation};
 use super::program::{Program, len};
 use super::{Script, Scripts, Store, leases, reservation_field, send};
 use crate::domain::{LimitId, Value};
@@ -37,7 +37,7 @@ impl Operation for Extending {
         128 * (2 + extend.keys.len())
     }
 
-    async fn run(&self, items: Vec<Extend>) -> Vec<Result<Extended>> {
+    async fn run(&self, items: Vec<Extend>, _: &[Left]) -> Vec<Result<Extended>> {
         let mut outcomes: Vec<Option<Result<Extended>>> = items.iter().map(|_| None).collect();
         for places in by_generation(&items) {
             let (command, order) = command(&items, &places);

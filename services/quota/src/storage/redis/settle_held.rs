@@ -9,7 +9,7 @@ use weir_redis::redis::{Cmd, from_redis_value};
 use weir_redis::{Error as RedisError, Redis};
 use weir_types::{MAX_AMOUNT, OrganizationId};
 
-use super::combiner::Operation;
+use super::combiner::{Left, Operation};
 use super::program::{Program, len};
 use super::{Keys, Script, Scripts, Store, reservation_field, send, settle};
 use crate::domain::{LimitId, Millis, Value};
@@ -45,7 +45,7 @@ impl Operation for Settling {
         512 * settle.count
     }
 
-    async fn run(&self, items: Vec<Settle>) -> Vec<Result<Option<Vec<bool>>>> {
+    async fn run(&self, items: Vec<Settle>, _: &[Left]) -> Vec<Result<Option<Vec<bool>>>> {
         let generation = items.first().map(|item| item.generation);
         let together: Vec<usize> = (0..items.len())
             .filter(|place| items[*place].exact && Some(items[*place].generation) == generation)
