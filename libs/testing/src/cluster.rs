@@ -177,7 +177,7 @@ fn spawn(dir: &Path, node: &Node) -> anyhow::Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &node.port.to_string(), "--cluster-port", &node.bus.to_string()]);
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--cluster-enabled", "yes"]);
-    command.args(["--cluster-config-file", &format!("nodes-{}.conf", node.port), "--cluster-node-timeout", "1000"]);
+    command.args(["--cluster-config-file", &format!("nodes-{}.conf", node.port), "--cluster-node-timeout", "5000"]);
     command.args(["--cluster-require-full-coverage", "no"]);
     command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null());
     command.spawn().context("a cluster for tests needs an installed redis-server: apt-get install redis-server")
