@@ -23,6 +23,8 @@ const ELSEWHERE: &str = "/var/lib/weir-dev";
 pub(crate) struct Servers {
     postgres: Option<Postgres>,
     redis: Option<Redis>,
+    /// Whether anybody asks for a Redis.
+    needs_redis: bool,
     /// Where their data lies.
     dir: PathBuf,
     /// Why it does not lie in the home.
@@ -53,7 +55,7 @@ impl Servers {
         };
         let (postgres, redis) = tokio::join!(postgres, redis);
         let elsewhere = elsewhere.filter(|_| wants_postgres || wants_redis);
-        Ok(Self { postgres: postgres.map_err(failed)?, redis: redis.map_err(failed)?, dir, elsewhere })
+        Ok(Self { postgres: postgres.map_err(failed)?, redis: redis.map_err(failed)?, needs_redis, dir, elsewhere })
     }
 
     /// Their addresses as configuration.
@@ -67,9 +69,11 @@ impl Servers {
     pub(crate) fn describe(&self) -> String {
         let kept = match (&self.postgres, &self.redis) {
             (Some(_), Some(_)) => "Postgres and Redis, kept between runs",
-            (Some(_), None) => "Postgres, kept between runs; Redis is yours",
+            (Some(_), None) if self.needs_redis => "Postgres, kept between runs; Redis is yours",
+            (Some(_), None) => "Postgres, kept between runs",
             (None, Some(_)) => "Redis, kept between runs; Postgres is yours",
-            (None, None) => return "your own Postgres and Redis".to_owned(),
+            (None, None) if self.needs_redis => return "your own Postgres and Redis".to_owned(),
+            (None, None) => return "your own Postgres".to_owned(),
         };
         let why = self.elsewhere.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         format!("{}: {kept}{why}", self.dir.display())

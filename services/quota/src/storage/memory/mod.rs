@@ -109,10 +109,12 @@ impl Store {
     /// # Errors
     /// [`Failure::Owned`] when another process does.
     pub async fn claim(&self) -> Result<()> {
-        match &self.0.ownership {
-            Some(ownership) => ownership.claim().await,
-            None => Ok(()),
+        if let Some(ownership) = &self.0.ownership
+            && let Some((asked, good_for)) = ownership.claim().await?
+        {
+            self.0.gate.open(asked + good_for);
         }
+        Ok(())
     }
 
     /// The store's identity, and its generation if it has one; asks whether the books are still this process's, and opens or closes

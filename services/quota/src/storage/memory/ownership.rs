@@ -73,15 +73,18 @@ impl Ownership {
         &self.identity
     }
 
-    /// Takes the books, or finds them taken. An owner that has just ended may be known for a moment longer.
-    pub(super) async fn claim(&self) -> Result<()> {
+    /// Takes the books, or finds them taken; none if Postgres does not say. An owner that has just ended may be known for a moment
+    /// longer. Answers when they were asked for, and for how long they are this process's from then on.
+    pub(super) async fn claim(&self) -> Result<Option<(std::time::Instant, Duration)>> {
         let until = Instant::now() + FORGOTTEN_AFTER + Duration::from_secs(1);
         loop {
+            let asked = std::time::Instant::now();
             match self.verify(0).await {
+                Ok(held) => return Ok(Some((asked, held.good_for))),
                 Err(Failure::Owned) if Instant::now() < until => sleep(Duration::from_millis(200)).await,
                 Err(Failure::Owned) => return Err(Failure::Owned),
                 // Postgres may come up later; until then the store is closed.
-                _ => return Ok(()),
+                Err(_) => return Ok(None),
             }
         }
     }
