@@ -16,7 +16,7 @@ const MAX_ALERTS: usize = 8;
 pub(crate) struct Limit {
     /// Unique in its plan.
     pub(crate) name: String,
-    /// `organization`, `user`, `api_key`, `ip`, or a label's name.
+    /// `organization`, `user`, `api_key`, `ip`, `visitor`, or a label's name.
     pub(crate) scope: String,
     /// What is counted.
     pub(crate) unit: String,
@@ -61,7 +61,7 @@ impl Limit {
             faults.push((
                 "scope",
                 format!(
-                    "`{}` is not a scope: expected organization, user, api_key, ip or a label such as `session`",
+                    "`{}` is not a scope: expected organization, user, api_key, ip, visitor or a label such as `session`",
                     self.scope
                 ),
             ));

@@ -214,6 +214,11 @@ impl Validate for Config {
             let problem = Problem::new(at, "slices.lease", "a slice would be lost before the process says anything");
             problems.push(problem.hint("at least four times slices.report_every"));
         }
+        if self.slices.lease > self.rebuild.window {
+            let problem =
+                Problem::new(at, "slices.lease", "old slices would be given out after a loss has been rebuilt");
+            problems.push(problem.hint("at most rebuild.window"));
+        }
         shared::validate(&self.shared, at, problems);
         let overlap = Ownership::good_for(self.rebuild.check_every);
         if self.store == StoreKind::Memory && self.rebuild.window < overlap {

@@ -106,6 +106,7 @@ impl Sides {
             seq: if step.seq < 0 { *seq - 1 } else { *seq },
             keep: step.keep,
             ask: step.ask,
+            least: step.ask / 3,
             ahead: step.ahead,
             leaving: step.leaving,
             uses,

@@ -53,6 +53,8 @@ pub(crate) fn settings() -> Settings {
     settings.redis.deadline = Duration::from_secs(2);
     settings.quota.rebuild.check_every = Duration::from_millis(50);
     settings.quota.rebuild.window = Duration::from_secs(1);
+    settings.quota.slices.lease = Duration::from_secs(1);
+    settings.quota.slices.wait = Duration::from_secs(10);
     settings.database.min_connections = 0;
     settings
 }

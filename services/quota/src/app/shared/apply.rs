@@ -27,7 +27,7 @@ impl Shared {
         }
         let told = waiting.into_iter().map(|(id, told)| async move {
             let result = match told {
-                Ok(Some(told)) => told.await.unwrap_or(Err(Error::Stopping)),
+                Ok(Some(told)) => self.until_gone(async { told.await.unwrap_or(Err(Error::Stopping)) }).await,
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -63,7 +63,7 @@ impl Shared {
                     };
                 }
             }
-            news.changed().await.map_err(|_| Error::Stopping)?;
+            self.until_gone(async { news.changed().await.map_err(|_| Error::Stopping) }).await?;
         }
     }
 }

@@ -20,7 +20,10 @@ impl Shared {
                 told.push(self.extend_seat(&seats, handle.reservation, lease));
             }
         }
-        try_join_all(told.into_iter().map(|told| async { told.await.unwrap_or(Err(Error::Stopping)) })).await?;
+        try_join_all(
+            told.into_iter().map(|told| self.until_gone(async { told.await.unwrap_or(Err(Error::Stopping)) })),
+        )
+        .await?;
         Ok(())
     }
 

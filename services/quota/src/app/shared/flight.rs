@@ -73,6 +73,7 @@ impl Pilot {
         }
         let farewell = async {
             while flying.next().await.is_some() {}
+            shared.gone.cancel();
             shared.leave().await;
         };
         if timeout(FAREWELL, farewell).await.is_err() {

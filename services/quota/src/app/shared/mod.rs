@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use weir_database::Database;
 use weir_types::{Clock, OrganizationId};
 
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     seats: Mutex<HashMap<AccountKey, Arc<Seats>>>,
     due: mpsc::UnboundedSender<Due>,
     doubts: Mutex<Vec<take::Doubt>>,
+    /// Nobody sends messages any more.
+    gone: CancellationToken,
 }
 
 /// A limit and which values it is for.
@@ -156,6 +159,7 @@ impl Shared {
             seats: Mutex::default(),
             due,
             doubts: Mutex::default(),
+            gone: CancellationToken::new(),
         });
         let pilot = Pilot::new(Arc::clone(&shared), queue);
         (shared, pilot)
@@ -232,7 +236,7 @@ impl Shared {
             Arc::new(Account {
                 key: key.clone(),
                 known: Arc::clone(known),
-                slice: Mutex::default(),
+                slice: Mutex::new(Slice::new(self.now())),
                 news: watch::Sender::new(0),
                 queued: Mutex::new(Queued::No),
                 registered: Mutex::new(None),
@@ -277,6 +281,11 @@ impl Shared {
 
     fn now(&self) -> Millis {
         self.clock.now().timestamp_millis()
+    }
+
+    /// Waits for what a message brings, as long as there are messages.
+    async fn until_gone<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.gone.run_until_cancelled(work).await.unwrap_or(Err(Error::Stopping))
     }
 
     const fn wait(&self) -> Duration {

@@ -112,7 +112,7 @@ impl Shared {
             let (sender, receiver) = oneshot::channel();
             seats.waiting.lock().wanted.push((id, lease, sender));
             self.queue_seats(seats);
-            let answer = receiver.await.unwrap_or(Err(Error::Stopping))?;
+            let answer = self.until_gone(async { receiver.await.unwrap_or(Err(Error::Stopping)) }).await?;
             match answer.seat {
                 Seat::Taken => return Ok(Some(TakenSeat { seats: Arc::clone(seats), new: true })),
                 // Of an ended call the tenant's counters know more.
@@ -164,7 +164,7 @@ impl Shared {
         let (sender, receiver) = oneshot::channel();
         seats.waiting.lock().read.push(sender);
         self.queue_seats(seats);
-        receiver.await.unwrap_or(Err(Error::Stopping))
+        self.until_gone(async { receiver.await.unwrap_or(Err(Error::Stopping)) }).await
     }
 
     fn queue_seats(&self, seats: &Arc<Seats>) {

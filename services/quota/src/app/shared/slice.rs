@@ -1,7 +1,7 @@
 //! What this process holds of one account: its slice, and what it has not said yet. No store and no await: what requests take is
 //! taken under a lock that is never held across one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -32,8 +32,8 @@ pub(super) struct Slice {
     clock: Option<(Millis, Instant)>,
     uses: VecDeque<GivenOut>,
     ended: VecDeque<(Ended, oneshot::Sender<Result<()>>)>,
-    /// What requests wait for, and how many.
-    waiting: (i64, usize),
+    /// What requests wait for: how many for each amount.
+    waiting: BTreeMap<i64, usize>,
     /// Somebody wants to know how the account stands.
     asked: bool,
     seq: i64,
@@ -104,6 +104,11 @@ pub(super) enum Verdict {
 }
 
 impl Slice {
+    /// Nothing yet; its messages have greater numbers than those of an earlier one of the same process.
+    pub(super) fn new(seq: i64) -> Self {
+        Self { seq, ..Self::default() }
+    }
+
     /// Takes from the slice what [`would_take`](Self::would_take) has said is there.
     pub(super) const fn take(&mut self, amount: i64) {
         self.unspent -= amount;
@@ -172,18 +177,23 @@ impl Slice {
     }
 
     /// A request waits for `amount`; answers which round will know of it.
-    pub(super) const fn wait(&mut self, amount: i64) -> u64 {
-        self.waiting = (self.waiting.0.saturating_add(amount), self.waiting.1 + 1);
+    pub(super) fn wait(&mut self, amount: i64) -> u64 {
+        *self.waiting.entry(amount).or_default() += 1;
         self.begun + 1
     }
 
-    pub(super) const fn stop_waiting(&mut self, amount: i64) {
-        self.waiting = (self.waiting.0.saturating_sub(amount), self.waiting.1.saturating_sub(1));
+    pub(super) fn stop_waiting(&mut self, amount: i64) {
+        if let Some(count) = self.waiting.get_mut(&amount) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(&amount);
+            }
+        }
     }
 
     /// Whether requests wait.
-    pub(super) const fn is_awaited(&self) -> bool {
-        self.waiting.1 > 0
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Asks for a round; answers which one it will be.
@@ -220,6 +230,10 @@ impl Slice {
         self.closed = true;
     }
 
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// What the store's clock says, as far as is known.
     pub(super) fn store_time(&self, now: Instant) -> Millis {
         self.clock.map_or(0, |(then, at)| then.saturating_add(millis(now.saturating_duration_since(at))))
@@ -246,9 +260,16 @@ impl Slice {
         let calm = self.calm_until.is_some_and(|until| now < until);
         self.pace.step(now, terms.lease);
         let ahead = if calm || self.closed { 0 } else { self.pace.ahead };
-        let waited = if self.closed { 0 } else { self.waiting.0 };
-        // What is in nobody's way is kept; the rest goes back.
-        self.unspent = self.unspent.min(waited.saturating_add(ahead.saturating_mul(2)));
+        let (mut waited, mut least) = (0_i64, 0);
+        if !self.closed {
+            for (amount, count) in &self.waiting {
+                waited = waited.saturating_add(amount.saturating_mul(i64::try_from(*count).unwrap_or(i64::MAX)));
+            }
+            least = self.waiting.keys().next().copied().unwrap_or(0);
+        }
+        // What is too little for whoever waits goes back, where others may add to it; what is needed is kept; the rest goes back.
+        let needed = if self.unspent < least { 0 } else { waited.saturating_add(ahead.saturating_mul(2)) };
+        self.unspent = self.unspent.min(needed);
         let uses: Vec<GivenOut> = self.uses.drain(..self.uses.len().min(BATCH)).collect();
         let ended: Vec<_> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
         self.asked = false;
@@ -261,6 +282,7 @@ impl Slice {
             seq: self.seq,
             keep,
             ask: waited.saturating_sub(self.unspent).max(0),
+            least: (least - self.unspent).max(0),
             ahead: waited.saturating_add(ahead).saturating_sub(self.unspent.max(waited)).max(0),
             leaving: self.closed && self.taken == 0,
             uses: uses.iter().map(|one| one.told(now)).collect(),
@@ -325,7 +347,7 @@ impl Slice {
 
     /// Another message of this process was there first, of a life that it does not remember.
     pub(super) const fn skip_ahead(&mut self) {
-        self.seq += 1_000;
+        self.seq += 3_600_000;
     }
 
     /// The last answer; the error if there is none.

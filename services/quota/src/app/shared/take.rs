@@ -16,7 +16,7 @@ use crate::domain::handle::{HandleShared, SharedCounter};
 use crate::domain::period::FOREVER;
 use crate::domain::shared::{Ended, Ending};
 use crate::domain::{Millis, OnFailure, Period};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -181,16 +181,19 @@ impl Shared {
                 return Ok(Waited::Items(items));
             }
             let mut refused = Vec::new();
-            let mut pending = false;
+            let (mut pending, mut unknown) = (false, false);
             for (place, ask) in asks.iter().enumerate() {
                 match self.look(ask, &mut waiting[place], generation)? {
                     Look::Fits => {}
                     Look::Never => refused.push(place),
                     Look::Later => pending = true,
+                    Look::Unknown => unknown = true,
                     Look::Moved => return Ok(Waited::Moved),
                 }
             }
-            let out_of_time = Instant::now() >= until;
+            // Nothing is refused before its account has said how it stands; that has deadlines of its own.
+            let out_of_time = Instant::now() >= until && !unknown;
+            pending |= unknown;
             // A refusal names all that refuse, so each is waited for that is not known yet.
             if !refused.is_empty() && (!pending || out_of_time) {
                 return Ok(Waited::Short(refused));
@@ -200,7 +203,7 @@ impl Shared {
                 return Ok(Waited::Short(short));
             }
             let changed = select_all(news.iter_mut().map(|one| one.changed().map(drop).boxed()));
-            let pause = (Instant::now() + PAUSE).min(until);
+            let pause = Instant::now() + PAUSE;
             // Whether there was news or not: it looks again.
             let _ = timeout_at(pause, changed).await;
         }
@@ -217,10 +220,13 @@ impl Shared {
             drop(slice);
             *waiting = Some(Waiting { ask, round });
             self.queue(account);
-            return Ok(Look::Later);
+            return Ok(Look::Unknown);
         };
+        if slice.is_closed() {
+            return Err(Error::Stopping);
+        }
         if slice.over < *round {
-            return Ok(Look::Later);
+            return Ok(Look::Unknown);
         }
         if slice.would_take(ask.amount, generation, Instant::now()) {
             return Ok(Look::Fits);
@@ -233,7 +239,7 @@ impl Shared {
                 *round = slice.ask();
                 drop(slice);
                 self.queue(account);
-                return Ok(Look::Later);
+                return Ok(Look::Unknown);
             }
             _ => {}
         }
@@ -296,6 +302,9 @@ impl Shared {
 /// How an ask looks at the moment.
 enum Look {
     Fits,
+    /// The account has not said yet.
+    Unknown,
+    /// What is missing may come back.
     Later,
     Never,
     Moved,

@@ -152,7 +152,8 @@ impl Account {
         }
         let used = counter.used(length.is_some());
         let free = round.terms.cap - used - others - lost - kept;
-        let mut granted = round.ask.min(free).max(0);
+        // What is too little for any request stays where others can add to it.
+        let mut granted = if free < round.least { 0 } else { round.ask.min(free).max(0) };
         if granted == round.ask {
             // Never all that is left to one: nearly at the end everybody gets what it asks for and no more.
             granted += round.ahead.min((free - granted) / (2 * alive)).max(0);

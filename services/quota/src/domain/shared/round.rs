@@ -49,6 +49,8 @@ pub struct Round {
     pub keep: i64,
     /// What requests wait for.
     pub ask: i64,
+    /// The least that one of them waits for: less than that helps nobody.
+    pub least: i64,
     /// What the holder would like to have in stock beyond that.
     pub ahead: i64,
     /// Whether it says good-bye.

@@ -227,7 +227,7 @@ impl Store {
 
 fn round_command(scripts: &Scripts, account: &AccountKey, round: &Round) -> Cmd {
     let terms = &round.terms;
-    let mut program = Program::with_capacity(15 + 4 * round.uses.len() + 9 * round.ended.len());
+    let mut program = Program::with_capacity(16 + 4 * round.uses.len() + 9 * round.ended.len());
     let (rolling, from, to) = match terms.measure {
         Measure::Period(period) => (false, period.start, period.end),
         Measure::Rolling { length, grain } => (true, length, grain),
@@ -239,6 +239,7 @@ fn round_command(scripts: &Scripts, account: &AccountKey, round: &Round) -> Cmd 
         round.seq,
         round.keep,
         round.ask,
+        round.least,
         round.ahead,
         i64::from(round.leaving),
     ]);

@@ -6,8 +6,8 @@
 --   holds, `R` generation, amount, place, expires, or that was settled, `S` time, whether that was estimated.
 -- ARGV: the program; the process; the fields of the reservations that were given out, then of those that ended; then the processes
 --   that they were given out by, in the same order.
--- The program: generation, rolling, durable, cap, start and end or length and grain, lease (ms), remember (ms), seq, keep, ask, ahead,
---   leaving, given out, ended; per reservation given out: amount, place, age (-1 none), reserved at; per ended one: reserved, actual,
+-- The program: generation, rolling, durable, cap, start and end or length and grain, lease (ms), remember (ms), seq, keep, ask, least,
+--   ahead, leaving, given out, ended; per reservation given out: amount, place, age (-1 none), reserved at; per ended one: reserved, actual,
 --   before, ending (0 released, 1 estimated, 2 final), applied, place, reserved at, total, version.
 -- Answers one letter: C cold, T outside the period (now), P in a later one (start), O overtaken; else D, then now, kept, granted, used,
 --   held, free, others, lost, lost until, recalled, and the end and size of each bucket.
@@ -16,8 +16,8 @@ local GRACE, MOST = 3600000, 9007199254740991
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 local program, me = ARGV[1], ARGV[2]
-local gen, rolling, durable, cap, from, to, lease, remember, seq, keep, ask, ahead, leaving, uses, ends, pos =
-  read('<ddddddddddddddd', program)
+local gen, rolling, durable, cap, from, to, lease, remember, seq, keep, ask, least, ahead, leaving, uses, ends, pos =
+  read('<dddddddddddddddd', program)
 rolling, durable = rolling == 1, durable == 1
 local values = call('HMGET', KEYS[1], 'h', 'p', unpack(ARGV, 3, 2 + uses + ends))
 
@@ -196,7 +196,8 @@ for _, one in ipairs(order) do
 end
 local used = rolling and h.spent or h.spent + h.held
 local free = cap - used - others - lost - kept
-local granted = max(0, min(ask, free))
+-- What is too little for any request stays where others can add to it.
+local granted = free < least and 0 or max(0, min(ask, free))
 if granted == ask then
   granted = granted + max(0, min(ahead, floor((free - granted) / (2 * alive))))
 else
