@@ -7,6 +7,7 @@ mod chaos;
 mod client;
 mod one_trace;
 mod openai_sdk;
+mod policies;
 mod provider_faults;
 mod quota;
 mod replay;

@@ -54,7 +54,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         credentials,
         auth,
         broker: BrokerServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
-        quota: QuotaServiceClient::new(context.channels.to("quota")),
+        quota: QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size),
         usage: UsageServiceClient::new(context.channels.to("usage")).max_decoding_message_size(size),
         billing: BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size),
         model_body: BodyLimits { max_bytes: config.max_body_bytes, pause: config.body_pause },

@@ -21,6 +21,7 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.quota.v1.QuotaService/TakeOver", BROKER),
     ("/weir.quota.v1.QuotaService/Check", READ),
     ("/weir.quota.v1.QuotaService/GetBalance", READ),
+    ("/weir.quota.v1.QuotaService/Explain", READ),
     ("/weir.quota.v1.QuotaService/ListAlerts", READ),
     ("/weir.quota.v1.QuotaService/WatchAlerts", WATCH),
     ("/weir.quota.v1.QuotaService/ListSettlements", AUDIT),

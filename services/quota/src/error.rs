@@ -42,6 +42,9 @@ pub enum Error {
     /// All streams of alerts are taken.
     #[error("too many streams of alerts")]
     TooManyWatchers,
+    /// There is nothing to explain.
+    #[error("nothing is known of reservation {0}: it was never made, or is older than what is kept")]
+    NothingKnown(weir_types::ReservationId),
     /// The queue of settlements is full.
     #[error("too many settlements are waiting")]
     Busy,
@@ -116,6 +119,7 @@ impl From<Error> for weir_rpc::Error {
             Error::ReservationNotFound => Self::new(ErrorReason::ReservationNotFound, message),
             Error::InvalidPageToken(_) => Self::new(ErrorReason::InvalidPageToken, message),
             Error::TooManyWatchers => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
+            Error::NothingKnown(_) => Self::new(ErrorReason::NotFound, message),
             Error::Busy => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),
             Error::Full => Self::new(ErrorReason::Overloaded, message).retry_after(SOON / 4),
             Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),

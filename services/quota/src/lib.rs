@@ -14,6 +14,7 @@ mod grpc;
 pub mod measure;
 mod refusal;
 pub mod storage;
+pub mod words;
 
 use std::sync::Arc;
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use weir_proto::common::v1::ErrorReason;
-use weir_types::{NanoUsd, unit};
+use weir_types::unit;
 
 use crate::domain::LimitState;
+use crate::words::{Span, dollars, grouped, plural, round_up};
 
 /// From here on a wait for a window's end is told as that: nobody tries again until then.
 const LONG: Duration = Duration::from_secs(3600);
@@ -95,66 +96,6 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-fn plural(name: &str) -> &str {
-    match name {
-        unit::REQUEST => "requests",
-        unit::TOKEN => "tokens",
-        unit::INPUT_TOKEN => "input tokens",
-        unit::OUTPUT_TOKEN => "output tokens",
-        other => other,
-    }
-}
-
-/// To a cent, below ten cents to two digits. Up, so that what is used and what is asked for never seem to fit.
-fn round_up(nanos: i64) -> i64 {
-    const CENT: i64 = 10_000_000;
-    let mut step = CENT;
-    while step > 1 && nanos < 10 * step {
-        step /= 10;
-    }
-    nanos.checked_add(step - 1).map_or(nanos, |sum| sum.div_euclid(step) * step)
-}
-
-/// `$100`, `$2.50`, `$0.0013`.
-fn dollars(nanos: i64) -> String {
-    let text = NanoUsd(nanos).to_string();
-    match text.split_once('.') {
-        Some((_, decimals)) if decimals.len() == 1 => text + "0",
-        _ => text,
-    }
-}
-
-/// `1,234,567`.
-fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
-    if number < 0 {
-        text.push('-');
-    }
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A span for people, rounded up: `12 s`, `5 min`, `3 hours`, `29 days`.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_millis().div_ceil(1000);
-        match seconds {
-            0..120 => write!(f, "{} s", seconds.max(1)),
-            120..7_200 => write!(f, "{} min", seconds.div_ceil(60)),
-            7_200..172_800 => write!(f, "{} hours", seconds.div_ceil(3_600)),
-            _ => write!(f, "{} days", seconds.div_ceil(86_400)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,24 +150,5 @@ mod tests {
         assert_eq!(Words(&credit).to_string(), "$2.50 of $2.50 used, this call could cost up to $0.0013; never resets");
         let calls = LimitState { reset_after: None, ..state("at-once", unit::CONCURRENT, [5, 5, 1], Some(1.0)) };
         assert_eq!(Words(&calls).to_string(), "5 of 5 calls under way; try again in 1 s");
-    }
-
-    #[test]
-    fn money_is_rounded_up_and_never_seems_to_fit() {
-        let shown = |nanos| dollars(round_up(nanos));
-        assert_eq!(
-            [shown(0), shown(1), shown(123), shown(1_250_000), shown(99_844_000_000), shown(99_999_999_999)],
-            ["$0", "$0.000000001", "$0.00000013", "$0.0013", "$99.85", "$100"]
-        );
-        assert_eq!(shown(i64::MAX), dollars(i64::MAX));
-    }
-
-    #[test]
-    fn spans_are_rounded_up() {
-        let of = |seconds| Span(Duration::from_secs(seconds)).to_string();
-        assert_eq!(
-            [of(0), of(119), of(121), of(7_201), of(2 * DAY + 1), of(29 * DAY)],
-            ["1 s", "119 s", "3 min", "3 hours", "3 days", "29 days"]
-        );
     }
 }

@@ -38,6 +38,9 @@ pub(crate) enum Command {
     CreateTenant(CreateTenantArguments),
     /// Put an organisation on a plan from now on; limits of its own stay.
     SetPlan(SetPlanArguments),
+    /// Say why calls were admitted or refused, who holds what, and which limits are nearly used up.
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Revoke an API key everywhere, within seconds.
     RevokeKey(RevokeKeyArguments),
     /// Sign tokens with a new key from now on; those of the old one stay valid until they expire.
@@ -105,6 +108,56 @@ pub(crate) struct SetPlanArguments {
     /// The plan, such as `pro`.
     #[arg(long)]
     pub(crate) plan: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuotaCommand {
+    /// Explain a reservation, or the limits, calls under way and last decisions of an organisation or user.
+    ///
+    /// A reservation's id is also its usage event's, and went to the provider as `x-client-request-id`. Refusals are a sample, kept
+    /// for `quota.refusals.retention` (7 days); what was admitted is kept for `quota.settlements.retention` (35 days). Changes nothing.
+    Explain(ExplainArguments),
+    /// List the soft alerts of an organisation, newest first, or follow them as they fire.
+    Alerts(AlertsArguments),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("about").required(true).multiple(true).args(["reservation", "organization"]))]
+pub(crate) struct ExplainArguments {
+    /// This reservation: which limits applied, how they stood, and how it ended.
+    #[arg(long, value_name = "ID")]
+    pub(crate) reservation: Option<String>,
+    /// Of which organisation: its id or its name. A reservation is found without it.
+    #[arg(long, value_name = "organizations/ID")]
+    pub(crate) organization: Option<String>,
+    /// Only this user: the id or the name.
+    #[arg(long, value_name = "ID", requires = "organization")]
+    pub(crate) user: Option<String>,
+    /// Only this API key: the id or the name.
+    #[arg(long, value_name = "ID", requires = "organization")]
+    pub(crate) api_key: Option<String>,
+    /// At most so many calls under way, and so many decisions.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=500), value_name = "N")]
+    pub(crate) max: i32,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlertsArguments {
+    /// Of which organisation: its id or its name.
+    #[arg(long, value_name = "organizations/ID", required_unless_present = "follow")]
+    pub(crate) organization: Option<String>,
+    /// Print each alert as it fires, of all organisations if none is given, until interrupted.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1_000), value_name = "N")]
+    pub(crate) max: i32,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

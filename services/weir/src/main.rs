@@ -12,6 +12,7 @@ mod migrate;
 mod openapi;
 mod operate;
 mod operator;
+mod quota;
 mod serve;
 mod services;
 mod simulate;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, QuotaCommand};
 use config::WeirConfig;
 use failure::Failure;
 
@@ -58,6 +59,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Openapi => openapi::run(),
         Command::CreateTenant(arguments) => create_tenant::run(operator::config(file)?, arguments),
         Command::SetPlan(arguments) => operate::set_plan(operator::config(file)?, arguments),
+        Command::Quota(QuotaCommand::Explain(arguments)) => quota::explain(operator::config(file)?, arguments),
+        Command::Quota(QuotaCommand::Alerts(arguments)) => quota::alerts(operator::config(file)?, arguments),
         Command::RevokeKey(arguments) => operate::revoke_key(operator::config(file)?, arguments),
         Command::RotateSigningKey(arguments) => operate::rotate_signing_key(operator::config(file)?, &arguments),
     }

@@ -12,7 +12,7 @@ use crate::cli::{JsonArguments, RevokeKeyArguments, SetPlanArguments};
 use crate::config::WeirConfig;
 use crate::console;
 use crate::failure::Failure;
-use crate::operator::Operator;
+use crate::operator::{Operator, named};
 use crate::serve;
 
 #[derive(Serialize)]
@@ -80,11 +80,6 @@ pub(crate) fn rotate_signing_key(config: WeirConfig, arguments: &JsonArguments) 
         say(&SigningKeys { keys: keys.collect() }, arguments.json);
         Ok(())
     })
-}
-
-/// A resource's name: people give the id alone.
-fn named(collection: &str, name: String) -> String {
-    if name.starts_with(collection) { name } else { format!("{collection}{name}") }
 }
 
 fn say(outcome: &(impl Serialize + fmt::Display), json: bool) {

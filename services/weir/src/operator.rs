@@ -53,6 +53,11 @@ impl Operator {
     }
 }
 
+/// A resource's name: people give the id alone.
+pub(crate) fn named(collection: &str, name: String) -> String {
+    if name.starts_with(collection) { name } else { format!("{collection}{name}") }
+}
+
 /// The configuration of an operator's command. In a directory where `weir dev` has run, that is the one to talk to unless
 /// another is named.
 pub(crate) fn config(file: Option<PathBuf>) -> Result<WeirConfig, Failure> {

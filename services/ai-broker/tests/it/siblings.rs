@@ -141,6 +141,9 @@ impl QuotaService for FakeQuota {
     async fn get_balance(&self, _: Request<quota::GetBalanceRequest>) -> Answer<quota::GetBalanceResponse> {
         not_asked()
     }
+    async fn explain(&self, _: Request<quota::ExplainRequest>) -> Answer<quota::ExplainResponse> {
+        not_asked()
+    }
     async fn list_alerts(&self, _: Request<quota::ListAlertsRequest>) -> Answer<quota::ListAlertsResponse> {
         not_asked()
     }

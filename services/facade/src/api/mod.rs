@@ -4,6 +4,7 @@ mod alerts;
 mod balance;
 mod convert;
 mod created;
+mod explain;
 mod extract;
 mod keys;
 mod page;
@@ -42,6 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(usage_events::list))
         .routes(routes!(balance::get))
         .routes(routes!(alerts::list))
+        .routes(routes!(explain::get))
         .routes(routes!(plans::list))
         .routes(routes!(plans::subscription))
         .routes(routes!(statement::get))

@@ -77,13 +77,15 @@ async fn queries_are_read_strictly_and_the_parameter_is_named() {
         ("/api/v1/ledger?limit=3".to_owned(), Some("limit")),
         ("/api/v1/balance?user_id=1".to_owned(), Some("user_id")),
         ("/api/v1/alerts?percent=80".to_owned(), Some("percent")),
+        ("/api/v1/limits/explain?reservation=1".to_owned(), Some("reservation")),
+        ("/api/v1/limits/explain?reservation_id=1".to_owned(), Some("reservation_id")),
         ("/api/v1/plans?page_size=3".to_owned(), Some("page_size")),
     ] {
         let (status, answer) = problem(scene.get(&path).send().await.unwrap()).await;
         assert_eq!((status, answer["type"].as_str()), (400, Some("urn:weir:problem:invalid-argument")), "{path}");
         assert_eq!(answer["parameters"][0]["name"].as_str(), parameter, "{path}: {answer}");
     }
-    for path in [QUERY_USAGE, LIST_EVENTS, LIST_KEYS, STATEMENT, LEDGER, BALANCE, LIST_ALERTS, LIST_PLANS] {
+    for path in [QUERY_USAGE, LIST_EVENTS, LIST_KEYS, STATEMENT, LEDGER, BALANCE, LIST_ALERTS, EXPLAIN, LIST_PLANS] {
         assert_eq!(scene.siblings.count(path), 0);
     }
 }

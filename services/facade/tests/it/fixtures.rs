@@ -28,6 +28,7 @@ paths! {
     LIST_MODELS = "/weir.broker.v1.BrokerService/ListModels", Access::Scope(Scope::ModelsRead);
     BALANCE = "/weir.quota.v1.QuotaService/GetBalance", Access::Scope(Scope::QuotaRead);
     LIST_ALERTS = "/weir.quota.v1.QuotaService/ListAlerts", Access::Scope(Scope::QuotaRead);
+    EXPLAIN = "/weir.quota.v1.QuotaService/Explain", Access::Scope(Scope::QuotaRead);
     QUERY_USAGE = "/weir.usage.v1.UsageService/QueryUsage", Access::Scope(Scope::UsageRead);
     LIST_EVENTS = "/weir.usage.v1.UsageService/ListEvents", Access::Scope(Scope::UsageRead);
     LIST_PLANS = "/weir.billing.v1.BillingService/ListPlans", Access::Scope(Scope::BillingRead);

@@ -296,6 +296,123 @@ async fn alerts_are_listed() {
 }
 
 #[tokio::test]
+async fn decisions_are_explained() {
+    let scene = Scene::new().await;
+    let amount = |unit: &str, value| weir_proto::common::v1::Amount { unit: unit.into(), value };
+    let span = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    let key = ApiKeyId::new_v7();
+    let subject = quota::Subject {
+        organization: names::organization(&scene.organization),
+        user: names::user(&scene.organization, &scene.user),
+        api_key: names::api_key(&scene.organization, &key),
+        ip: "192.0.2.7".into(),
+        visitor: "cookie-7".into(),
+        labels: [("feature".to_owned(), "chat".to_owned())].into(),
+    };
+    let limit = quota::DecidedLimit {
+        limit: "requests-per-minute".into(),
+        unit: "request".into(),
+        scope: "user".into(),
+        subject: scene.user.to_string(),
+        amount: 1,
+        cap: Some(10),
+        used: Some(10),
+        held: Some(2),
+        refused: true,
+        reset_after: span(9, 1),
+        retry_after: span(3, 0),
+    };
+    let refused = quota::Decision {
+        reservation_id: "0192".into(),
+        subject: Some(subject.clone()),
+        decision_time: THEN,
+        state: quota::DecisionState::Refused.into(),
+        amounts: vec![amount("request", 1)],
+        limits: vec![limit],
+        reason: weir_proto::common::v1::ErrorReason::QuotaExceeded.into(),
+        message: "refused by requests-per-minute".into(),
+        suppressed: 4,
+        ..quota::Decision::default()
+    };
+    let committed = quota::Decision {
+        reservation_id: "0193".into(),
+        subject: Some(quota::Subject { user: String::new(), api_key: String::new(), ip: String::new(), ..subject }),
+        decision_time: THEN,
+        state: quota::DecisionState::Committed.into(),
+        amounts: vec![amount("token", 90)],
+        limits: vec![quota::DecidedLimit { limit: "tokens".into(), ..Default::default() }],
+        settle_time: THEN,
+        charged: vec![amount("token", 60)],
+        replaced: vec![amount("token", 90)],
+        late: true,
+        ..quota::Decision::default()
+    };
+    let held = quota::Decision {
+        state: quota::DecisionState::Held.into(),
+        lease_left: span(17, 500_000_000),
+        ..committed.clone()
+    };
+    scene.siblings.answer(
+        EXPLAIN,
+        quota::ExplainResponse {
+            organization: names::organization(&scene.organization),
+            limits: vec![quota::LimitState { limit: "tokens".into(), cap: 5, ..Default::default() }],
+            holders: vec![held],
+            more_holders: true,
+            decisions: vec![refused, committed],
+            missing: vec!["who holds what: redis is not available".into()],
+            ..Default::default()
+        },
+    );
+    let path = format!("/api/v1/limits/explain?user_id={}&api_key_id={key}&page_size=9", scene.user);
+    let answer = json_of(scene.get(&path), 200).await;
+    assert_eq!(
+        answer["decisions"][0],
+        json!({
+            "reservation_id": "0192", "time": THEN_TEXT, "state": "refused", "user_id": scene.user.to_string(),
+            "api_key_id": key.to_string(), "ip": "192.0.2.7", "visitor": "cookie-7", "labels": {"feature": "chat"}, "amounts": {"request": 1},
+            "limits": [{
+                "name": "requests-per-minute", "unit": "request", "scope": "user", "subject": scene.user.to_string(),
+                "requested": 1, "limit": 10, "used": 10, "held": 2, "refused": true, "reset_after_seconds": 10,
+                "retry_after_seconds": 3,
+            }],
+            "without_store": false, "lease_left_seconds": null, "settle_time": null, "charged": {}, "estimated": false,
+            "replaced": {}, "late": false, "reason": "quota_exceeded", "message": "refused by requests-per-minute",
+            "suppressed": 4,
+        })
+    );
+    let committed = &answer["decisions"][1];
+    for (field, value) in [
+        ("state", json!("committed")),
+        ("user_id", json!(null)),
+        ("ip", json!(null)),
+        ("charged", json!({"token": 60})),
+        ("replaced", json!({"token": 90})),
+        ("late", json!(true)),
+        ("settle_time", json!(THEN_TEXT)),
+        ("reason", json!(null)),
+    ] {
+        assert_eq!(committed[field], value, "{field}");
+    }
+    assert_eq!((&committed["limits"][0]["limit"], &committed["limits"][0]["subject"]), (&json!(null), &json!(null)));
+    assert_eq!(
+        (&answer["holders"][0]["state"], &answer["holders"][0]["lease_left_seconds"]),
+        (&json!("held"), &json!(17))
+    );
+    assert_eq!((&answer["more_holders"], &answer["more_decisions"]), (&json!(true), &json!(false)));
+    assert_eq!((&answer["limits"][0]["limit"], answer["missing"].as_array().unwrap().len()), (&json!(5), 1));
+    let (asked, _) = scene.siblings.last::<quota::ExplainRequest>(EXPLAIN);
+    let subject = asked.subject.unwrap();
+    assert_eq!(subject.organization, names::organization(&scene.organization));
+    assert_eq!(subject.user, names::user(&scene.organization, &scene.user));
+    assert_eq!(subject.api_key, names::api_key(&scene.organization, &key));
+    assert_eq!((asked.reservation_id.as_str(), asked.page_size), ("", 9));
+    let id = weir_types::ReservationId::new_v7();
+    json_of(scene.get(&format!("/api/v1/limits/explain?reservation_id={id}")), 200).await;
+    assert_eq!(scene.siblings.last::<quota::ExplainRequest>(EXPLAIN).0.reservation_id, id.to_string());
+}
+
+#[tokio::test]
 async fn plans_and_the_callers_own_are_told() {
     let scene = Scene::new().await;
     let plan = billing::Plan {

@@ -17,6 +17,7 @@ use weir_rpc::{Channel, Failure};
 use weir_types::{OrganizationId, names};
 
 use super::dictionary::Dictionary;
+use super::refusals::Sampler;
 use crate::config::Config;
 use crate::domain::{CounterKey, Plan, Tuning};
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ pub(super) struct Organization {
     fetching: Mutex<()>,
     /// In which generation, and when (seconds), it was last put on the list of tenants that may have leases.
     pub(super) registered: (AtomicU64, AtomicI64),
+    /// Which of its refusals are written down.
+    pub(super) refusals: Sampler,
 }
 
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::Quota;
 use super::take_over::FORGET_AFTER;
 use crate::error::Result;
 use crate::storage::store::{Failure, List};
-use crate::storage::{alerts, counters, settlements};
+use crate::storage::{alerts, counters, refusals, settlements};
 
 /// Rows deleted by one statement.
 const ROWS: i64 = 5_000;
@@ -53,13 +53,17 @@ impl Quota {
     async fn clean(&self) -> Result<()> {
         let (database, pool) = (&self.database, self.database.pool());
         let (settled, counted) = (self.config.settlements.retention, self.config.housekeeping.counter_retention);
+        let (alerted, refused) = (self.config.alerts.retention, self.config.refusals.retention);
         while database.bounded(settlements::delete_expired(pool, settled, ROWS)).await? > 0 {
             sleep(BREATH).await;
         }
         while database.bounded(counters::delete_expired(pool, counted, ROWS)).await? > 0 {
             sleep(BREATH).await;
         }
-        while alerts::delete_expired(pool, self.config.alerts.retention, ROWS).await? > 0 {
+        while database.bounded(alerts::delete_expired(pool, alerted, ROWS)).await? > 0 {
+            sleep(BREATH).await;
+        }
+        while database.bounded(refusals::delete_expired(pool, refused, ROWS)).await? > 0 {
             sleep(BREATH).await;
         }
         self.sweep().await?;

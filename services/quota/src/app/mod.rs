@@ -6,6 +6,7 @@ mod check;
 mod dictionary;
 mod entitlements;
 mod epochs;
+mod explain;
 mod extend;
 mod flights;
 mod gate;
@@ -15,6 +16,7 @@ mod list_alerts;
 mod local;
 mod metrics;
 mod operate;
+mod refusals;
 mod reserve;
 mod settle;
 mod settler;
@@ -45,6 +47,7 @@ pub use check::Balance;
 use dictionary::Dictionary;
 use entitlements::Entitlements;
 use epochs::Epochs;
+pub use explain::{DecidedLimit, Decision, Explanation, Question, State};
 pub use extend::{Extension, LeaseOutcome};
 use flights::Flights;
 use gate::Gate;
@@ -52,6 +55,7 @@ pub use list_alerts::AlertPage;
 use local::Local;
 use metrics::Metrics;
 pub use operate::{Done, Operation};
+use refusals::Refusals;
 pub use reserve::{Request, Reserved};
 pub use settle::{Outcome, Settle};
 use settler::Settler;
@@ -76,6 +80,7 @@ pub struct Quota {
     /// Where the next take-over begins among the tenants.
     take_over_from: AtomicUsize,
     metrics: Metrics,
+    refusals: Refusals,
     alerts: Alerts,
     /// Room for streams of alerts.
     watchers: Arc<Semaphore>,
@@ -112,7 +117,9 @@ impl Quota {
         let (due, to_write) = mpsc::channel(config.alerts.queue);
         let (looks, to_look_at) = mpsc::channel(config.alerts.queue);
         let alert_writer = alert_writer::Writer { due: to_write, database: database.clone() };
+        let (refusals, refusal_writer) = refusals::new(&config.refusals, database.clone());
         let quota = Arc::new(Self {
+            refusals,
             alerts: Alerts::new(config.alerts.remember, due, looks),
             watchers: Arc::new(Semaphore::new(config.alerts.watchers)),
             local: Local::new(&config.failure),
@@ -139,6 +146,7 @@ impl Quota {
             written.cancel();
         });
         tasks.spawn(alert_writer.run(shutdown.clone()));
+        tasks.spawn(refusal_writer.run(shutdown.clone()));
         tasks.spawn(Arc::clone(&quota).look_for_alerts(to_look_at, shutdown.clone()));
         let (following, until) = (Arc::clone(&quota), shutdown.clone());
         tasks.spawn(async move { following.entitlements.follow(until).await });

@@ -60,12 +60,16 @@ impl Quota {
         let id = request.subject.organization;
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
-        match self.reserve_in(&request, &organization, &plan).await {
+        let result = match self.reserve_in(&request, &organization, &plan).await {
             Err(Error::Store(failure)) if failure.is_outage() => {
                 Box::pin(self.reserve_without(&request, &plan, failure)).await
             }
             result => result,
+        };
+        if let Err(error) = &result {
+            self.refusals.note(&organization.refusals, &request, error, self.now());
         }
+        result
     }
 
     async fn reserve_in(&self, request: &Request, organization: &Organization, plan: &Plan) -> Result<Reserved> {

@@ -23,6 +23,7 @@ use crate::domain::shared::Ended;
 use crate::domain::{self, CounterKey, Handle, HandleCounter, Kind, LimitId, Millis};
 use crate::error::{Error, Result};
 use crate::storage::counters::Total;
+use crate::storage::endings;
 use crate::storage::settlements::{self, ByUnit, NewSettlement, Settled};
 use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
 
@@ -152,9 +153,19 @@ impl Books {
         #[expect(clippy::cast_precision_loss, reason = "a metric")]
         histogram!("weir_quota_settlement_batch").record(batch.len() as f64);
         let (items, waiting): (Vec<Item>, Vec<_>) = batch.into_iter().unzip();
-        for (waiting, result) in waiting.into_iter().zip(self.settle(&items).await) {
+        let mut late = Vec::new();
+        for ((waiting, result), item) in waiting.into_iter().zip(self.settle(&items).await).zip(&items) {
+            if result.as_ref().is_ok_and(|outcome| outcome.late) {
+                late.push(item.settlement.id);
+            }
             // A caller that has left asks again.
             let _ = waiting.send(result);
+        }
+        // For those who explain it later; no answer waits for it, and none is wrong without it.
+        if !late.is_empty()
+            && let Err(error) = self.database.bounded(endings::note_late(self.database.pool(), &late)).await
+        {
+            tracing::warn!(%error, settlements = late.len(), "settlements could not be noted as late");
         }
         items.iter().map(|item| item.settlement.id).collect()
     }

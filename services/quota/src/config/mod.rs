@@ -35,6 +35,8 @@ pub struct Config {
     pub failure: Failure,
     /// Soft alerts.
     pub alerts: Alerts,
+    /// The log of refusals.
+    pub refusals: Refusals,
     /// How settlements are written and kept.
     pub settlements: Settlements,
     /// How much is worked on at once.
@@ -136,6 +138,21 @@ pub struct Alerts {
     pub retention: Duration,
 }
 
+/// The table `[quota.refusals]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusals {
+    /// How many of an organisation are written at once.
+    pub burst: u32,
+    /// And how many a minute.
+    pub per_minute: u32,
+    /// How many may wait.
+    pub queue: usize,
+    /// How long they are kept.
+    #[serde(with = "weir_config::duration")]
+    pub retention: Duration,
+}
+
 /// The table `[quota.settlements]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,6 +213,7 @@ impl Validate for Config {
             ("alerts.poll_every", self.alerts.poll_every, second / 100, 60 * second),
             ("alerts.heartbeat", self.alerts.heartbeat, second / 10, 60 * second),
             ("alerts.retention", self.alerts.retention, day, 3_660 * day),
+            ("refusals.retention", self.refusals.retention, second, 3_660 * day),
             ("settlements.remember", self.settlements.remember, second, day),
             ("settlements.retention", self.settlements.retention, day, 3_660 * day),
             ("operations.timeout", self.operations.timeout, second / 100, 600 * second),
@@ -237,6 +255,9 @@ impl Validate for Config {
             ("alerts.queue", count(self.alerts.queue), 1, 10_000_000),
             ("alerts.remember", i64::try_from(self.alerts.remember).unwrap_or(i64::MAX), 1, 100_000_000),
             ("alerts.watchers", count(self.alerts.watchers), 0, 10_000),
+            ("refusals.burst", i64::from(self.refusals.burst), 1, 1_000_000),
+            ("refusals.per_minute", i64::from(self.refusals.per_minute), 1, 60_000),
+            ("refusals.queue", count(self.refusals.queue), 1, 1_000_000),
             ("settlements.queue", count(self.settlements.queue), 1, 10_000_000),
             // A script takes about a thousand keys and values at once.
             ("settlements.batch", count(self.settlements.batch), 1, 1_000),

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod entitlements;
+mod explain;
 mod operate;
 mod parse;
 mod render;

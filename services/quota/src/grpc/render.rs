@@ -106,7 +106,7 @@ pub(super) fn limit_state(limit: &LimitState) -> proto::LimitState {
     }
 }
 
-fn amounts(amounts: &ByUnit) -> Vec<Amount> {
+pub(super) fn amounts(amounts: &ByUnit) -> Vec<Amount> {
     let amount = |(unit, value): (&String, &i64)| Amount { unit: unit.clone(), value: *value };
     BTreeMap::iter(amounts).map(amount).collect()
 }

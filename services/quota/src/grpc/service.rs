@@ -14,7 +14,7 @@ use weir_proto::quota::v1::{self as proto, settle, settle_outcome};
 use weir_rpc::{Call, caller};
 
 use super::operate::{self, Operations};
-use super::{alerts, parse, render};
+use super::{alerts, explain, parse, render};
 use crate::app::{Outcome, Quota, Settle};
 use crate::error::Error;
 
@@ -191,6 +191,16 @@ impl QuotaService for Grpc {
         let max = max.ok_or_else(|| weir_rpc::Error::invalid("max", "must be from 1 to 1000"))?;
         let taken = self.quota.take_over(max, parse::lease(message.lease.as_ref())?).await?;
         Ok(Response::new(proto::TakeOverResponse { reservations: taken.into_iter().map(render::taken_over).collect() }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
+        let question = explain::question(caller(&request), request.get_ref())?;
+        let explanation = explain::explanation(self.quota.explain(question).await?);
+        let is_tenant = caller(&request).principal().is_ok();
+        Ok(Response::new(if is_tenant { explain::for_tenants(explanation) } else { explanation }))
     }
 
     async fn list_alerts(

@@ -3,11 +3,13 @@
 pub mod accounts;
 pub mod alerts;
 pub mod counters;
+pub mod endings;
 pub mod entitlements;
 pub mod epochs;
 pub mod limits;
 pub mod memory;
 pub mod redis;
+pub mod refusals;
 pub mod settlements;
 pub mod store;
 

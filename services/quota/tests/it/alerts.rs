@@ -63,7 +63,7 @@ async fn each_percentage_fires_once_over_processes_restarts_and_rebuilds() {
     one.stop().await;
     let three = house.engine().await;
     three.client().reserve(reserve(tenant, &[("nano_usd", 1)])).await.unwrap_err();
-    house.redis.flush().await.unwrap();
+    house.lose().await;
     let leases: Vec<LeaseExtension> = held.iter().map(|(request, handle)| extension(request, handle, 30)).collect();
     let until = Instant::now() + Duration::from_secs(10);
     while three.client().extend(ExtendRequest { leases: leases.clone() }).await.is_err() {

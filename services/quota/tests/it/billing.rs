@@ -26,7 +26,7 @@ pub(crate) struct Billing {
     version: AtomicI64,
     pub(crate) down: AtomicBool,
     pub(crate) asked: AtomicUsize,
-    changes: broadcast::Sender<EntitlementsChange>,
+    changes: Mutex<broadcast::Sender<EntitlementsChange>>,
 }
 
 impl Billing {
@@ -36,20 +36,31 @@ impl Billing {
             version: AtomicI64::new(0),
             down: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
-            changes: broadcast::Sender::new(64),
+            changes: Mutex::new(broadcast::Sender::new(64)),
         })
     }
 
     /// Sets an organisation's limits and pushes the change.
     pub(crate) fn set(&self, organization: OrganizationId, limits: Vec<Limit>) {
-        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        let version = self.set_silently(organization, limits);
         let organization = names::organization(&organization);
-        self.limits.lock().insert(organization.clone(), (version, limits));
-        let _ = self.changes.send(EntitlementsChange { organization, version, all: false });
+        let _ = self.changes.lock().send(EntitlementsChange { organization, version, all: false });
+    }
+
+    /// Sets an organisation's limits, and the push is lost.
+    pub(crate) fn set_silently(&self, organization: OrganizationId, limits: Vec<Limit>) -> i64 {
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        self.limits.lock().insert(names::organization(&organization), (version, limits));
+        version
+    }
+
+    /// Ends all streams of changes, as a restart does.
+    pub(crate) fn cut(&self) {
+        *self.changes.lock() = broadcast::Sender::new(64);
     }
 
     pub(crate) fn watchers(&self) -> usize {
-        self.changes.receiver_count()
+        self.changes.lock().receiver_count()
     }
 }
 
@@ -92,7 +103,7 @@ impl BillingService for Fake {
         if self.0.down.load(Ordering::SeqCst) {
             return Err(Status::unavailable("billing is down"));
         }
-        let receiver = self.0.changes.subscribe();
+        let receiver = self.0.changes.lock().subscribe();
         let news = futures::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.ok().map(|change| (Ok(change), receiver))
         });

@@ -8,7 +8,8 @@ use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
 use weir_types::OrganizationId;
 
-use crate::billing::{calendar, lifetime, limit, local, rolling};
+use crate::billing::{calendar, lifetime, limit, local, open as opens, rolling};
+use crate::explaining::{about, explain, explain_with, figures, of, settled};
 use crate::house::{Client, Engine, House, Settings, balance, commit, extension, open, reserve, settings};
 
 fn short() -> Settings {
@@ -128,4 +129,43 @@ async fn with_a_store_that_hangs_a_decision_takes_its_deadline_and_no_more() {
     let tokens = balance(&mut client, tenant, "tokens").await;
     assert_eq!(tokens.used - tokens.held, 35, "each was charged once");
     assert_eq!(engine.status().await.drifts, []);
+}
+
+#[tokio::test]
+async fn without_redis_the_past_is_explained_and_what_was_admitted_meanwhile_says_so() {
+    let house = House::new().await;
+    let mut settings = settings();
+    settings.redis.deadline = Duration::from_millis(100);
+    let engine = house.engine_with(settings).await;
+    let month = calendar(CalendarUnit::Month);
+    let tenant = house.tenant(vec![
+        opens(limit("tokens", "organization", "token", 1_000, month)),
+        limit("budget", "organization", "nano_usd", 1_000, lifetime()),
+    ]);
+    let mut client = engine.client();
+    settled(&mut client, &reserve(tenant, &[("token", 10)]), &[("token", 10)]).await;
+    house.redis.kill().await.unwrap();
+    client.reserve(reserve(tenant, &[("nano_usd", 1)])).await.unwrap_err();
+    let request = reserve(tenant, &[("token", 20)]);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    let answer = explain_with(&engine, of(tenant), 2).await;
+    let states: Vec<_> = answer.decisions.iter().map(Decision::state).collect();
+    assert_eq!(states, [DecisionState::Refused, DecisionState::Committed]);
+    assert_eq!(answer.decisions[0].reason(), ErrorReason::Unavailable);
+    assert_eq!(
+        answer.missing,
+        ["who holds what: redis is not available", "what is left of the limits: redis is not available"]
+    );
+
+    house.redis.restart().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let leases = vec![extension(&request, &handle, 30)];
+    while client.extend(ExtendRequest { leases: leases.clone() }).await.is_err() {
+        assert!(Instant::now() < until, "never announced");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let answer = explain(&engine, about(&request.reservation_id)).await;
+    assert!(answer.holders[0].without_store);
+    let limit = figures(&answer.holders[0].limits[0]);
+    assert_eq!(limit, ("tokens", 20, Some(1_000), None, None));
 }

@@ -11,6 +11,7 @@ mod clocks;
 mod cluster;
 mod configuration;
 mod entitlements;
+mod explaining;
 mod fuzzing;
 mod handles;
 mod histories;
@@ -25,6 +26,7 @@ mod oracle;
 mod overload;
 mod periods;
 mod periods_oracle;
+mod policies;
 mod protocol;
 mod redis;
 mod reserving;
@@ -44,13 +46,16 @@ mod memory {
         reason = "one suite runs over every store; the house asks which one by the test's name"
     )]
 
+    mod alerts;
     mod audits;
     mod batches;
     mod entitlements;
+    mod explaining;
     mod histories;
     mod leases;
     mod losses;
     mod ownership;
+    mod policies;
     mod reserving;
     mod rolling;
     mod settling;

@@ -17,10 +17,12 @@ async fn a_query_without_a_filter_sees_one_tenant_only() {
         let request = reserve(*tenant, &[("nano_usd", 1)]);
         let handle = client.reserve(request.clone()).await.unwrap().into_inner();
         client.commit(commit(&request, &handle, &[("nano_usd", 1)])).await.unwrap();
+        client.reserve(reserve(*tenant, &[("nano_usd", 101)])).await.unwrap_err();
         crate::alerts::fired(&engine, *tenant, 1).await;
+        crate::explaining::explain_with(&engine, crate::explaining::of(*tenant), 2).await;
     }
     let database = house.database().await;
-    for table in ["entitlements", "settlements", "counters", "alerts"] {
+    for table in ["entitlements", "settlements", "counters", "alerts", "refusals"] {
         let query = format!("select array_agg(organization_id) from quota.{table}");
         let seen = async |mut transaction: sqlx::Transaction<'_, sqlx::Postgres>| -> Vec<uuid::Uuid> {
             let query = sqlx::query_scalar::<_, Option<Vec<uuid::Uuid>>>(sqlx::AssertSqlSafe(query.clone()));

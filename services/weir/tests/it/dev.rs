@@ -166,3 +166,99 @@ async fn an_operator_changes_plans_and_revokes_and_rotates_keys() {
     assert_eq!(code, Some(64), "{errors}");
     assert_eq!(running.interrupt(), Some(0));
 }
+
+#[tokio::test]
+async fn a_support_person_is_told_why_a_call_was_refused_and_what_became_of_another() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = directory();
+    let running = start(dir.path());
+    let quota = |arguments: &[&str]| {
+        let mut command = weir(dir.path());
+        output(command.arg("quota").args(arguments).args(["--config", "home/weir.toml"]))
+    };
+    let mut command = weir(dir.path());
+    let create = ["create-tenant", "--name", "Acme", "--email", "a@acme.example", "--plan", "free", "--json"];
+    let (_, text, errors) = output(command.args(create).args(["--config", "home/weir.toml"]));
+    let created: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{errors}"));
+    let (organization, user) = (created["organization"].as_str().unwrap(), created["user"].as_str().unwrap());
+    let (code, text, errors) = quota(&["explain", "--organization", organization]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(text.contains("Nothing is under way.") && text.contains("Nothing was decided lately."), "{text}");
+    let (code, text, _) = quota(&["alerts", "--organization", organization]);
+    assert_eq!((code, text.trim()), (Some(0), "No alert has fired."));
+
+    let mut credentials = environment(dir.path());
+    credentials.insert("WEIR_API_KEY".into(), created["secret"].as_str().unwrap().into());
+    for _ in 0..10 {
+        assert_eq!(chat(&credentials).await.0, 200);
+    }
+    assert_eq!(chat(&credentials).await.0, 429);
+    // By the organisation's id alone, and as JSON, until all eleven are written down.
+    let id = organization.strip_prefix("organizations/").unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let explained = loop {
+        let (code, text, errors) = quota(&["explain", "--organization", id, "--json"]);
+        assert_eq!(code, Some(0), "{errors}");
+        let explained: Value = serde_json::from_str(&text).unwrap();
+        let count =
+            |state: &str| explained["decisions"].as_array().unwrap().iter().filter(|one| one["state"] == state).count();
+        if count("committed") == 10 && count("refused") > 0 && explained["holders"] == json!([]) {
+            break explained;
+        }
+        assert!(Instant::now() < until, "{explained}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    // A call that is refused while another is being settled is decided again: there may be two refusals.
+    let reservation = |state: &str| {
+        let decisions = explained["decisions"].as_array().unwrap();
+        let found = decisions.iter().find(|decision| decision["state"] == state).unwrap();
+        found["reservation_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(explained["decisions"][0]["state"], "refused");
+
+    let (_, text, _) = quota(&["explain", "--organization", organization, "--max", "3"]);
+    for expected in [
+        "Limits now",
+        "budget",
+        "And requests-per-minute (per user): --user or --api-key shows whose.",
+        "Nothing is under way.",
+        "Last decisions, newest first",
+        "  all by user ",
+        "refused by requests-per-minute: 10 of 10 requests used, 1 asked for",
+        "There are older ones: --max shows more",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    let (_, text, _) = quota(&["explain", "--organization", organization, "--user", user]);
+    let full = text.lines().find(|line| line.contains("requests-per-minute")).unwrap();
+    assert!(full.ends_with("FULL") && full.contains(" in "), "{text}");
+    // Whose it is need not be known.
+    let (_, text, _) = quota(&["explain", "--reservation", &reservation("refused")]);
+    for expected in
+        ["and was not admitted:", "as it found them", "REFUSED, try again in ", "had room", &user[user.len() - 36..]]
+    {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    let (_, text, _) = quota(&["explain", "--reservation", &reservation("committed")]);
+    for expected in ["It was admitted at ", "It was committed ", "1 request, 1 call.", "with it\n", "10 requests"] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+
+    let unknown = weir_types::ReservationId::new_v7().to_string();
+    for (arguments, said) in [
+        (&["explain", "--reservation", &unknown][..], "nothing is known of reservation"),
+        (&["explain", "--reservation", "x"], "--reservation x"),
+        (&["explain"], "--reservation"),
+        (&["explain", "--user", "x"], "--organization"),
+        (&["explain", "--organization", id, "--max", "0"], "1..=500"),
+        (&["alerts"], "--organization"),
+        (&["alerts", "--organization", "x"], "organization"),
+    ] {
+        let (code, _, errors) = quota(arguments);
+        assert_eq!(code, Some(64), "{arguments:?}: {errors}");
+        assert!(errors.contains(said), "{arguments:?}: {errors}");
+    }
+    assert_eq!(running.interrupt(), Some(0));
+    let (code, _, errors) = quota(&["explain", "--organization", id]);
+    assert_eq!(code, Some(69), "{errors}");
+}

@@ -8,6 +8,7 @@ mod accounts;
 mod buckets;
 mod concurrency;
 mod gate;
+mod holders;
 mod index;
 mod install;
 mod leases;

@@ -14,6 +14,7 @@ mod cluster;
 mod combiner;
 mod epoch;
 mod extend;
+mod holders;
 mod install;
 mod leases;
 mod program;

@@ -73,3 +73,23 @@ pub struct Expired {
     /// What is known of it.
     pub record: Record,
 }
+
+/// A reservation that is not settled.
+#[derive(Debug)]
+pub struct Holder {
+    /// Which.
+    pub id: ReservationId,
+    /// What is known of it.
+    pub record: Record,
+    /// How much of its lease is left; less than nothing if it has ended.
+    pub lease_left: Millis,
+}
+
+/// Reservations that are not settled.
+#[derive(Debug, Default)]
+pub struct Holders {
+    /// Those that were asked for.
+    pub list: Vec<Holder>,
+    /// How many there are.
+    pub all: i64,
+}

@@ -21,7 +21,7 @@ use crate::domain::{Demand, LimitId, Value};
 pub use admission::{Admission, Reading, Record, Reserve};
 pub use generation::{Generation, InForce};
 pub use install::{InstallEntry, InstallSubject};
-pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended};
+pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended, Holder, Holders};
 pub use settlement::{Apply, ApplyCounter, ApplyKind, Ending};
 pub use shared::{AccountContents, InstallAccount};
 pub use tenants::{Contents, LeaseCount, List, Tenant};
@@ -268,6 +268,28 @@ impl Store {
         match self {
             Self::Redis(store) => store.find(organization, id).await,
             Self::Memory(store) => store.find(organization, id),
+        }
+    }
+
+    /// The reservations of a tenant that are not settled, those whose lease ends first before the others.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn holders(&self, organization: &OrganizationId, most: usize) -> Result<Holders> {
+        match self {
+            Self::Redis(store) => store.holders(organization, most).await,
+            Self::Memory(store) => store.holders(organization, most),
+        }
+    }
+
+    /// A reservation that is not settled.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn holder(&self, organization: &OrganizationId, id: &ReservationId) -> Result<Option<Holder>> {
+        match self {
+            Self::Redis(store) => store.holder(organization, id).await,
+            Self::Memory(store) => store.holder(organization, id),
         }
     }
 
