@@ -89,6 +89,7 @@ async fn a_crashed_process_oversells_nothing_and_its_slice_leaves_with_the_windo
     let house = House::new().await;
     let text = one("rate", "token", "1000", "rolling = '2s'", "");
     let survivor = house.engine_with(quick(&text)).await;
+    survivor.status().await;
     let tenant = house.tenant(Vec::new());
     let began = Instant::now();
     let held = tokio::task::block_in_place(|| crashes(&house, quick(&text), tenant, "token", 5, (60, Duration::ZERO)));
@@ -116,6 +117,7 @@ async fn reservations_of_a_crashed_process_are_settled_by_another() {
     let house = House::new().await;
     let text = one("money", "nano_usd", "'0.000001'", "calendar = 'month'", "");
     let survivor = house.engine_with(quick(&text)).await;
+    survivor.status().await;
     let tenant = house.tenant(Vec::new());
     let held =
         tokio::task::block_in_place(|| crashes(&house, quick(&text), tenant, "nano_usd", 100, (5, Duration::ZERO)));
@@ -146,6 +148,7 @@ async fn what_a_crashed_process_gave_out_is_found_and_counts() {
     // What it gave out last it takes from stock, and dies before it says so.
     settings.quota.slices.report_every = Duration::from_millis(190);
     let survivor = house.engine_with(quick(&text)).await;
+    survivor.status().await;
     let tenants = [house.tenant(Vec::new()), house.tenant(Vec::new())];
     let held = tokio::task::block_in_place(|| {
         crashes(&house, settings, tenants[0], "token", 10, (2, Duration::from_millis(100)))
@@ -180,7 +183,9 @@ async fn flushall_oversells_no_budget_across_tenants_and_loses_none() {
     let house = House::new().await;
     let text = one("money", "nano_usd", "'0.000001'", "calendar = 'month'", "")
         + &one("at-once", "concurrent", "3", "concurrent = true", "");
-    let (one, two) = (house.engine_with(quick(&text)).await, house.engine_with(quick(&text)).await);
+    let one = house.engine_with(quick(&text)).await;
+    one.status().await;
+    let two = house.engine_with(quick(&text)).await;
     // A tenant's own budget tells of the loss at once; without one, what is left of a slice may be given out until it is noticed.
     let own = || vec![crate::billing::limit("own", "organization", "nano_usd", 1_000_000, crate::billing::lifetime())];
     let tenants = [house.tenant(own()), house.tenant(own())];
