@@ -40,6 +40,7 @@ release:
 	@cargo build --release --bin weir --bin weir-integration-tests
 
 bench: release ## Measure Weir beside the bare minimum (PEERS=1: beside others); writes target/bench/report.json
+	@cargo build --release -p weir-quota --features measure --example engine_rate --example reserve_rate
 	@PEERS=$(PEERS) target/release/weir-integration-tests bench
 
 replay: release ## Send a trace through the public API and add up the books: TRACE=file.csv SPEED=1|10|max TENANTS=n

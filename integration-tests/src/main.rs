@@ -26,6 +26,9 @@ enum Command {
     /// The bare reverse proxy of the bench.
     #[command(hide = true)]
     Floor(floor::Args),
+    /// The bare RPC server of the bench.
+    #[command(hide = true)]
+    Echo(bench::EchoArgs),
 }
 
 /// 0: good. 1: not. 2: it could not be found out.
@@ -60,5 +63,6 @@ async fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Chaos(args) => chaos::run(args).await,
         Command::Quota(args) => quota::run(args).await,
         Command::Floor(args) => floor::run(args).await.map(|()| true),
+        Command::Echo(args) => bench::echo(args).await.map(|()| true),
     }
 }

@@ -149,6 +149,12 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     ticks as f64 / TICKS_PER_SECOND
 }
 
+/// CPU seconds (user and system) that this process has used so far, without those that it has started and that still run.
+#[must_use]
+pub fn own_cpu_seconds() -> f64 {
+    ticks_of(std::process::id()) as f64 / TICKS_PER_SECOND
+}
+
 /// Of one process: its own time, and that of the children it has waited for (fields 14 to 17 of proc(5)).
 fn ticks_of(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

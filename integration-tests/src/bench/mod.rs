@@ -1,14 +1,16 @@
 //! What Weir costs: beside the provider alone, beside a bare reverse proxy, and if asked, beside others.
 
+mod goal;
 mod ingest;
 mod measure;
 mod memory;
 mod peers;
+mod quota;
 mod rounds;
 mod summary;
 mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -20,6 +22,7 @@ use crate::process::{Process, Program, line_after, weir_executable};
 use crate::provider::Provider;
 use crate::report::say;
 use crate::tenants::{Tenant, UNLIMITED};
+pub use quota::{EchoArgs, echo};
 use target::Target;
 
 /// `weir-integration-tests bench`.
@@ -37,9 +40,19 @@ pub struct Args {
     /// Measure LiteLLM and Portkey too; they are fetched from PyPI and npm.
     #[arg(long, env = "PEERS", value_parser = clap::builder::FalseyValueParser::new(), default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "1")]
     peers: bool,
+    /// Measure only this part.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Where the report is written.
     #[arg(long, default_value = "target/bench/report.json")]
     report: PathBuf,
+}
+
+/// A part of the bench that can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Reservations beside raw Redis and a bare RPC server.
+    Quota,
 }
 
 /// Measures, prints a table and writes the report.
@@ -47,6 +60,11 @@ pub struct Args {
 /// # Errors
 /// Something does not start, or a request fails.
 pub async fn run(args: &Args) -> anyhow::Result<bool> {
+    if args.only == Some(Part::Quota) {
+        let quota = quota::measure(args.rounds).await?;
+        say(quota.text())?;
+        return write(&args.report, &quota);
+    }
     let weir = weir_executable()?;
     let dir = tempfile::Builder::new().prefix("weir-bench-").tempdir()?;
     let provider = Rc::new(Provider::start(&weir, dir.path(), &["--log-capacity", "1000"]).await?);
@@ -91,12 +109,17 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
         requests => Some(memory::measure(&targets[2], requests).await?),
     };
     one.stop().await?;
-    let summary = summary::Summary::new(measured, ingest, memory);
+    let quota = quota::measure(args.rounds).await?;
+    let summary = summary::Summary::new(measured, ingest, memory, quota);
     say(summary.text())?;
-    let folder = args.report.parent().context("the report's folder")?;
+    write(&args.report, &summary)
+}
+
+fn write(report: &Path, summary: &impl serde::Serialize) -> anyhow::Result<bool> {
+    let folder = report.parent().context("the report's folder")?;
     std::fs::create_dir_all(folder)?;
-    std::fs::write(&args.report, serde_json::to_vec_pretty(&summary)?)?;
-    say(format!("written to {}", args.report.display()))?;
+    std::fs::write(report, serde_json::to_vec_pretty(summary)?)?;
+    say(format!("written to {}", report.display()))?;
     Ok(true)
 }
 

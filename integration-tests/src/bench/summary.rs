@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::goal::Goal;
 use super::ingest::Ingest;
 use super::memory::Memory;
+use super::quota;
 use super::rounds::{DIRECT, FLOOR, Medians, ONE, SEPARATE};
 
 /// Everything that was measured.
@@ -14,22 +16,14 @@ pub(super) struct Summary {
     targets: Vec<Medians>,
     usage: Ingest,
     memory: Option<Memory>,
+    quota: quota::Summary,
     goals: Vec<Goal>,
 }
 
-/// A figure and its bound.
-#[derive(Debug, Clone, Serialize)]
-struct Goal {
-    what: String,
-    measured: f64,
-    at_most: f64,
-    reached: bool,
-}
-
 impl Summary {
-    pub(super) fn new(targets: Vec<Medians>, usage: Ingest, memory: Option<Memory>) -> Self {
+    pub(super) fn new(targets: Vec<Medians>, usage: Ingest, memory: Option<Memory>, quota: quota::Summary) -> Self {
         let goals = goals(&targets, &usage, memory.as_ref());
-        Self { targets, usage, memory, goals }
+        Self { targets, usage, memory, quota, goals }
     }
 
     pub(super) fn text(&self) -> String {
@@ -79,11 +73,10 @@ impl Summary {
             );
         }
         let _ = writeln!(out);
-        for Goal { what, measured, at_most, reached } in &self.goals {
-            let mark = if *reached { "reached" } else { "MISSED" };
-            let _ = writeln!(out, "{mark:<8} {what}: {measured:.2}, at most {at_most:.2}");
+        for goal in &self.goals {
+            let _ = writeln!(out, "{goal}");
         }
-        out
+        out + &self.quota.text()
     }
 }
 
@@ -92,7 +85,7 @@ fn goals(targets: &[Medians], usage: &Ingest, memory: Option<&Memory>) -> Vec<Go
     let find = |name| targets.iter().find(|one| one.name == name);
     let mut goals = Vec::new();
     let mut goal = |what: &str, measured: f64, at_most: f64| {
-        goals.push(Goal { what: what.to_owned(), measured, at_most, reached: measured <= at_most });
+        goals.push(Goal::at_most(what, measured, at_most));
     };
     if let (Some(direct), Some(floor), Some(one), Some(separate)) =
         (find(DIRECT), find(FLOOR), find(ONE), find(SEPARATE))

@@ -57,6 +57,8 @@ pub struct Options {
     pub provider: Option<Rc<Provider>>,
     /// TOML after the deployment's own configuration.
     pub more_config: String,
+    /// Set in the environment of the processes.
+    pub env: Vec<(String, String)>,
     /// Whether Postgres waits for the disk.
     pub durable: bool,
 }
@@ -65,7 +67,14 @@ impl Options {
     /// In this mode, everything else as usual.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
-        Self { mode, provider_args: Vec::new(), provider: None, more_config: String::new(), durable: false }
+        Self {
+            mode,
+            provider_args: Vec::new(),
+            provider: None,
+            more_config: String::new(),
+            env: Vec::new(),
+            durable: false,
+        }
     }
 }
 
@@ -135,7 +144,10 @@ impl Deployment {
                 name: name.clone(),
                 path: weir.clone(),
                 args: ["serve", name, "--config", &file.display().to_string()].map(str::to_owned).to_vec(),
-                env: vec![("WEIR_HOST__ADMIN_LISTEN".to_owned(), admin.to_string())],
+                env: [("WEIR_HOST__ADMIN_LISTEN".to_owned(), admin.to_string())]
+                    .into_iter()
+                    .chain(options.env.iter().cloned())
+                    .collect(),
                 log: dir.path().join(format!("{name}.log")),
             };
             processes.insert(name.clone(), program.start()?);
@@ -192,6 +204,33 @@ impl Deployment {
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.processes.values().filter_map(Process::pid).collect()
+    }
+
+    /// One process of Weir: a service's name, or `all`.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        self.processes.get(name)?.pid()
+    }
+
+    /// The URL of Redis.
+    #[must_use]
+    pub fn redis_url(&self) -> &str {
+        self.redis.admin_url()
+    }
+
+    /// The process of Redis.
+    #[must_use]
+    pub fn redis_pid(&self) -> Option<u32> {
+        self.redis.pid()
+    }
+
+    /// The services as they would be called if this one were elsewhere.
+    ///
+    /// # Errors
+    /// The built-in configuration of calls cannot be read.
+    pub fn siblings_with(&self, name: &'static str, address: SocketAddr) -> anyhow::Result<Siblings> {
+        let addresses = self.addresses.iter().map(|(&name, &at)| (name, at)).chain([(name, address)]).collect();
+        Siblings::new(&addresses, &self.master, "ai-broker")
     }
 
     /// The roots of the stores' processes.

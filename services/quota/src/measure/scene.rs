@@ -173,7 +173,7 @@ impl Scene {
         let Some((_, subject)) = self.reservations.first() else { return Ok(()) };
         let contents = self.store.contents(&subject.organization).await?;
         let held = contents.subjects.iter().flat_map(|(_, state)| &state.entries).map(|entry| entry.held).max();
-        let live = self.store.lease_counts(&[Tenant { id: subject.organization, registered: 0 }]).await?;
+        let live = self.store.lease_counts(&[Tenant { id: subject.organization, registered: 0, idle: 0 }]).await?;
         let settled = held == Some(0) && contents.held.is_empty() && live.iter().all(|count| count.all == 0);
         if settled {
             Ok(())

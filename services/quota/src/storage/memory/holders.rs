@@ -22,8 +22,9 @@ impl Store {
         let Some((ids, all)) = self.0.shards.known(organization, ids) else { return Ok(Holders::default()) };
         let mut list = Vec::with_capacity(ids.len());
         for ids in ids.chunks(STEP) {
-            let read = |tenant: &mut Tenant| ids.iter().filter_map(|id| tenant.holder(id, self.now())).collect();
-            list.extend(self.0.shards.known(organization, read).unwrap_or_else(Vec::new));
+            let read =
+                |tenant: &mut Tenant| ids.iter().filter_map(|id| tenant.holder(id, self.now())).collect::<Vec<_>>();
+            list.extend(self.0.shards.known(organization, read).unwrap_or_default());
         }
         Ok(Holders { list, all: i64::try_from(all).unwrap_or(i64::MAX) })
     }
