@@ -36,6 +36,7 @@ pub enum Decision {
 pub struct Calls {
     clients: Vec<Client>,
     next: Cell<usize>,
+    attempt: Duration,
     /// Attempts that had no definite answer.
     pub repeated: Cell<usize>,
 }
@@ -44,7 +45,14 @@ impl Calls {
     /// Of these processes.
     #[must_use]
     pub fn new(clients: Vec<Client>) -> Self {
-        Self { clients, next: Cell::new(0), repeated: Cell::new(0) }
+        Self { clients, next: Cell::new(0), attempt: ATTEMPT, repeated: Cell::new(0) }
+    }
+
+    /// For calls that look at everything.
+    #[must_use]
+    pub const fn patient(mut self) -> Self {
+        self.attempt = PATIENCE;
+        self
     }
 
     fn client(&self) -> Client {
@@ -66,11 +74,13 @@ impl Calls {
         let mut repeated = false;
         loop {
             let mut request = Request::new(message.clone());
-            request.set_timeout(ATTEMPT);
+            request.set_timeout(self.attempt);
             match call(self.client(), request).await.map_err(Failure::from) {
                 Ok(answer) => return Ok((Ok(answer.into_inner()), repeated)),
                 Err(failure) if !failure.is_transient() => return Ok((Err(failure), repeated)),
-                Err(failure) if Instant::now() > until => bail!("no answer within {PATIENCE:?}: {failure}"),
+                Err(failure) if Instant::now() > until => {
+                    bail!("no answer to {} within {PATIENCE:?}: {failure}", std::any::type_name::<M>())
+                }
                 Err(_) => {
                     repeated = true;
                     self.repeated.set(self.repeated.get() + 1);

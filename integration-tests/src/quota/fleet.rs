@@ -142,6 +142,12 @@ impl Fleet {
         self.postgres.admin_url()
     }
 
+    /// The process of Redis, while it lives.
+    #[must_use]
+    pub fn redis_pid(&self) -> Option<u32> {
+        self.redis.pid()
+    }
+
     /// Redis.
     #[must_use]
     pub fn redis_url(&self) -> &str {
@@ -205,7 +211,7 @@ impl Fleet {
     /// # Errors
     /// Nobody answers.
     pub async fn status(&self) -> anyhow::Result<GetStatusResponse> {
-        let calls = Calls::new(self.clients());
+        let calls = Calls::new(self.clients()).patient();
         Ok(calls.until_answered(&GetStatusRequest {}, async |mut to, ask| to.get_status(ask).await).await?.0?)
     }
 

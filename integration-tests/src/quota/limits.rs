@@ -104,6 +104,12 @@ pub fn limit(name: &str, unit: &str, amount: i64, kind: Kind) -> Limit {
     }
 }
 
+/// A limit of each user.
+#[must_use]
+pub fn per_user(name: &str, unit: &str, amount: i64, kind: Kind) -> Limit {
+    Limit { scope: "user".to_owned(), ..limit(name, unit, amount, kind) }
+}
+
 /// Amounts by unit.
 #[must_use]
 pub fn amounts(list: &[(&str, i64)]) -> Vec<Amount> {

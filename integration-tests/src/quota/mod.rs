@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod kills;
 pub mod limits;
 pub mod oversell;
+pub mod rebuild;
 
 use clap::Subcommand;
 
@@ -20,6 +21,8 @@ pub enum Args {
     Kills(kills::Args),
     /// Processes by limits by loads: what is admitted must be the lesser of limit and load.
     Accuracy(accuracy::Args),
+    /// How long it takes until every counter is back after Redis has lost them all.
+    Rebuild(rebuild::Args),
     /// Reserves and commits until it is killed; says on standard output what it did.
     #[command(hide = true)]
     Abandon(abandon::Args),
@@ -34,6 +37,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
         Args::Oversell(args) => oversell::run(args).await,
         Args::Kills(args) => kills::run(args).await,
         Args::Accuracy(args) => accuracy::run(args).await,
+        Args::Rebuild(args) => rebuild::run(args).await,
         Args::Abandon(args) => abandon::run(args).await.map(|()| true),
     }
 }

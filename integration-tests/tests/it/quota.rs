@@ -7,6 +7,7 @@ use weir_integration_tests::quota::accuracy::{self, Cell, grid, table};
 use weir_integration_tests::quota::fleet::Fleet;
 use weir_integration_tests::quota::kills::{QUICK, Run, Victim, once};
 use weir_integration_tests::quota::oversell::series;
+use weir_integration_tests::quota::rebuild::{self, Loss, measure};
 
 #[tokio::test]
 async fn exactly_what_fits_passes_in_each_of_fifty_runs_at_1_2_and_4_processes() {
@@ -61,4 +62,15 @@ async fn a_killed_redis_without_its_data_oversells_nothing_and_loses_nothing() {
 #[tokio::test]
 async fn a_killed_redis_that_comes_back_with_its_data_oversells_nothing_and_loses_nothing() {
     through_kills(Victim::RedisKept, &[1, 4]).await;
+}
+
+#[tokio::test]
+async fn every_counter_is_back_and_right_after_redis_has_lost_it() {
+    let mut fleet = Fleet::start(2, false, QUICK).await.unwrap();
+    let losses = vec![Loss::Flush, Loss::Kill];
+    let args = rebuild::Args { counters: 20_000, organizations: 20, processes: 2, sample: 500, leases: 50, losses };
+    for report in measure(&mut fleet, &args).await.unwrap() {
+        assert_eq!(report.wrong, 0, "{report}");
+    }
+    fleet.stop().await.unwrap();
 }

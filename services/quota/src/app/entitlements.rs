@@ -1,5 +1,6 @@
 //! The organisations' limits: billing's, kept in memory and in Postgres.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(super) struct Organization {
     pub(super) registered: (AtomicU64, AtomicI64),
     /// Which of its refusals are written down.
     pub(super) refusals: Sampler,
+    /// In which generation what the store has kept of it counts.
+    pub(super) recounted: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -143,6 +146,24 @@ impl Entitlements {
             tracing::warn!(organization = %id, %error, "the limits could not be stored");
         }
         Ok(plan)
+    }
+
+    /// The limits of these organisations that are at hand without billing: in memory, or stored. They may be a little old.
+    pub(super) async fn at_hand(&self, ids: &[OrganizationId]) -> Result<HashMap<OrganizationId, Arc<Plan>>> {
+        let mut plans = HashMap::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.organizations.get(id).and_then(|organization| organization.plan.load_full()) {
+                Some(known) => drop(plans.insert(*id, Arc::clone(&known.plan))),
+                None => missing.push(*id),
+            }
+        }
+        for (id, body) in entitlements::load_all(self.database.pool(), &missing).await? {
+            let message =
+                billing::Entitlements::decode(body.as_slice()).map_err(|error| Error::Bug(error.to_string()))?;
+            plans.insert(id, self.compile(&message).await?);
+        }
+        Ok(plans)
     }
 
     /// What is in memory, else what is in Postgres.

@@ -7,8 +7,11 @@ use ::metrics::{counter, gauge};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use uuid::Uuid;
 use weir_database::Database;
+use weir_types::OrganizationId;
 
+use crate::domain::Millis;
 use crate::error::Result;
 use crate::storage::Store;
 use crate::storage::epochs;
@@ -21,7 +24,12 @@ pub(super) struct Epoch {
     pub(super) store: InForce,
     /// Until when money and long windows are closed.
     closed_until: Instant,
+    /// When it began, by the store's clock and by this process's, if there was one before it.
+    follows_since: Option<(Millis, Instant)>,
 }
+
+/// How far the clocks of two stores, of which one follows the other, may be apart.
+const SKEW: Millis = 30_000;
 
 impl Epoch {
     /// Its number.
@@ -33,6 +41,21 @@ impl Epoch {
     pub(super) fn closed_for(&self) -> Option<Duration> {
         let left = self.closed_until.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether there was a generation before it.
+    pub(super) const fn follows(&self) -> bool {
+        self.follows_since.is_some()
+    }
+
+    /// Whether there was a generation before it that has ended within `span`.
+    pub(super) fn follows_lately(&self, span: Duration) -> bool {
+        self.follows_since.is_some_and(|(_, began)| began.elapsed() < span)
+    }
+
+    /// Whether what was reserved then may be of a generation before it.
+    pub(super) fn may_follow(&self, reserved_at: Millis) -> bool {
+        self.follows_since.is_some_and(|(began, _)| reserved_at < began + SKEW)
     }
 }
 
@@ -101,7 +124,13 @@ impl Epochs {
         for complaint in self.store.complaints().await.unwrap_or_default() {
             tracing::warn!(%complaint, "the fast store is not set up as it must be");
         }
-        let epoch = Arc::new(Epoch { store, closed_until: Instant::now() + closed });
+        let follows_since = if generation.rebuilds {
+            let now = self.store.now(&store, &OrganizationId::from(Uuid::nil())).await?;
+            Some((now - generation.age, Instant::now().checked_sub(age).unwrap_or_else(Instant::now)))
+        } else {
+            None
+        };
+        let epoch = Arc::new(Epoch { store, closed_until: Instant::now() + closed, follows_since });
         let before = self.current.swap(Some(Arc::clone(&epoch)));
         if before.is_some() {
             counter!("weir_quota_generations_total").increment(1);

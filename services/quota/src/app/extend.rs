@@ -56,8 +56,7 @@ impl Quota {
         if handle.reservation != extension.id {
             return Err(InvalidHandle.into());
         }
-        let concurrent: Vec<(LimitId, Value)> =
-            handle.concurrent.iter().map(|one| (one.limit, handle.values[one.value].clone())).collect();
+        let concurrent = handle.places();
         let id = handle.organization;
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
@@ -83,7 +82,7 @@ impl Quota {
     }
 
     /// Counts it again, unless it is settled; none if that must be tried again.
-    async fn announce(
+    pub(super) async fn announce(
         &self,
         epoch: &Epoch,
         extension: &Extension,
@@ -94,6 +93,18 @@ impl Quota {
         if self.is_settled(&id, extension.id).await? {
             return Ok(Some(LeaseOutcome::Settled));
         }
+        self.announce_unsettled(epoch, extension, handle, concurrent).await
+    }
+
+    /// Counts again what Postgres does not know to be settled; none if that must be tried again.
+    pub(super) async fn announce_unsettled(
+        &self,
+        epoch: &Epoch,
+        extension: &Extension,
+        handle: &Handle,
+        concurrent: &[(LimitId, Value)],
+    ) -> Result<Option<LeaseOutcome>> {
+        let id = handle.organization;
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
         self.register(&id, &organization, epoch).await?;

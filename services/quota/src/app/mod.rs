@@ -17,7 +17,9 @@ mod local;
 mod metrics;
 mod operate;
 mod refusals;
+mod recount;
 mod reserve;
+mod restore;
 mod settle;
 mod settler;
 mod shared;
@@ -152,6 +154,8 @@ impl Quota {
         tasks.spawn(async move { following.entitlements.follow(until).await });
         let (watching, until) = (Arc::clone(&quota), shutdown.clone());
         tasks.spawn(async move { watching.watch_store(until).await });
+        let (restoring, until) = (Arc::clone(&quota), shutdown.clone());
+        tasks.spawn(async move { restoring.restore_after_losses(until).await });
         let (cleaning, until) = (Arc::clone(&quota), shutdown.clone());
         tasks.spawn(async move { cleaning.keep_house(until).await });
         quota

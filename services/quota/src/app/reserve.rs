@@ -87,6 +87,9 @@ impl Quota {
             {
                 return Err(Error::Rebuilding(left));
             }
+            if epoch.follows() && demand.is_durable() {
+                Box::pin(self.recount(&id, organization, &epoch)).await?;
+            }
             let mut draft = Draft::new(request.id, &request.subject, &request.amounts, &demand);
             if !asks.is_empty() {
                 // A slice of another generation is void.

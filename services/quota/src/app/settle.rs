@@ -43,9 +43,17 @@ impl Quota {
     pub async fn settle(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
         // One after the other: with a handle there is nothing to wait for. All are queued before the first is
         // awaited, so that they share batches.
+        let epoch = match self.epochs.current().await {
+            Ok(epoch) => epoch,
+            Err(error) => return settles.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut uncounted = self.count_before_settling(&epoch, &settles).await;
         let mut queued = Vec::with_capacity(settles.len());
         for settle in settles {
-            let prepared = self.prepare(settle).await;
+            let prepared = match uncounted.remove(&settle.id) {
+                Some(error) => Err(error),
+                None => self.prepare(settle, epoch.number()).await,
+            };
             queued.push(prepared.and_then(|item| {
                 let overrun = overrun(&item);
                 Ok((self.settler.queue(item)?, overrun))
@@ -67,7 +75,7 @@ impl Quota {
         outcomes
     }
 
-    async fn prepare(&self, settle: Settle) -> Result<Item> {
+    async fn prepare(&self, settle: Settle, epoch: u64) -> Result<Item> {
         let bytes = match settle.handle.is_empty() {
             // Boxed, here and below: every settlement's future would be as large as what few come to.
             true => Box::pin(self.find_handle(&settle)).await?,
@@ -106,7 +114,7 @@ impl Quota {
             charges: handle.as_ref().map_or_else(Vec::new, |handle| charges(handle, &keys, &shared)),
             handle: bytes.to_vec(),
         };
-        Ok(Item { settlement, handle, keys, shared })
+        Ok(Item { settlement, handle, keys, shared, epoch })
     }
 
     /// The handle that the fast store has. Without one a release still keeps a late Reserve from being admitted, and a repeated

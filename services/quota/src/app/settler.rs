@@ -36,6 +36,15 @@ pub(super) struct Item {
     pub(super) keys: Vec<Arc<CounterKey>>,
     /// What those across tenants count.
     pub(super) shared: Vec<Arc<CounterKey>>,
+    /// The generation in which it is known to count, if it was reserved in any.
+    pub(super) epoch: u64,
+}
+
+impl Item {
+    /// Whether a counter of it is made of buckets that Postgres has, too.
+    fn is_in_long_rolling_window(&self) -> bool {
+        self.keys.iter().any(|key| key.kind.is_rolling() && key.is_durable())
+    }
 }
 
 type Waiting = (Item, oneshot::Sender<Result<Outcome>>);
@@ -186,7 +195,26 @@ impl Books {
         }
     }
 
+    /// Whoever writes without knowing that counters are being loaded anew can't tell whether they were read before or after. A
+    /// store that does not answer loads nothing.
+    async fn confirm(&self, items: &[Item]) -> Result<()> {
+        let mut rolling = items.iter().filter(|item| item.is_in_long_rolling_window());
+        let Some(item) = rolling.next() else { return Ok(()) };
+        let epoch = self.epochs.current().await?;
+        if item.epoch != epoch.number() || rolling.any(|item| item.epoch != epoch.number()) {
+            return Err(Error::Unsettled("the store has changed"));
+        }
+        match self.store.now(&epoch.store, &item.settlement.organization).await {
+            Err(Failure::OtherGeneration) => {
+                self.epochs.reload().await?;
+                Err(Error::Unsettled("the store has changed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn settle_together(&self, items: &[Item]) -> Result<Vec<Result<Outcome>>> {
+        self.confirm(items).await?;
         let rows: Vec<NewSettlement> = items.iter().map(|item| item.settlement.clone()).collect();
         let (settled, totals) = self.record(&rows).await?;
         let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();

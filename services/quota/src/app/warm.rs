@@ -2,8 +2,9 @@
 
 use super::Quota;
 use super::epochs::Epoch;
+use super::reserve::ATTEMPTS;
 use crate::domain::{Demand, Kind, Millis, Part};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::counters::{self, Total, Wanted};
 use crate::storage::store::{Failure, InstallEntry, InstallSubject};
 use weir_types::OrganizationId;
@@ -15,21 +16,29 @@ impl Quota {
         let mut key = epoch.number().to_le_bytes().to_vec();
         demand.parts.iter().for_each(|part| key.extend(part.value.field()));
         // Boxed: every request's future would be as large as this one, which few come to.
-        let load = Box::pin(self.load(organization, epoch, demand));
+        let load = Box::pin(async {
+            for _ in 0..ATTEMPTS {
+                if self.load(organization, epoch, demand).await? {
+                    return Ok(());
+                }
+            }
+            Err(Error::Unsettled("counters are settled while they are loaded"))
+        });
         self.warming.run((*organization, key), load).await
     }
 
-    async fn load(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>) -> Result<()> {
+    /// False if a settlement came in between that what was read may lack.
+    async fn load(&self, organization: &OrganizationId, epoch: &Epoch, demand: &Demand<'_>) -> Result<bool> {
         // In this order: if the store is emptied after the fence was taken, the fence is gone when the counters are installed; if
         // before, the generation is another one.
         let fence = self.store.fence(organization).await?;
         if self.epochs.verify().await?.number() != epoch.number() {
-            return Ok(());
+            return Ok(true);
         }
         // The store's time, not this process's: a counter that is put into a period that has not begun would stay in it.
         let now = match self.store.read(&epoch.store, organization, demand).await {
             Ok(reading) => reading.at,
-            Err(Failure::OtherGeneration) => return Ok(()),
+            Err(Failure::OtherGeneration) => return Ok(true),
             Err(failure) => return Err(failure.into()),
         };
         let wanted: Vec<Wanted> = demand.parts.iter().flat_map(|part| wanted(part, now)).collect();
@@ -45,8 +54,10 @@ impl Quota {
             self.database.bounded(load).await?
         };
         let subjects: Vec<InstallSubject> = demand.parts.iter().map(|part| subject(part, &totals, now)).collect();
-        self.store.install(&epoch.store, organization, &fence, &subjects).await?;
-        Ok(())
+        match self.store.install(&epoch.store, organization, &fence, &subjects).await {
+            Err(Failure::OtherGeneration) => Ok(true),
+            installed => Ok(installed?),
+        }
     }
 }
 
@@ -65,7 +76,7 @@ fn wanted(part: &Part<'_>, now: Millis) -> Vec<Wanted> {
         .collect()
 }
 
-fn subject(part: &Part<'_>, totals: &[Total], now: Millis) -> InstallSubject {
+pub(super) fn subject(part: &Part<'_>, totals: &[Total], now: Millis) -> InstallSubject {
     let text = part.value.text();
     let mut last = 0;
     let entries = part.scope.windows.iter().map(|limit| {

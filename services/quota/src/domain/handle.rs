@@ -270,6 +270,20 @@ impl Handle {
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidHandle> {
         decode(bytes).map(|(handle, _)| handle)
     }
+
+    /// When it was reserved, without reading the rest; none if it is no handle.
+    #[must_use]
+    pub fn peek_reserved_at(bytes: &[u8]) -> Option<Millis> {
+        let version = *bytes.first()?;
+        let known = (OLDEST..=VERSION).contains(&version);
+        known.then_some(Millis::from_le_bytes(bytes.get(1..9)?.try_into().ok()?))
+    }
+
+    /// The concurrency limits that it counts in, with whose counters they are.
+    #[must_use]
+    pub fn places(&self) -> Vec<(LimitId, Value)> {
+        self.concurrent.iter().map(|one| (one.limit, self.values[one.value].clone())).collect()
+    }
 }
 
 /// The handle, and where its decision begins.

@@ -164,6 +164,21 @@ impl Value {
         }
     }
 
+    /// Reads [`text`](Self::text) back.
+    #[must_use]
+    pub fn from_text(scope: &Scope, text: &str) -> Option<Self> {
+        match scope {
+            Scope::Organization => text.is_empty().then_some(Self::Organization),
+            Scope::User => text.parse().ok().map(Self::User),
+            Scope::ApiKey => text.parse().ok().map(Self::ApiKey),
+            Scope::Ip => Some(Self::Ip(text.to_owned())),
+            Scope::Visitor => Some(Self::Visitor(text.to_owned())),
+            Scope::Label(name) => Some(Self::Label(name.clone(), text.to_owned())),
+            // Of no tenant.
+            Scope::Shared(_) => None,
+        }
+    }
+
     /// The value as it stands in Postgres; the scope is the limit's.
     #[must_use]
     pub fn text(&self) -> String {

@@ -76,6 +76,92 @@ pub async fn all(connection: &mut PgConnection) -> Result<Vec<(OrganizationId, T
     rows.iter().map(|row| Ok((row.try_get::<uuid::Uuid, _>("organization_id")?.into(), total(row)?))).collect()
 }
 
+/// Takes part in restoring counters, if nobody else does; until the transaction's end.
+///
+/// # Errors
+/// The database's.
+pub async fn begin_restoring(connection: &mut PgConnection) -> Result<bool, Error> {
+    sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(&mut *connection).await?;
+    Ok(sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtextextended('quota.restore', 0))")
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Organisations after `after` that have totals, each with how many rows, in the order of their ids.
+///
+/// # Errors
+/// The database's.
+pub async fn organizations(
+    pool: &PgPool,
+    after: &OrganizationId,
+    most: i64,
+) -> Result<Vec<(OrganizationId, i64)>, Error> {
+    let rows: Vec<(uuid::Uuid, i64)> = sqlx::query_as(
+        "select organization_id, count(*) from quota.counters where organization_id > $1
+         group by organization_id order by organization_id limit $2",
+    )
+    .bind(after.as_uuid())
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(id, rows)| (id.into(), rows)).collect())
+}
+
+/// Where a piece of about `most` subjects ends that have totals of these limits and come after `after`; none if there are fewer.
+///
+/// # Errors
+/// The database's.
+pub async fn piece(
+    pool: &PgPool,
+    organization: &OrganizationId,
+    limits: &[LimitId],
+    after: &str,
+    most: i64,
+) -> Result<Option<String>, Error> {
+    let limits: Vec<i32> = limits.iter().map(|limit| i32::try_from(*limit).unwrap_or(-1)).collect();
+    // The end for the limit that gets least far: the rows up to there are at most `most` of each.
+    Ok(sqlx::query_scalar(
+        "select min(piece.subject) from unnest($2::int[]) as l (id), lateral (
+             select subject from quota.counters where organization_id = $1 and limit_id = l.id and subject > $3
+             order by subject offset $4 limit 1) as piece",
+    )
+    .bind(organization.as_uuid())
+    .bind(&limits)
+    .bind(after)
+    .bind(most)
+    .fetch_one(pool)
+    .await?)
+}
+
+/// The totals of these organisations that may matter still: all of them, or of the limits and subjects in a piece (`after`
+/// excluded, `until` included).
+///
+/// # Errors
+/// The database's.
+pub async fn living(
+    pool: &PgPool,
+    organizations: &[OrganizationId],
+    piece: Option<(&[LimitId], &str, Option<&str>)>,
+) -> Result<Vec<(OrganizationId, Total)>, Error> {
+    const COLUMNS: &str = "select organization_id, limit_id, subject, period, committed, version from quota.counters
+        where organization_id = any($1) and (expires_at is null or expires_at > now())";
+    let ids: Vec<uuid::Uuid> = organizations.iter().map(|id| *id.as_uuid()).collect();
+    let rows = match piece {
+        None => sqlx::query(COLUMNS).bind(&ids).fetch_all(pool).await?,
+        Some((limits, after, until)) => {
+            let limits: Vec<i32> = limits.iter().map(|limit| i32::try_from(*limit).unwrap_or(-1)).collect();
+            let bounds = if until.is_some() { "and subject > $3 and subject <= $4" } else { "and subject > $3" };
+            let text = format!("{COLUMNS} and limit_id = any($2) {bounds}");
+            let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(&ids).bind(&limits).bind(after);
+            match until {
+                Some(until) => query.bind(until).fetch_all(pool).await?,
+                None => query.fetch_all(pool).await?,
+            }
+        }
+    };
+    rows.iter().map(|row| Ok((row.try_get::<uuid::Uuid, _>("organization_id")?.into(), total(row)?))).collect()
+}
+
 /// A row of `limit_id, subject, period, committed, version`.
 pub(super) fn total(row: &sqlx::postgres::PgRow) -> Result<Total, Error> {
     Ok(Total {

@@ -1,6 +1,7 @@
 //! The last entitlements that billing gave.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, PgPool, Row as _};
+use uuid::Uuid;
 use weir_database::Error;
 use weir_types::OrganizationId;
 
@@ -41,4 +42,23 @@ pub async fn load(
         .fetch_optional(connection)
         .await?;
     row.map(|row| Ok((row.try_get("version")?, row.try_get("body")?))).transpose()
+}
+
+/// What is kept of these organisations.
+///
+/// # Errors
+/// The database's.
+pub async fn load_all(
+    pool: &PgPool,
+    organizations: &[OrganizationId],
+) -> Result<Vec<(OrganizationId, Vec<u8>)>, Error> {
+    if organizations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = organizations.iter().map(|id| *id.as_uuid()).collect();
+    let rows = sqlx::query("select organization_id, body from quota.entitlements where organization_id = any($1)")
+        .bind(&ids)
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get::<Uuid, _>("organization_id")?.into(), row.try_get("body")?))).collect()
 }

@@ -7,7 +7,7 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::program::Program;
 use super::{Keys, Scripts, Store, reservation_field, reservation_of};
-use crate::domain::{LimitId, Value};
+use crate::domain::{LimitId, Millis, Value};
 use crate::storage::store::{Announce, Announced, Expired, Failure, Record, Result};
 
 impl Store {
@@ -78,6 +78,39 @@ impl Store {
             id.zip(record).map(|(id, record)| Expired { id, record }).ok_or_else(|| Failure::answer("take_over"))
         });
         expired.collect()
+    }
+
+    /// Some of a tenant's held reservations of other generations, each with the end of its lease, and the cursor for the next;
+    /// from cursor 0 to cursor 0 all that are there throughout.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn kept(
+        &self,
+        generation: u64,
+        organization: &OrganizationId,
+        cursor: u64,
+    ) -> Result<(u64, Vec<(Expired, Millis)>)> {
+        const PAGE: usize = 250;
+        let keys = Keys::new(organization);
+        let mut scan = cmd("ZSCAN");
+        scan.arg(keys.leases()).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, leases): (u64, Vec<(Vec<u8>, f64)>) = self.redis.command(&scan).await?;
+        if leases.is_empty() {
+            return Ok((next, Vec::new()));
+        }
+        let mut read = cmd("HMGET");
+        read.arg(keys.state());
+        for (id, _) in &leases {
+            read.arg(id);
+        }
+        let records: Vec<Option<Vec<u8>>> = self.redis.command(&read).await?;
+        let held = leases.into_iter().zip(records).filter_map(|((id, ends), record)| {
+            let record = Record::decode(&record?)?;
+            #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+            (record.generation != generation).then_some((Expired { id: reservation_of(&id)?, record }, ends as Millis))
+        });
+        Ok((next, held.collect()))
     }
 
     /// A held reservation.

@@ -16,7 +16,7 @@ use weir_redis::Error as RedisError;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::{memory, redis};
-use crate::domain::{Demand, LimitId, Value};
+use crate::domain::{Demand, LimitId, Millis, Value};
 
 pub use admission::{Admission, Reading, Record, Reserve};
 pub use generation::{Generation, InForce};
@@ -291,6 +291,32 @@ impl Store {
             Self::Redis(store) => store.holder(organization, id).await,
             Self::Memory(store) => store.holder(organization, id),
         }
+    }
+
+    /// Some of a tenant's held reservations of other generations, each with the end of its lease, and the cursor for the next;
+    /// from cursor 0 to cursor 0 all that are there throughout.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn kept(
+        &self,
+        generation: &InForce,
+        organization: &OrganizationId,
+        cursor: u64,
+    ) -> Result<(u64, Vec<(Expired, Millis)>)> {
+        match self {
+            Self::Redis(store) => store.kept(generation.number(), organization, cursor).await,
+            // What it holds ends with it.
+            Self::Memory(_) => Ok((0, Vec::new())),
+        }
+    }
+
+    /// What time it is where a tenant's counters are, if the store is in this generation.
+    ///
+    /// # Errors
+    /// [`Failure::OtherGeneration`] if it is not; or when it did not answer.
+    pub async fn now(&self, generation: &InForce, organization: &OrganizationId) -> Result<Millis> {
+        Ok(self.read(generation, organization, &Demand { at: 0, parts: Vec::new() }).await?.at)
     }
 
     /// Applies settlements of one tenant; at most a few hundred at once. Answers for each whether its lease had ended.

@@ -41,9 +41,12 @@ for subject = 1, subjects do
       local period, total, version
       period, total, version, pos = read('<ddd', program, pos)
       entry = {id = id, period = period, spent = total, held = 0, version = version}
-      if known and not known.queue and known.period == period and (same or durable == 0) then
+      if known and not known.queue and known.period == period then
         if same then entry.held = known.held end
-        if known.version >= version then entry.spent, entry.version = known.spent, known.version end
+        -- A settlement that came after Postgres was read is newer, whatever the generation.
+        if known.version > version or (known.version == version and (same or durable == 0)) then
+          entry.spent, entry.version = known.spent, known.version
+        end
       end
     end
     new.list[i] = entry
@@ -58,5 +61,5 @@ for subject = 1, subjects do
   changes[#changes + 1] = ARGV[2 + subject]
   changes[#changes + 1] = build(new)
 end
-call('HSET', KEYS[1], unpack(changes))
+if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end
 return 1

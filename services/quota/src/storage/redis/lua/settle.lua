@@ -27,7 +27,7 @@ local function state(subject)
   return known
 end
 
-local changes, late, tombs = {}, {}, {[0] = 'r', 'e', 'f'}
+local changes, late, tombs, unknown = {}, {}, {[0] = 'r', 'e', 'f'}, false
 for i = 1, settlements do
   local is, applied, counters
   is, applied, counters, pos = read('<ddd', program, pos)
@@ -47,11 +47,14 @@ for i = 1, settlements do
     subject, limit, kind, place, reserved, actual, before, total, version, pos = read('<ddddddddd', program, pos)
     local counted = state(subject)
     local entry = counted and counted.by_id[limit]
+    -- Whoever is loading this counter may have read Postgres before this settlement was there: it must read again.
+    if not entry and (kind == 1 or (kind == 3 and version == 1)) then unknown = true end
     if entry and (entry.queue ~= nil) == (kind == 3) then
       if kind == 3 then
         if held then
           if gen == counted.gen then entry.held = clamp(entry.held - reserved) end
-          if place + total > now then adjust(entry, place, actual - reserved) end
+          -- What Postgres knows was read anew in another generation, without what was held.
+          if (gen == counted.gen or version == 0) and place + total > now then adjust(entry, place, actual - reserved) end
         elseif (replaced or (applied == 1 and version == 1 and not record)) and place + total > now then
           -- Where the mark is lost the buckets were read from Postgres, which had the estimate.
           adjust(entry, place, actual - before)
@@ -86,6 +89,7 @@ for subject, counted in pairs(states) do
     changes[#changes + 1] = build(counted)
   end
 end
+if unknown then call('HDEL', KEYS[1], '!') end
 if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end
 call('ZREM', KEYS[2], unpack(ids))
 for i = 1, sets do call('ZREM', KEYS[2 + i], unpack(ids)) end
