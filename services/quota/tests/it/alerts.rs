@@ -105,6 +105,7 @@ async fn nothing_is_lost_while_postgres_is_away() {
     dying.stop().await;
     for user in &users[..8] {
         engine.client().reserve(by(user, 2)).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
     }
     sleep(Duration::from_secs(1)).await;
     server.restart().await.unwrap();
@@ -136,6 +137,7 @@ async fn a_raised_cap_warns_anew_and_a_lowered_one_only_of_what_it_newly_reaches
         let until = Instant::now() + Duration::from_secs(5);
         while crate::house::balance(limits, tenant, "budget").await.cap != amount {
             assert!(Instant::now() < until, "the cap never changed");
+            sleep(Duration::from_millis(1)).await;
         }
     };
     change(70, &mut client).await;

@@ -171,6 +171,7 @@ async fn a_refusal_says_which_limits_stood_how_and_what_the_caller_was_told() {
     let until = Instant::now() + Duration::from_secs(5);
     while client.reserve(request.clone()).await.is_err() {
         assert!(Instant::now() < until, "the change never came");
+        sleep(Duration::from_millis(1)).await;
     }
     let answer = explain_with(&engine, about(&request.reservation_id), 1).await;
     assert_eq!((answer.holders.len(), answer.decisions[0].state()), (1, DecisionState::Refused));
