@@ -4,6 +4,7 @@
 //! reached calls fail at once. Reconnecting happens in the background, with a capped backoff.
 
 mod call;
+mod cluster;
 mod config;
 mod error;
 mod link;
@@ -18,17 +19,13 @@ use std::{
 
 use metrics::{Counter, Histogram, counter, histogram};
 pub use redis::{self, FromRedisValue, Pipeline, Script, ToRedisArgs, Value};
-use redis::{
-    Client, Cmd, ErrorKind, ServerErrorKind,
-    cluster::{ClusterClient, ClusterConfig},
-    cluster_async::ClusterConnection,
-};
+use redis::{Client, Cmd, ErrorKind, ServerErrorKind, cluster::ClusterClient};
 use tokio::{
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
 
-use crate::{call::Call, link::Link};
+use crate::{call::Call, cluster::Cluster, link::Link};
 pub use crate::{
     config::{Config, DEFAULTS},
     error::Error,
@@ -52,7 +49,7 @@ struct Inner {
 
 enum Backend {
     Links { links: Box<[Arc<Link>]>, next: AtomicUsize, supervisors: Box<[AbortHandle]> },
-    Cluster(ClusterConnection),
+    Cluster(Box<Cluster>),
 }
 
 struct Errors {
@@ -168,13 +165,7 @@ impl Redis {
                 let link = &links[next.fetch_add(1, Ordering::Relaxed) % links.len()];
                 call_link(link, call, until).await
             }
-            Backend::Cluster(connection) => {
-                let mut connection = connection.clone();
-                match timeout_at(until, call.on_cluster(&mut connection)).await {
-                    Ok(answer) => answer.map_err(Error::from),
-                    Err(_) => Err(Error::Timeout),
-                }
-            }
+            Backend::Cluster(cluster) => call_cluster(cluster, call, until).await,
         };
         inner.calls.record(started.elapsed().as_secs_f64());
         if let Err(error) = &result {
@@ -213,6 +204,29 @@ async fn call_link(link: &Link, call: Call<'_>, until: Instant) -> Result<Value,
     }
 }
 
+async fn call_cluster(cluster: &Cluster, call: Call<'_>, until: Instant) -> Result<Value, Error> {
+    let mut connection = cluster.connection();
+    match timeout_at(until, call.on_cluster(&mut connection)).await {
+        Ok(Ok(value)) => {
+            cluster.answered();
+            Ok(value)
+        }
+        Ok(Err(error)) => {
+            // A refusal is an answer, too.
+            if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+                cluster.answered();
+            } else {
+                cluster.silent();
+            }
+            Err(error.into())
+        }
+        Err(_) => {
+            cluster.silent();
+            Err(Error::Timeout)
+        }
+    }
+}
+
 async fn links(config: &Config) -> Result<Backend, Error> {
     let client = Client::open(config.url.expose()).map_err(|error| Error::Internal(error.to_string()))?;
     let links: Box<[_]> = (0..config.connections.max(1)).map(|_| Arc::new(Link::new())).collect();
@@ -237,7 +251,7 @@ fn cluster(config: &Config) -> Result<Backend, Error> {
         .response_timeout(config.deadline)
         .build()
         .map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(Backend::Cluster(client.get_pending_async_connection_with_config(ClusterConfig::new())))
+    Ok(Backend::Cluster(Box::new(Cluster::new(client))))
 }
 
 impl Drop for Inner {
