@@ -59,7 +59,8 @@ pub struct Args {
 }
 
 /// Short enough that a run takes seconds; clients announce their leases several times meanwhile.
-pub const QUICK: &str = "[quota.rebuild]\nwindow = \"1500ms\"\ncheck_every = \"100ms\"\n[quota.slices]\nlease = \"1s\"\n";
+pub const QUICK: &str =
+    "[quota.rebuild]\nwindow = \"1500ms\"\ncheck_every = \"100ms\"\n[quota.slices]\nlease = \"1s\"\n";
 /// How many calls may be under way in the limit of concurrency.
 const AT_ONCE: usize = 90;
 
