@@ -48,16 +48,19 @@ const ZONES: [&str; 24] = [
     "Africa/Casablanca",
 ];
 
-/// Where both sets of data tell the same time around an instant: a law that only one of them has heard of is no defect.
+/// Where both sets of data tell the same time around an instant, day by day and at each change of the clock: a law that only one of
+/// them has heard of is no defect.
 fn agree(name: &str, zone: &TimeZone, at: Millis) -> bool {
     use chrono::Offset as _;
     let theirs: chrono_tz::Tz = name.parse().unwrap();
-    (-70..=70).all(|days| {
-        let at = at + days * DAY;
+    let same = |at: Millis| {
         let utc = chrono::DateTime::from_timestamp_millis(at).unwrap().naive_utc();
         let offset = chrono::TimeZone::offset_from_utc_datetime(&theirs, &utc).fix().local_minus_utc();
         offset == zone.to_offset(timestamp(at)).seconds()
-    })
+    };
+    let changes = zone.following(timestamp(at - 70 * DAY)).map(|change| change.timestamp().as_millisecond());
+    (-70..=70).all(|days| same(at + days * DAY))
+        && changes.take_while(|change| *change <= at + 70 * DAY).all(|change| same(change - 1) && same(change))
 }
 
 fn engine(window: &Window, at: Millis) -> (Millis, Millis) {
