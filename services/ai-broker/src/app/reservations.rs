@@ -112,6 +112,13 @@ impl Reservations {
     }
 }
 
+/// Quota's last word on a reservation that it did not grant.
+struct Unreserved {
+    failure: Failure,
+    /// One of the requests may be carried out all the same, however clear the last answer is: it can still be on its way.
+    unclear: bool,
+}
+
 /// Why there is no reservation.
 pub(crate) struct Refused {
     pub(crate) error: Error,
@@ -157,8 +164,8 @@ impl Broker {
         let context = Bytes::from(draft.encode_to_vec());
         let response = match self.ask_quota(call, id, key, &context).await {
             Ok(response) => response,
-            Err(failure) => {
-                if may_have_reserved(&failure) {
+            Err(Unreserved { failure, unclear }) => {
+                if unclear {
                     self.settler.release_unanswered(call.caller.organization, id, room);
                 }
                 let room = NoRoom::of(&failure);
@@ -182,7 +189,7 @@ impl Broker {
         id: ReservationId,
         key: usize,
         context: &Bytes,
-    ) -> Result<ReserveResponse, Failure> {
+    ) -> Result<ReserveResponse, Unreserved> {
         // Limits across tenants count by these.
         let mut subject = call.caller.subject.clone();
         subject.labels.insert("provider".to_owned(), call.provider.label());
@@ -198,14 +205,19 @@ impl Broker {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
+        let lost = may_have_reserved(&failure);
         let again = match failure.reason() {
             // What this organisation's ended calls did not use comes back as soon as they are settled.
             ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted => {
                 self.settler.settle_now(call.caller.organization).await
             }
-            _ => may_have_reserved(&failure),
+            _ => lost,
         };
-        if again { self.ask_once(request()).await } else { Err(failure) }
+        if !again {
+            return Err(Unreserved { failure, unclear: lost });
+        }
+        let answer = self.ask_once(request()).await;
+        answer.map_err(|failure| Unreserved { unclear: lost || may_have_reserved(&failure), failure })
     }
 
     async fn ask_once(&self, request: ReserveRequest) -> Result<ReserveResponse, Failure> {

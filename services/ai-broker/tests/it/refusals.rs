@@ -87,6 +87,17 @@ async fn without_quota_no_provider_is_called() {
 }
 
 #[tokio::test]
+async fn what_the_lost_first_request_may_have_reserved_is_released_although_the_second_is_refused() {
+    let scene = Scene::with(&["k"], "reserve_deadline = \"100ms\"").await;
+    scene.siblings.unanswered.store(1, Ordering::Relaxed);
+    scene.siblings.refuse.store(1, Ordering::Relaxed);
+    let failure = scene.invoke(&chat(1, "")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::QuotaExceeded);
+    assert_eq!(scene.ends().await, (1, 0, 1));
+    assert!(scene.provider.served().is_empty());
+}
+
+#[tokio::test]
 async fn a_providers_refusal_is_passed_on_and_nothing_is_charged() {
     let scene = Scene::new().await;
     let failure = scene.invoke(&chat(1, "status=422")).await.unwrap_err();

@@ -38,6 +38,8 @@ pub(crate) struct Siblings {
     pub(crate) refusing_unit: Mutex<String>,
     /// Refuse reservations for this key of the provider.
     pub(crate) full_key: Mutex<String>,
+    /// Carry out the next so many reservations, but never answer them.
+    pub(crate) unanswered: AtomicU64,
     pub(crate) usage_is_down: AtomicBool,
     pub(crate) quota_is_down: AtomicBool,
     pub(crate) epoch: AtomicU64,
@@ -58,9 +60,15 @@ impl QuotaService for FakeQuota {
         if state.quota_is_down.load(Ordering::Relaxed) {
             return Err(Error::unavailable("redis", "down").into());
         }
-        let refused =
-            state.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-        if refused {
+        let counted_down = |left: &AtomicU64| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
+        if counted_down(&state.unanswered) {
+            let request = request.into_inner();
+            state.reserved.lock().insert(request.reservation_id.clone(), request);
+            return std::future::pending().await;
+        }
+        if counted_down(&state.refuse) {
             let unit = state.refusing_unit.lock().clone();
             let (name, unit) = if unit.is_empty() { ("requests", "request") } else { ("budget", &*unit) };
             let scope = state.refusing_scope.lock().clone();
