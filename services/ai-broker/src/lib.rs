@@ -12,6 +12,7 @@ mod storage;
 
 use std::sync::Arc;
 
+use weir_database::{Database, Migration};
 use weir_host::{Context, Probe, Service, StartError};
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
@@ -31,12 +32,25 @@ use app::{Broker, Entitlements, Metrics, Reservations, ReserveOptions, SettleOpt
 /// The service's name in discovery, tokens and configuration.
 pub const NAME: &str = "ai-broker";
 
+/// The name of its schema, and of its roles in Postgres.
+pub const SCHEMA: &str = "broker";
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// What the schema needs.
+pub const MIGRATION: Migration = Migration { service: SCHEMA, migrator: &MIGRATOR };
+
 /// Starts the broker: its tasks run until the context's shutdown, then settle what has ended. Without Redis calls wait in lines of
-/// its own, so it must be the only one.
+/// its own, so it must be the only one. Calls need no database, so readiness does not depend on it.
 ///
 /// # Errors
 /// A provider that can't be called as it is configured.
-pub async fn start(config: Config, redis: Option<Redis>, context: &Context) -> Result<Service, StartError> {
+pub async fn start(
+    config: Config,
+    database: Database,
+    redis: Option<Redis>,
+    context: &Context,
+) -> Result<Service, StartError> {
     let providers = provider::providers(&config).map_err(|error| StartError::new("setting up the providers", error))?;
     let size = context.max_message_bytes;
     let billing = BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size);
@@ -71,7 +85,8 @@ pub async fn start(config: Config, redis: Option<Redis>, context: &Context) -> R
     };
     app::run_lines(&broker, &lines, (&config.queue).into(), context);
     let server = BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))).max_decoding_message_size(size);
-    Ok(Service::new(NAME).grpc(Routes::new(server), ACCESS).probe(prices_are_read(broker)))
+    let service = Service::new(NAME).grpc(Routes::new(server), ACCESS).probe(prices_are_read(broker));
+    Ok(service.drain(async move { database.close().await }))
 }
 
 /// Without prices every call would be refused.

@@ -25,8 +25,13 @@ pub(crate) enum Name {
 const ORDER: [Name; 6] = [Name::Auth, Name::Usage, Name::Billing, Name::Quota, Name::AiBroker, Name::Facade];
 
 /// The schemas of all services.
-pub(crate) const MIGRATIONS: [Migration; 4] =
-    [weir_auth::MIGRATION, weir_usage::MIGRATION, weir_billing::MIGRATION, weir_quota::MIGRATION];
+pub(crate) const MIGRATIONS: [Migration; 5] = [
+    weir_auth::MIGRATION,
+    weir_usage::MIGRATION,
+    weir_billing::MIGRATION,
+    weir_quota::MIGRATION,
+    weir_ai_broker::MIGRATION,
+];
 
 impl Name {
     /// The services that were asked for, each once, in the order in which they start.
@@ -44,6 +49,14 @@ impl Name {
             Self::AiBroker => weir_ai_broker::NAME,
             Self::Facade => weir_facade::NAME,
             Self::All => "weir",
+        }
+    }
+
+    /// As Postgres calls it: its schema, and its role without the prefix.
+    fn schema(self) -> &'static str {
+        match self {
+            Self::AiBroker => weir_ai_broker::SCHEMA,
+            _ => self.service(),
         }
     }
 
@@ -73,7 +86,8 @@ impl Name {
                     // A deployment without a Redis.
                     StoreKind::Memory => None,
                 };
-                weir_ai_broker::start(config.broker, redis, context).await
+                let database = database(&config.database, self, context).await?;
+                weir_ai_broker::start(config.broker, database, redis, context).await
             }
             Self::Facade => weir_facade::start(config.facade, context).await,
             Self::All => Err(StartError::new("services", "`all` is no service of its own")),
@@ -83,11 +97,11 @@ impl Name {
 
 /// The database's configuration with the service's own role and password in its URL.
 fn own_role(config: &weir_database::Config, name: Name, context: &Context) -> weir_database::Config {
-    let url = weir_database::service_url(&config.url, &context.master, name.service());
+    let url = weir_database::service_url(&config.url, &context.master, name.schema());
     weir_database::Config { url, ..config.clone() }
 }
 
 async fn database(config: &weir_database::Config, name: Name, context: &Context) -> Result<Database, StartError> {
     let config = own_role(config, name, context);
-    Database::connect(&config, name.service()).await.map_err(|error| StartError::new("connecting to Postgres", error))
+    Database::connect(&config, name.schema()).await.map_err(|error| StartError::new("connecting to Postgres", error))
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "a test fails by panicking")]
 
 mod books;
+mod database;
 mod dialects;
 mod failing_provider;
 mod keys;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_ai_broker::{ACCESS, Config, DEFAULTS, OPEN_TABLES};
 use weir_config::{Loader, Problem, Secret, Validate};
+use weir_database::Database;
 use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
@@ -46,6 +47,7 @@ pub(crate) struct Scene {
     pub(crate) siblings: Arc<Siblings>,
     pub(crate) provider: Arc<Simulator>,
     pub(crate) broker: BrokerServiceClient<Channel>,
+    pub(crate) database: Database,
     pub(crate) organization: OrganizationId,
     bearer: Bearer,
     context: Context,
@@ -139,13 +141,14 @@ impl Scene {
             max_message_bytes: 32 << 20,
             revocations: deployment.verifier().revocations().clone(),
         };
-        let service = weir_ai_broker::start(config, redis, &context).await.unwrap();
+        let database = crate::database::nowhere().await;
+        let service = weir_ai_broker::start(config, database.clone(), redis, &context).await.unwrap();
         let stacked = deployment.stack("ai-broker", service.into_routes(), ACCESS).await;
         let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
         let scopes = [Scope::AiInvoke, Scope::ModelsRead];
         let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
-        let scene = Self { siblings, provider, broker, organization, bearer, context };
+        let scene = Self { siblings, provider, broker, database, organization, bearer, context };
         scene.eventually("the price book is read", async |scene| !scene.models().await.is_empty()).await;
         scene
     }
