@@ -106,10 +106,22 @@ impl Redis {
     }
 
     /// Sends one command to every master of a cluster, and otherwise to the one server; the answers are in no order. Fails if one
-    /// of them does.
+    /// of them does not answer.
     pub async fn on_every_master<T: FromRedisValue>(&self, command: &Cmd) -> Result<Vec<T>, Error> {
         let value = self.call(Call::EveryMaster(command)).await?;
-        Ok(redis::from_redis_value(value)?)
+        let answers: Vec<T> = redis::from_redis_value(value)?;
+        // The driver leaves out nodes that it has no connection to.
+        if self.is_cluster() && answers.len() < self.masters().await? {
+            return Err(Error::Unavailable);
+        }
+        Ok(answers)
+    }
+
+    /// How many masters have slots, by what one of them says.
+    async fn masters(&self) -> Result<usize, Error> {
+        let info: String = self.command(redis::cmd("CLUSTER").arg("INFO")).await?;
+        let size = info.lines().find_map(|line| line.strip_prefix("cluster_size:")?.trim().parse().ok());
+        size.ok_or_else(|| Error::Internal("CLUSTER INFO says no cluster_size".to_owned()))
     }
 
     /// Sends a pipeline and returns the answers in order, without those that the pipeline ignores. The first error of any of

@@ -1,5 +1,7 @@
 //! Extend: longer leases, and counting again what the fast store has lost.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,47 +40,101 @@ pub enum LeaseOutcome {
     Settled,
 }
 
+/// What the store says to a lengthening, and what is left to do.
+enum Asked {
+    Done(LeaseOutcome),
+    /// It does not know the reservation in this generation.
+    Unknown(Arc<Epoch>, Box<Handle>),
+    /// It must be asked again.
+    Again,
+}
+
 impl Quota {
     /// Lengthens leases; answers in their order, with the generation that they now count in.
     ///
     /// # Errors
     /// If one could not be lengthened; the others may have been. Doing it again is safe.
     pub async fn extend(&self, extensions: Vec<Extension>) -> Result<(Vec<LeaseOutcome>, u64)> {
-        let outcomes = join_all(extensions.iter().map(|extension| self.extend_one(extension))).await;
-        let outcomes: Result<Vec<_>> = outcomes.into_iter().collect();
-        let outcomes = outcomes?;
-        Ok((outcomes, self.epochs.current().await?.number()))
+        let places: Result<Vec<_>> = extensions.iter().map(|_| self.gate.go_on()).collect();
+        let _places = places?;
+        let mut outcomes = vec![None; extensions.len()];
+        for _ in 0..ATTEMPTS {
+            self.extend_once(&extensions, &mut outcomes).await?;
+            if outcomes.iter().all(Option::is_some) {
+                return Ok((outcomes.into_iter().flatten().collect(), self.epochs.current().await?.number()));
+            }
+        }
+        Err(Error::Unsettled("too many attempts"))
     }
 
-    async fn extend_one(&self, extension: &Extension) -> Result<LeaseOutcome> {
-        let _place = self.gate.go_on()?;
+    /// Lengthens those that have no outcome yet. What the store has lost is looked up in Postgres tenant by tenant and not one by
+    /// one: after a loss all that live come at once, and must be back before money is open again.
+    async fn extend_once(&self, extensions: &[Extension], outcomes: &mut [Option<LeaseOutcome>]) -> Result<()> {
+        let open: Vec<usize> = (0..extensions.len()).filter(|place| outcomes[*place].is_none()).collect();
+        let asked = join_all(open.iter().map(|place| self.ask_to_extend(&extensions[*place]))).await;
+        let mut lost: HashMap<OrganizationId, Vec<(usize, Arc<Epoch>, Box<Handle>)>> = HashMap::new();
+        for (place, asked) in open.into_iter().zip(asked) {
+            match asked? {
+                Asked::Done(outcome) => outcomes[place] = Some(outcome),
+                Asked::Unknown(epoch, handle) => {
+                    lost.entry(handle.organization).or_default().push((place, epoch, handle));
+                }
+                Asked::Again => {}
+            }
+        }
+        for announced in join_all(lost.iter().map(|(id, lost)| self.announce_all(id, extensions, lost))).await {
+            announced?.into_iter().for_each(|(place, outcome)| outcomes[place] = outcome);
+        }
+        Ok(())
+    }
+
+    async fn ask_to_extend(&self, extension: &Extension) -> Result<Asked> {
         let handle = Handle::decode(&extension.handle)?;
         if handle.reservation != extension.id {
             return Err(InvalidHandle.into());
         }
-        let concurrent = handle.places();
-        let id = handle.organization;
-        for _ in 0..ATTEMPTS {
-            let epoch = self.epochs.current().await?;
-            match self.store.extend(&epoch.store, &id, &extension.id, &concurrent, extension.lease).await {
-                Ok(Extended::Extended) => {
-                    self.shared.extend(&handle, extension.lease).await?;
-                    return Ok(LeaseOutcome::Extended);
-                }
-                Ok(Extended::Settled) => return Ok(LeaseOutcome::Settled),
-                Err(Failure::OtherGeneration) => drop(Box::pin(self.epochs.reload()).await?),
-                Err(failure) => return Err(failure.into()),
-                Ok(Extended::Unknown) => {
-                    // It may be this process that does not know the store's generation yet.
-                    if self.epochs.verify().await?.number() == epoch.number()
-                        && let Some(outcome) = Box::pin(self.announce(&epoch, extension, &handle, &concurrent)).await?
-                    {
-                        return Ok(outcome);
-                    }
-                }
+        let epoch = self.epochs.current().await?;
+        let extended = self
+            .store
+            .extend(&epoch.store, &handle.organization, &extension.id, &handle.places(), extension.lease)
+            .await;
+        match extended {
+            Ok(Extended::Extended) => {
+                self.shared.extend(&handle, extension.lease).await?;
+                Ok(Asked::Done(LeaseOutcome::Extended))
             }
+            Ok(Extended::Settled) => Ok(Asked::Done(LeaseOutcome::Settled)),
+            // It may be this process that does not know the store's generation yet.
+            Ok(Extended::Unknown) if self.epochs.verify().await?.number() == epoch.number() => {
+                Ok(Asked::Unknown(epoch, Box::new(handle)))
+            }
+            Ok(Extended::Unknown) => Ok(Asked::Again),
+            Err(Failure::OtherGeneration) => {
+                Box::pin(self.epochs.reload()).await?;
+                Ok(Asked::Again)
+            }
+            Err(failure) => Err(failure.into()),
         }
-        Err(Error::Unsettled("too many attempts"))
+    }
+
+    /// Counts again what one tenant holds and the store has lost; no outcome where that must be tried again.
+    async fn announce_all(
+        &self,
+        id: &OrganizationId,
+        extensions: &[Extension],
+        lost: &[(usize, Arc<Epoch>, Box<Handle>)],
+    ) -> Result<Vec<(usize, Option<LeaseOutcome>)>> {
+        let ids: Vec<ReservationId> = lost.iter().map(|(place, ..)| extensions[*place].id).collect();
+        let settled = self.settled_among(id, &ids).await?;
+        let announced = lost.iter().map(async |(place, epoch, handle)| {
+            let extension = &extensions[*place];
+            if settled.contains(&extension.id) {
+                return Ok((*place, Some(LeaseOutcome::Settled)));
+            }
+            let outcome = self.announce_unsettled(epoch, extension, handle, &handle.places()).await?;
+            Ok((*place, outcome))
+        });
+        join_all(announced).await.into_iter().collect()
     }
 
     /// Counts it again, unless it is settled; none if that must be tried again.
@@ -90,7 +146,7 @@ impl Quota {
         concurrent: &[(LimitId, Value)],
     ) -> Result<Option<LeaseOutcome>> {
         let id = handle.organization;
-        if self.is_settled(&id, extension.id).await? {
+        if self.settled_among(&id, &[extension.id]).await?.contains(&extension.id) {
             return Ok(Some(LeaseOutcome::Settled));
         }
         self.announce_unsettled(epoch, extension, handle, concurrent).await
@@ -133,16 +189,19 @@ impl Quota {
         Ok(None)
     }
 
-    /// Whether Postgres knows how a reservation ended.
-    async fn is_settled(&self, organization: &OrganizationId, id: ReservationId) -> Result<bool> {
-        self.database
-            .bounded(async {
-                let mut transaction = self.database.begin_tenant(*organization).await?;
-                let settled = settlements::which(&mut transaction, organization, &[id]).await?;
-                transaction.commit().await.map_err(weir_database::Error::from)?;
-                Ok(!settled.is_empty())
-            })
-            .await
+    /// Of which of one tenant's reservations Postgres knows how they ended.
+    pub(super) async fn settled_among(
+        &self,
+        organization: &OrganizationId,
+        ids: &[ReservationId],
+    ) -> Result<HashSet<ReservationId>> {
+        let which = async {
+            let mut transaction = self.database.begin_tenant(*organization).await?;
+            let settled = settlements::which(&mut transaction, organization, ids).await?;
+            transaction.commit().await?;
+            Ok::<_, weir_database::Error>(settled.into_iter().collect())
+        };
+        Ok(self.database.bounded(which).await?)
     }
 
     /// Loads the counters that a reservation is held in, by the plan of today.

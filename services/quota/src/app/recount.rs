@@ -18,7 +18,6 @@ use super::extend::Extension;
 use super::settle::Settle;
 use crate::domain::{Handle, Kind, LimitId, Millis};
 use crate::error::{Error, Result};
-use crate::storage::settlements;
 use crate::storage::store::{Apply, Ending, Expired};
 
 /// Announced at once.
@@ -59,13 +58,7 @@ impl Quota {
     async fn recount_some(&self, id: &OrganizationId, epoch: &Epoch, kept: Vec<(Expired, Millis)>) -> Result<()> {
         let ids: Vec<ReservationId> = kept.iter().map(|(held, _)| held.id).collect();
         // A store keeps what it has written down, which may be older than what it had answered.
-        let which = async {
-            let mut transaction = self.database.begin_tenant(*id).await?;
-            let settled = settlements::which(&mut transaction, id, &ids).await?;
-            transaction.commit().await?;
-            Ok::<_, weir_database::Error>(settled)
-        };
-        let settled = self.database.bounded(which).await?;
+        let settled = self.settled_among(id, &ids).await?;
         let (ended, unsettled): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(held, _)| settled.contains(&held.id));
         let ended = ended.iter().map(|(held, _)| Apply {
             id: held.id,

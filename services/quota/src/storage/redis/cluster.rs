@@ -20,6 +20,8 @@ const SLOTS: u16 = 16_384;
 
 /// The cluster's identity.
 pub(super) async fn identity(redis: &Redis) -> Result<String> {
+    // First, as asking for them tells the driver of slots that have moved.
+    let canaries = try_join_all(canaries().iter().map(|key| canary(redis, key))).await?;
     let infos: Vec<String> = redis.on_every_master(cmd("INFO").arg("server")).await?;
     let mut lives: Vec<&str> = Vec::with_capacity(infos.len());
     for info in &infos {
@@ -27,7 +29,6 @@ pub(super) async fn identity(redis: &Redis) -> Result<String> {
         lives.push(life.ok_or_else(|| Failure::answer("INFO"))?.trim());
     }
     lives.sort_unstable();
-    let canaries = try_join_all(canaries().iter().map(|key| canary(redis, key))).await?;
     let bytes = lives.iter().flat_map(|life| life.bytes()).chain(canaries.into_iter().flatten());
     Ok(format!("cluster-{:032x}", digest(bytes)))
 }
