@@ -58,6 +58,9 @@ impl Settings<'_> {
         let _ = writeln!(out, "[broker.providers.simulated]\nbase_url = \"http://{}/v1\"", self.provider);
         let _ = writeln!(out, "price_list = \"{PRICE_LIST}\"");
         let _ = writeln!(out, "keys = {{ first = \"sk-simulated-1\", second = \"sk-simulated-2\" }}");
+        let _ = writeln!(out, "[broker.providers.simulated-anthropic]\nbase_url = \"http://{}/v1\"", self.provider);
+        let _ = writeln!(out, "dialect = \"anthropic\"\nprice_list = \"anthropic\"");
+        let _ = writeln!(out, "keys = {{ first = \"sk-ant-simulated-1\" }}");
         out + self.more
     }
 }

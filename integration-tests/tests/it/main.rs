@@ -6,11 +6,11 @@ mod bad_input;
 mod chaos;
 mod client;
 mod one_trace;
-mod openai_sdk;
 mod policies;
 mod provider_faults;
 mod quota;
 mod replay;
+mod sdks;
 
 use std::time::Duration;
 

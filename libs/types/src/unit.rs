@@ -8,6 +8,24 @@ pub const INPUT_TOKEN: &str = "input_token";
 pub const OUTPUT_TOKEN: &str = "output_token";
 /// Input and output together.
 pub const TOKEN: &str = "token";
+/// Of input, a token that was written to the provider's cache.
+pub const CACHE_WRITE_TOKEN: &str = "cache_write_token";
+/// Of input, a token that was written to the provider's cache for an hour.
+pub const CACHE_WRITE_1H_TOKEN: &str = "cache_write_1h_token";
+/// Of input, a token of audio.
+pub const AUDIO_INPUT_TOKEN: &str = "audio_input_token";
+/// Of output, a token of audio.
+pub const AUDIO_OUTPUT_TOKEN: &str = "audio_output_token";
+/// Of output, a token that was thought and not said.
+pub const REASONING_TOKEN: &str = "reasoning_token";
+/// A second of audio.
+pub const SECOND: &str = "second";
+/// A character of text that is spoken.
+pub const CHARACTER: &str = "character";
+/// A picture. Prices tell them apart by size and quality: `image_1024x1024_hd`.
+pub const IMAGE: &str = "image";
+/// A million pixels of a picture, or a part of them.
+pub const MEGAPIXEL: &str = "megapixel";
 /// A billionth of a US dollar.
 pub const NANO_USD: &str = "nano_usd";
 /// One call under way.
@@ -27,7 +45,24 @@ mod tests {
 
     #[test]
     fn units_are_short_lower_case_names() {
-        assert!([REQUEST, INPUT_TOKEN, OUTPUT_TOKEN, TOKEN, NANO_USD, CONCURRENT].into_iter().all(is_valid));
+        assert!(
+            [
+                REQUEST,
+                INPUT_TOKEN,
+                OUTPUT_TOKEN,
+                TOKEN,
+                NANO_USD,
+                CONCURRENT,
+                CACHE_WRITE_1H_TOKEN,
+                SECOND,
+                CHARACTER,
+                IMAGE,
+                MEGAPIXEL,
+                "image_1024x1024_hd",
+            ]
+            .into_iter()
+            .all(is_valid)
+        );
         assert!(
             !is_valid("") && !is_valid("Token") && !is_valid("1a") && !is_valid("a b") && !is_valid(&"a".repeat(64))
         );

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use weir_config::{Problem, Secret, Validate};
 
 use crate::app::QueueOptions;
+use crate::domain::api::Dialect;
 use crate::domain::key_pool::Rests;
 use crate::domain::queue::{Millis, Rules};
 
@@ -117,6 +118,17 @@ pub struct ProviderConfig {
     pub price_list: String,
     /// Keys by name: a text, or `env:NAME`.
     pub keys: BTreeMap<String, Secret>,
+    #[serde(default)]
+    pub(crate) dialect: Dialect,
+    /// The header of the key; the dialect's own if unset.
+    #[serde(default)]
+    pub(crate) key_header: Option<String>,
+    #[serde(default)]
+    pub(crate) query: String,
+    #[serde(default = "defaults::effort_models")]
+    pub(crate) effort_models: Vec<String>,
+    #[serde(default)]
+    pub(crate) drop_fields: Vec<String>,
     #[serde(default = "defaults::max_tokens_field")]
     pub(crate) max_tokens_field: String,
     #[serde(default = "defaults::input_bytes_per_token")]
@@ -151,6 +163,12 @@ mod defaults {
 
     pub(super) fn max_tokens_field() -> String {
         "max_completion_tokens".into()
+    }
+    pub(super) fn effort_models() -> Vec<String> {
+        let families =
+            ["claude-opus-4-6*", "claude-opus-4-7*", "claude-opus-4-8*", "claude-opus-5*", "claude-sonnet-4-6*"];
+        let newer = ["claude-sonnet-5*", "claude-haiku-5*", "claude-fable-*"];
+        families.into_iter().chain(newer).map(str::to_owned).collect()
     }
     pub(super) const fn input_bytes_per_token() -> i64 {
         1
@@ -198,6 +216,17 @@ impl Validate for Config {
             let is_http =
                 uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
             check(is_http, &format!("providers.{name}.base_url"), "must be a URL that begins with http:// or https://");
+            let header = provider.key_header.as_deref().unwrap_or("authorization");
+            check(
+                http::HeaderName::try_from(header).is_ok(),
+                &format!("providers.{name}.key_header"),
+                "is not the name of a header",
+            );
+            check(
+                format!("/?{}", provider.query).parse::<http::Uri>().is_ok() && !provider.query.contains(['?', '#']),
+                &format!("providers.{name}.query"),
+                "must be what stands behind the `?` of a URL",
+            );
             check(!provider.keys.is_empty(), &format!("providers.{name}.keys"), "must have at least one key");
             check(
                 provider.input_bytes_per_token > 0,

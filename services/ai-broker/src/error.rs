@@ -6,5 +6,5 @@ use crate::domain::request::InvalidRequest;
 
 /// A request that is refused before anything is reserved.
 pub(crate) fn invalid_request(error: InvalidRequest) -> Error {
-    Error::invalid(error.param, error.message)
+    Error::invalid(error.param.into_owned(), error.message)
 }

@@ -14,6 +14,7 @@ use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 use weir_rpc::{Channel, Error, Failure};
+use weir_types::Clock;
 
 use crate::body::BodyLimits;
 use crate::credentials::{Caller, Credentials, is_about_the_credential};
@@ -22,6 +23,7 @@ use crate::refusal::Refusal;
 
 /// The state of every route.
 pub(crate) struct Facade {
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) credentials: Credentials,
     pub(crate) auth: AuthServiceClient<Channel>,
     pub(crate) broker: BrokerServiceClient<Channel>,

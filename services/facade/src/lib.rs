@@ -1,8 +1,10 @@
-//! The facade: the public REST API. It identifies callers and speaks OpenAI's dialect and our own
+//! The facade: the public REST API. It identifies callers and speaks OpenAI's dialect, Anthropic's, and our own
 //! API; everything behind them is asked of the services as the caller.
 
+mod anthropic;
 mod api;
 mod body;
+mod calls;
 mod config;
 mod cors;
 mod credentials;
@@ -12,6 +14,7 @@ mod network;
 mod openai;
 mod openapi;
 mod refusal;
+mod shape;
 
 use std::sync::Arc;
 
@@ -51,6 +54,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         config.refused_for,
     );
     let facade = Facade {
+        clock: Arc::clone(&context.clock),
         credentials,
         auth,
         broker: BrokerServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),

@@ -14,7 +14,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::facade::Facade;
-use crate::{api, openai};
+use crate::{anthropic, api, openai};
 
 /// Where the document is.
 const PATH: &str = "/api/v1/openapi.json";
@@ -24,11 +24,12 @@ const PATH: &str = "/api/v1/openapi.json";
 #[openapi(
     info(
         title = "Weir",
-        description = "The OpenAI routes (`/v1`) take what OpenAI's SDKs send, and answer errors in OpenAI's shape. Everything else is under `/api/v1` and answers errors as problems (RFC 9457). Every answer has an `x-request-id`; money is in nano-USD (10⁻⁹ USD), as integers; times are RFC 3339.",
+        description = "The OpenAI routes (`/v1`) take what OpenAI's SDKs send, and answer errors in OpenAI's shape; `/v1/messages` does the same for Anthropic's. Everything else is under `/api/v1` and answers errors as problems (RFC 9457). Every answer has an `x-request-id`; money is in nano-USD (10⁻⁹ USD), as integers; times are RFC 3339.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
         (name = "openai", description = "Calls to models, as OpenAI's SDKs make them."),
+        (name = "anthropic", description = "Calls to models, as Anthropic's SDKs make them."),
         (name = "tokens", description = "Signing in."),
         (name = "keys", description = "API keys."),
         (name = "users", description = "People of the organisation."),
@@ -54,7 +55,10 @@ impl utoipa::Modify for Bearer {
 }
 
 fn documented() -> OpenApiRouter<Arc<Facade>> {
-    OpenApiRouter::with_openapi(Document::openapi()).merge(openai::routes()).merge(api::routes())
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(openai::routes())
+        .merge(anthropic::routes())
+        .merge(api::routes())
 }
 
 /// Every route, and the document itself.

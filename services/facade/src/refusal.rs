@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 use tonic::Status;
-use weir_proto::common::v1::{ErrorReason, ProviderError};
+use weir_proto::common::v1::ErrorReason;
 use weir_rpc::{Error, Failure, Violation};
 
 /// A refusal: its class, and what is to be said about it.
@@ -65,8 +66,13 @@ impl Refusal {
         self.failure.figure(limit, key)
     }
 
-    pub(crate) fn provider_error(&self) -> Option<&ProviderError> {
-        self.failure.provider_error()
+    /// A provider's own refusal, passed on as it came. What is not JSON is replaced.
+    pub(crate) fn passed_on(&self) -> Option<(StatusCode, Bytes)> {
+        let answer = self.failure.provider_error()?;
+        let status = u16::try_from(answer.http_status).ok().and_then(|status| StatusCode::from_u16(status).ok())?;
+        let is_error = (status.is_client_error() || status.is_server_error())
+            && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
+        is_error.then(|| (status, answer.body.clone()))
     }
 
     pub(crate) fn status(&self) -> StatusCode {

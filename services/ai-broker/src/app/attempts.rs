@@ -154,10 +154,10 @@ impl Broker {
         let held = self.reserve(call, id, key.index).await?;
         let sent = Instant::now();
         let answer = call.provider.client.send(ProviderCall {
-            url: call.provider.url(call.endpoint),
-            authorization: call.provider.authorization(key.index),
+            url: call.provider.url(call.exchange.api),
+            headers: call.provider.headers(key.index, call.own_headers()),
             id: HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("")),
-            body: call.body.clone(),
+            body: call.exchange.body.clone(),
             stream: call.request.stream,
             timeout: call.provider.first_byte_timeout,
         });
@@ -191,6 +191,7 @@ impl Broker {
             _ => KeyOutcome::Fine,
         };
         key.report(outcome);
+        let body = call.exchange.error(body);
         let answer =
             ProviderError { http_status: status.as_u16().into(), body, content_type, provider: provider.clone() };
         let rejected = |message: String| Error::new(ErrorReason::ProviderRejected, message).provider(answer);

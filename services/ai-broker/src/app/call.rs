@@ -4,21 +4,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use weir_proto::common::v1::{Amount, ErrorReason};
 use weir_proto::quota::v1::Subject;
 use weir_proto::usage::v1::{Outcome, UsageEvent};
 use weir_rpc::{Error, Failure};
-use weir_types::price::Tokens;
+use weir_types::price::Metered;
 use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 
 use super::Broker;
 use super::entitlements::Plan;
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
+use crate::domain::api::Api;
 use crate::domain::catalogue::{self, NoRoute, Route};
+use crate::domain::exchange::Exchange;
 use crate::domain::request::ModelRequest;
 use crate::error::invalid_request;
-use crate::provider::{Endpoint, Provider};
+use crate::provider::Provider;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -31,8 +34,10 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) caller: Caller,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) api: Api,
     pub(crate) body: Bytes,
+    /// What the client told a provider of its own dialect beside the body.
+    pub(crate) headers: HeaderMap,
     pub(crate) request_id: String,
     pub(crate) stream: bool,
     pub(crate) received: Instant,
@@ -41,13 +46,14 @@ pub(crate) struct Incoming {
 /// A call that may be made as soon as its worst case is reserved.
 pub(crate) struct ModelCall {
     pub(crate) caller: Caller,
-    pub(crate) endpoint: Endpoint,
     pub(crate) request: ModelRequest,
     pub(crate) route: Arc<Route>,
     pub(crate) provider: Arc<Provider>,
     pub(crate) worst: WorstCase,
-    /// For the provider.
-    pub(crate) body: Bytes,
+    /// What the provider is sent, and how its answer is read.
+    pub(crate) exchange: Exchange,
+    /// For a provider of the client's own dialect.
+    pub(crate) headers: HeaderMap,
     pub(crate) request_id: String,
     pub(crate) received: Instant,
     /// Of the caller's plan.
@@ -59,11 +65,7 @@ pub(crate) struct ModelCall {
 impl Broker {
     /// Reads the request and finds its route: everything that can be refused before a reservation.
     pub(crate) async fn prepare(&self, incoming: Incoming) -> Result<ModelCall, Error> {
-        let request = match incoming.endpoint {
-            Endpoint::Chat => ModelRequest::chat(&incoming.body),
-            Endpoint::Embeddings => ModelRequest::embeddings(&incoming.body),
-        }
-        .map_err(invalid_request)?;
+        let request = ModelRequest::read(incoming.api, &incoming.body).map_err(invalid_request)?;
         if request.stream != incoming.stream {
             return Err(Error::invalid("stream", "`stream` must be true for StreamInvoke and only for it"));
         }
@@ -71,19 +73,19 @@ impl Broker {
         let priority = self.check_plan(&incoming.caller, &route).await?.priority;
         let provider = self.providers.get(&route.provider).map(Arc::clone);
         let provider = provider.ok_or_else(|| Error::defect(format!("route `{}` names no provider", route.id)))?;
-        let worst = amounts::worst_case(&request, &route).map_err(invalid_request)?;
-        let bound = worst.set_max_output.map(|max| (provider.max_tokens_field.as_str(), max));
-        let body = request.upstream_body(&incoming.body, &route.model, bound);
-        let Incoming { caller, endpoint, request_id, received, .. } = incoming;
+        let Incoming { caller, body, headers, request_id, received, .. } = incoming;
+        let manner = &provider.manner;
+        let worst = amounts::worst_case(&request, &body, &route, manner).map_err(invalid_request)?;
+        let exchange = Exchange::new(&request, &body, &route, manner, &worst).map_err(invalid_request)?;
         let waiting = Arc::default();
         Ok(ModelCall {
             caller,
-            endpoint,
             request,
             route,
             provider,
             worst,
-            body,
+            exchange,
+            headers,
             request_id,
             received,
             priority,
@@ -135,7 +137,7 @@ impl ModelCall {
         if !is_unbound {
             return error;
         }
-        let output = self.worst.tokens.output;
+        let output = self.worst.used.tokens.output;
         error
             .advice(&format!("Set max_tokens to reserve less: without it, room for {output} output tokens is reserved"))
     }
@@ -151,14 +153,15 @@ impl ModelCall {
             api_key,
             provider: self.route.provider.clone(),
             model: self.route.model.clone(),
-            operation: self.endpoint.operation().into(),
+            operation: self.request.api.operation().into(),
             event_time: Some(prost_types::Timestamp {
                 seconds: now.timestamp(),
                 nanos: i32::try_from(now.timestamp_subsec_nanos()).unwrap_or(0),
             }),
-            input_tokens: self.worst.tokens.input,
-            cached_input_tokens: 0,
-            output_tokens: self.worst.tokens.output,
+            input_tokens: self.worst.used.tokens.input,
+            cached_input_tokens: self.worst.used.tokens.cached_input,
+            output_tokens: self.worst.used.tokens.output,
+            quantities: self.worst.used.quantities().into_iter().collect(),
             cost_nano_usd: self.worst.cost.0,
             price_version: self.route.price_version.to_string(),
             estimated: true,
@@ -168,8 +171,13 @@ impl ModelCall {
         }
     }
 
-    /// What `tokens` cost. What does not fit into a sum can't have been used: then the worst case counts.
-    pub(crate) fn cost(&self, tokens: &Tokens) -> NanoUsd {
-        self.route.price.cost(tokens).unwrap_or(self.worst.cost)
+    /// What the provider is told beside the body: what the client said, if both speak the same dialect.
+    pub(crate) fn own_headers(&self) -> Option<&HeaderMap> {
+        (self.exchange.api == self.request.api).then_some(&self.headers)
+    }
+
+    /// What was used costs. What does not fit into a sum can't have been used: then the worst case counts.
+    pub(crate) fn cost(&self, used: &Metered) -> NanoUsd {
+        self.route.price.cost(used).unwrap_or(self.worst.cost)
     }
 }

@@ -8,15 +8,16 @@ use weir_proto::broker::v1::{Accounting, InvokeResponse};
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::usage::v1::Outcome;
 use weir_rpc::Error;
-use weir_types::price::Tokens;
+use weir_types::price::{Metered, Tokens};
 
 use super::Broker;
 use super::attempts::Opened;
 use super::background::{Finishing, Presence};
 use super::call::{Incoming, ModelCall};
 use super::settle::Used;
+use crate::domain::dialects::TranslateError;
 use crate::domain::key_pool::KeyOutcome;
-use crate::domain::usage::{self, Reported, estimated_tokens};
+use crate::domain::usage::{Reported, estimated_tokens};
 use crate::provider::{CallFailure, MAX_ANSWER, read};
 
 impl Broker {
@@ -35,6 +36,8 @@ impl Broker {
         let answer = read(response.into_body(), MAX_ANSWER, call.provider.first_byte_timeout).await;
         let ended = Instant::now();
         let (used, body) = judge(call, client, answer);
+        let body =
+            body.and_then(|body| call.exchange.answer(body, &*self.clock).map_err(|error| unreadable(call, &error)));
         key.report(if body.is_ok() { KeyOutcome::Fine } else { KeyOutcome::Failed });
         let (queue_position, queue_time) = call.waiting.summary();
         let accounting = Accounting {
@@ -42,8 +45,8 @@ impl Broker {
             provider: call.route.provider.clone(),
             model: call.route.model.clone(),
             attempts,
-            input_tokens: used.tokens.input,
-            output_tokens: used.tokens.output,
+            input_tokens: used.metered.tokens.input,
+            output_tokens: used.metered.tokens.output,
             cost_nano_usd: used.cost.0,
             estimated: used.estimated,
             overhead: prost_types::Duration::try_from(sent - call.received + ended.elapsed()).ok(),
@@ -60,33 +63,45 @@ impl Broker {
 fn judge(call: &ModelCall, client: &Presence, answer: Result<Bytes, CallFailure>) -> (Used, Result<Bytes, Error>) {
     let provider = &call.provider.name;
     let complete = if client.is_gone() { Outcome::Cancelled } else { Outcome::Complete };
-    let broken = || Error::new(ErrorReason::ProviderFailed, format!("{provider} sent an answer that can't be read"));
+    let broken = || cant_be_read(call);
     match answer {
-        Ok(body) => match usage::of_answer(&body) {
-            Reported::Tokens(tokens) => (call.used(tokens, false, complete), Ok(body)),
+        Ok(body) => match call.exchange.reported(&body) {
+            Reported::Tokens(tokens) => (call.used(tokens.into(), false, complete), Ok(body)),
             Reported::Missing => {
                 let received = estimated_tokens(i64::try_from(body.len()).unwrap_or(i64::MAX));
-                (call.used(estimate(call, received), true, complete), Ok(body))
+                (call.used(estimate(call, received).into(), true, complete), Ok(body))
             }
             // What came is not what was produced, so its length says nothing: the output may be all that was reserved.
-            Reported::Unreadable => (call.used(estimate(call, i64::MAX), true, Outcome::Broken), Err(broken())),
+            Reported::Unreadable => (call.used(estimate(call, i64::MAX).into(), true, Outcome::Broken), Err(broken())),
         },
         Err(failure) => {
             tracing::warn!(provider, %failure, "an answer broke off");
-            (call.used(call.worst.tokens, true, Outcome::Broken), Err(broken()))
+            (call.used(call.worst.used.clone(), true, Outcome::Broken), Err(broken()))
         }
     }
 }
 
+fn cant_be_read(call: &ModelCall) -> Error {
+    Error::new(ErrorReason::ProviderFailed, format!("{} sent an answer that can't be read", call.provider.name))
+}
+
+/// What it used counts all the same.
+fn unreadable(call: &ModelCall, error: &TranslateError) -> Error {
+    tracing::warn!(provider = call.provider.name, %error, "an answer can't be translated");
+    cant_be_read(call)
+}
+
 /// The best count without the provider's: the input by its length, the output as counted; never more than was reserved.
 pub(crate) fn estimate(call: &ModelCall, output: i64) -> Tokens {
-    let input = estimated_tokens(i64::try_from(call.body.len()).unwrap_or(i64::MAX));
-    Tokens { input: input.min(call.worst.tokens.input), cached_input: 0, output: output.min(call.worst.tokens.output) }
+    let input = estimated_tokens(i64::try_from(call.exchange.body.len()).unwrap_or(i64::MAX));
+    let worst = &call.worst.used.tokens;
+    Tokens { input: input.min(worst.input), output: output.min(worst.output), ..Tokens::default() }
 }
 
 impl ModelCall {
-    /// `tokens` with their cost.
-    pub(crate) fn used(&self, tokens: Tokens, estimated: bool, outcome: Outcome) -> Used {
-        Used::new(tokens, self.cost(&tokens), estimated, outcome)
+    /// What was used, with its cost.
+    pub(crate) fn used(&self, metered: Metered, estimated: bool, outcome: Outcome) -> Used {
+        let cost = self.cost(&metered);
+        Used::new(metered, cost, estimated, outcome)
     }
 }

@@ -81,11 +81,8 @@ fn priced(price: ModelPrice) -> PricedModel {
     PricedModel {
         list: price.provider,
         model: price.model,
-        price: TokenPrice {
-            input: price.input_per_million,
-            cached_input: price.cached_input_per_million,
-            output: price.output_per_million,
-        },
+        price: TokenPrice::of_text(price.input_per_million, price.cached_input_per_million, price.output_per_million)
+            .into(),
         max_output_tokens: price.max_output_tokens,
         context_tokens: price.context_tokens,
     }

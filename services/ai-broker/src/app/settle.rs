@@ -16,7 +16,7 @@ use weir_proto::quota::v1::{BatchSettleRequest, CommitRequest, ReleaseRequest, S
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 use weir_proto::usage::v1::{Disposition, Outcome, RecordEventsRequest, RecordOutcome, UsageEvent};
 use weir_rpc::{Channel, Failure};
-use weir_types::price::Tokens;
+use weir_types::price::Metered;
 use weir_types::{NanoUsd, OrganizationId, ReservationId, names};
 
 use super::Metrics;
@@ -41,9 +41,9 @@ const LAST: Duration = Duration::from_millis(100);
 const SETTLE_NOW: Duration = Duration::from_millis(500);
 
 /// What a call used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Used {
-    pub(crate) tokens: Tokens,
+    pub(crate) metered: Metered,
     pub(crate) cost: NanoUsd,
     pub(crate) estimated: bool,
     outcome: Outcome,
@@ -52,8 +52,8 @@ pub(crate) struct Used {
 }
 
 impl Used {
-    pub(crate) fn new(tokens: Tokens, cost: NanoUsd, estimated: bool, outcome: Outcome) -> Self {
-        Self { tokens, cost, estimated, outcome, latency: Duration::ZERO, first_byte: Duration::ZERO }
+    pub(crate) fn new(metered: Metered, cost: NanoUsd, estimated: bool, outcome: Outcome) -> Self {
+        Self { metered, cost, estimated, outcome, latency: Duration::ZERO, first_byte: Duration::ZERO }
     }
 
     /// With how long the provider took.
@@ -107,9 +107,10 @@ impl Settler {
         self.metrics.ended(used.outcome, used.latency, used.first_byte);
         let Held { id, organization, handle, draft, live, .. } = held;
         let event = UsageEvent {
-            input_tokens: used.tokens.input,
-            cached_input_tokens: used.tokens.cached_input,
-            output_tokens: used.tokens.output,
+            input_tokens: used.metered.tokens.input,
+            cached_input_tokens: used.metered.tokens.cached_input,
+            output_tokens: used.metered.tokens.output,
+            quantities: used.metered.quantities().into_iter().collect(),
             cost_nano_usd: used.cost.0,
             estimated: used.estimated,
             outcome: used.outcome.into(),
@@ -347,13 +348,14 @@ impl Ending {
             return None;
         }
         let event = recorded.recorded.as_ref().unwrap_or(event);
-        let tokens =
-            Tokens { input: event.input_tokens, cached_input: event.cached_input_tokens, output: event.output_tokens };
+        let quantities = event.quantities.iter().map(|(unit, count)| (unit.clone(), *count)).collect();
+        let UsageEvent { input_tokens, cached_input_tokens, output_tokens, .. } = *event;
+        let metered = Metered::of_event(input_tokens, cached_input_tokens, output_tokens, &quantities);
         let request = CommitRequest {
             reservation_id: self.id.to_string(),
             organization: names::organization(&self.organization),
             handle: self.handle.clone(),
-            actuals: amounts::used(&tokens, NanoUsd(event.cost_nano_usd)),
+            actuals: amounts::used(&metered, NanoUsd(event.cost_nano_usd)),
             estimated: event.estimated,
         };
         Some(Settle { action: Some(settle::Action::Commit(request)) })

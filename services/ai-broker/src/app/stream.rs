@@ -16,6 +16,7 @@ use weir_proto::broker::v1::{Accounting, QueueStanding, StreamInvokeResponse, St
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::usage::v1::Outcome;
 use weir_rpc::Error;
+use weir_types::price::Tokens;
 
 use super::Broker;
 use super::attempts::{KeyUse, Opened};
@@ -26,7 +27,7 @@ use super::queue::Waiting;
 use super::reservations::Held;
 use super::settle::Used;
 use crate::domain::key_pool::KeyOutcome;
-use crate::domain::sse::Scanner;
+use crate::domain::sse::{Count, Scanner};
 
 /// What is ready at once is passed on together, up to here.
 const TOGETHER: usize = 16 << 10;
@@ -113,7 +114,7 @@ impl StreamAnswer {
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or("text/event-stream").to_owned();
         let idle = Box::pin(tokio::time::sleep(call.provider.idle_timeout));
-        let scanner = Scanner::new(call.request.include_usage);
+        let scanner = call.exchange.scanner(&*broker.clock);
         let body = response.into_body();
         let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
         let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
@@ -210,7 +211,10 @@ impl Running {
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string()))));
                 }
-                Poll::Ready(None) => return Poll::Ready((gathered.bytes(), Some(Stopped::Ended))),
+                Poll::Ready(None) => {
+                    gathered.add(self.scanner.finish());
+                    return Poll::Ready((gathered.bytes(), Some(Stopped::Ended)));
+                }
                 Poll::Pending if gathered.len() > 0 => return Poll::Ready((gathered.bytes(), None)),
                 Poll::Pending => {
                     std::task::ready!(self.poll_idle(context));
@@ -246,7 +250,7 @@ impl Running {
                     }
                 }
             }
-            if self.scanner.done {
+            if self.scanner.watch.done {
                 return Stopped::Ended;
             }
         }
@@ -259,8 +263,8 @@ impl Running {
             provider: self.call.route.provider.clone(),
             model: self.call.route.model.clone(),
             attempts: self.attempts,
-            input_tokens: used.map_or(0, |used| used.tokens.input),
-            output_tokens: used.map_or(0, |used| used.tokens.output),
+            input_tokens: used.map_or(0, |used| used.metered.tokens.input),
+            output_tokens: used.map_or(0, |used| used.metered.tokens.output),
             cost_nano_usd: used.map_or(0, |used| used.cost.0),
             estimated: used.is_some_and(|used| used.estimated),
             overhead: prost_types::Duration::try_from(self.sent - self.call.received).ok(),
@@ -272,16 +276,22 @@ impl Running {
 
     /// Bills the stream: by the provider's count if it came, else as counted here.
     fn settle(mut self: Box<Self>, stopped: Stopped) -> Result<Accounting, Error> {
-        let scanner = &self.scanner;
-        let whole = matches!(stopped, Stopped::Ended) && !scanner.failed && (scanner.done || scanner.tokens.is_some());
+        let watch = &self.scanner.watch;
+        let count = watch.count();
+        let counted = matches!(count, Count::Final(_));
+        let whole = matches!(stopped, Stopped::Ended) && !watch.failed && (watch.done || counted);
         let outcome = match stopped {
             Stopped::Left => Outcome::Cancelled,
             _ if whole => Outcome::Complete,
             _ => Outcome::Broken,
         };
-        let used = match scanner.tokens {
-            Some(tokens) => self.call.used(tokens, false, outcome),
-            None => self.call.used(estimate(&self.call, scanner.content_events), true, outcome),
+        let used = match count {
+            Count::Final(tokens) => self.call.used(tokens.into(), false, outcome),
+            Count::Seen { begun, output } => {
+                let estimate = estimate(&self.call, output);
+                let tokens = begun.map_or(estimate, |begun| Tokens { output: estimate.output, ..begun });
+                self.call.used(tokens.into(), true, outcome)
+            }
         };
         self.key.report(if outcome == Outcome::Broken { KeyOutcome::Failed } else { KeyOutcome::Fine });
         let accounting = self.accounting(Some(&used));

@@ -1,40 +1,84 @@
 //! What a call reserves at most, and what it used in the end, in the units that limits count in.
 
+use memchr::memmem;
 use weir_proto::common::v1::Amount;
-use weir_types::price::Tokens;
-use weir_types::{NanoUsd, Overflow, unit};
+use weir_types::price::{Metered, NoCost, TokenPrice, Tokens};
+use weir_types::{NanoUsd, unit};
 
 use super::catalogue::Route;
+use super::exchange::Manner;
 use super::request::{InvalidRequest, ModelRequest};
 
 /// The most that a call can use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorstCase {
-    pub(crate) tokens: Tokens,
+    pub(crate) used: Metered,
     pub(crate) cost: NanoUsd,
+    /// The most output tokens of one answer.
+    pub(crate) per_answer: i64,
     /// The output bound must be written into the request: the client set none, and the route's is
     /// tighter than what the model would do on its own.
     pub(crate) set_max_output: Option<i64>,
 }
 
-/// The worst case of `request` on `route`.
+/// The worst case of `request`, whose body is `body`, on `route`.
 ///
 /// Input: a token is at least one byte of the body, inline media aside, so the body's length bounds
 /// the tokens; the model's context bounds them too, because the provider refuses what is longer.
 /// Output: what the request allows, else the route's default, else the model's own maximum.
-pub(crate) fn worst_case(request: &ModelRequest, route: &Route) -> Result<WorstCase, InvalidRequest> {
+/// Each token is taken for the dearest kind that it can be.
+pub(crate) fn worst_case(
+    request: &ModelRequest,
+    body: &[u8],
+    route: &Route,
+    manner: &Manner,
+) -> Result<WorstCase, InvalidRequest> {
     let text = request.input_bytes.div_euclid(route.input_bytes_per_token) + 1;
     let media = request.media_parts.saturating_mul(route.media_part_tokens);
-    let input = text.saturating_add(media).min(route.context_tokens);
+    let input = text.saturating_add(media).saturating_add(manner.added_input(body)).min(route.context_tokens);
     let per_answer = match request.max_output {
         Some(max) if max > route.max_output_tokens => return Err(too_many(max, route)),
         Some(max) => max,
         None => route.default_output_tokens.unwrap_or(route.max_output_tokens),
     };
-    let tokens = Tokens { input, cached_input: 0, output: per_answer.saturating_mul(request.choices) };
-    let cost = route.price.cost(&tokens).map_err(|Overflow| too_many(per_answer, route))?;
+    let output = per_answer.saturating_mul(request.choices);
+    let list = route.price.of_tokens(input, None).map_err(|error| no_cost(&error, per_answer, route))?;
+    let used = Metered::from(dearest(list, input, output, body, manner));
+    let cost = route.price.cost(&used).map_err(|error| no_cost(&error, per_answer, route))?;
     let set_max_output = route.default_output_tokens.filter(|_| request.max_output.is_none());
-    Ok(WorstCase { tokens, cost, set_max_output })
+    Ok(WorstCase { used, cost, per_answer, set_max_output })
+}
+
+/// All input and all output of the kind that costs most, of those that the request can lead to.
+fn dearest(list: &TokenPrice, input: i64, output: i64, body: &[u8], manner: &Manner) -> Tokens {
+    let mut tokens = Tokens { input, output, ..Tokens::default() };
+    let dear_writes = list.cache_write.max(list.cache_write_long) > list.input && manner.may_write_cache(body);
+    let dear_audio = list.audio_input > list.input || list.audio_output > list.output;
+    let audio = dear_audio && memmem::find(body, b"audio").is_some();
+    let mut kinds = vec![(list.input, 0_u8)];
+    if dear_writes {
+        kinds.extend([(list.cache_write, 1), (list.cache_write_long, 2)]);
+    }
+    if audio {
+        kinds.push((list.audio_input, 3));
+    }
+    match kinds.into_iter().max().map(|(_, kind)| kind) {
+        Some(1) => tokens.cache_write = input,
+        Some(2) => tokens.cache_write_long = input,
+        Some(3) => tokens.audio_input = input,
+        _ => {}
+    }
+    if audio && list.audio_output > list.output {
+        tokens.audio_output = output;
+    }
+    tokens
+}
+
+fn no_cost(error: &NoCost, per_answer: i64, route: &Route) -> InvalidRequest {
+    match error {
+        NoCost::OutOfRange => too_many(per_answer, route),
+        NoCost::NoPrice(_) => InvalidRequest::new("model", format!("`{}`: {error}.", route.id)),
+    }
 }
 
 fn too_many(asked: i64, route: &Route) -> InvalidRequest {
@@ -42,25 +86,35 @@ fn too_many(asked: i64, route: &Route) -> InvalidRequest {
         "`max_tokens` is too large: {asked}. `{}` answers at most {} tokens.",
         route.id, route.max_output_tokens
     );
-    InvalidRequest { param: "max_tokens", message }
+    InvalidRequest::new("max_tokens", message)
 }
 
 /// What the worst case reserves.
 pub(crate) fn reserved(worst: &WorstCase) -> Vec<Amount> {
-    let mut amounts = used(&worst.tokens, worst.cost);
+    let mut amounts = used(&worst.used, worst.cost);
     amounts.push(amount(unit::CONCURRENT, 1));
     amounts
 }
 
 /// What a finished call commits.
-pub(crate) fn used(tokens: &Tokens, cost: NanoUsd) -> Vec<Amount> {
-    vec![
+pub(crate) fn used(used: &Metered, cost: NanoUsd) -> Vec<Amount> {
+    let Tokens { input, output, .. } = used.tokens;
+    let mut amounts = vec![
         amount(unit::REQUEST, 1),
-        amount(unit::INPUT_TOKEN, tokens.input),
-        amount(unit::OUTPUT_TOKEN, tokens.output),
-        amount(unit::TOKEN, tokens.input.saturating_add(tokens.output)),
+        amount(unit::INPUT_TOKEN, input),
+        amount(unit::OUTPUT_TOKEN, output),
+        amount(unit::TOKEN, input.saturating_add(output)),
         amount(unit::NANO_USD, cost.0),
-    ]
+    ];
+    for (name, &count) in &used.units {
+        // Prices tell pictures apart by size and quality; limits count pictures.
+        let name = if name.starts_with(unit::IMAGE) { unit::IMAGE } else { name };
+        match amounts.iter_mut().find(|known| known.unit == name) {
+            Some(known) => known.value = known.value.saturating_add(count),
+            None => amounts.push(amount(name, count)),
+        }
+    }
+    amounts
 }
 
 fn amount(unit: &str, value: i64) -> Amount {
@@ -70,41 +124,76 @@ fn amount(unit: &str, value: i64) -> Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::api::Dialect;
     use crate::domain::catalogue::tests::route;
+    use weir_types::price::Price;
 
-    fn chat(extra: &str) -> ModelRequest {
+    fn manner(dialect: Dialect) -> Manner {
+        let max_tokens_field = "max_tokens".to_owned();
+        Manner { dialect, max_tokens_field, effort_models: Vec::new(), drop_fields: Vec::new() }
+    }
+
+    fn worst_of(extra: &str, route: &Route, dialect: Dialect) -> Result<WorstCase, InvalidRequest> {
         let body = format!(r#"{{"model":"m","messages":[{{"content":"{}"}}]{extra}}}"#, "word ".repeat(200));
-        ModelRequest::chat(body.as_bytes()).expect("valid")
+        let request = ModelRequest::chat(body.as_bytes()).expect("valid");
+        worst_case(&request, body.as_bytes(), route, &manner(dialect))
+    }
+
+    fn worst(extra: &str, route: &Route) -> Result<WorstCase, InvalidRequest> {
+        worst_of(extra, route, Dialect::OpenAi)
     }
 
     #[test]
     fn the_worst_case_is_every_byte_a_token_and_the_longest_answer() {
-        let worst = worst_case(&chat(r#","max_tokens":50,"n":2"#), &route()).expect("fits");
-        assert!(worst.tokens.input > 1000 && worst.tokens.input < 1100);
-        assert_eq!(worst.tokens.output, 100);
-        assert_eq!(worst.cost, route().price.cost(&worst.tokens).expect("fits"));
+        let worst = worst(r#","max_tokens":50,"n":2"#, &route()).expect("fits");
+        let tokens = worst.used.tokens;
+        assert!(tokens.input > 1000 && tokens.input < 1100);
+        assert_eq!(tokens.output, 100);
+        assert_eq!(worst.cost, route().price.cost(&worst.used).expect("fits"));
         assert_eq!(worst.set_max_output, None);
     }
 
     #[test]
     fn without_a_bound_the_models_own_holds_unless_the_route_sets_one() {
-        let model = worst_case(&chat(""), &route()).expect("fits");
-        assert_eq!((model.tokens.output, model.set_max_output), (route().max_output_tokens, None));
+        let model = worst("", &route()).expect("fits");
+        assert_eq!((model.used.tokens.output, model.set_max_output), (route().max_output_tokens, None));
         let bounded = Route { default_output_tokens: Some(64), ..route() };
-        let worst = worst_case(&chat(""), &bounded).expect("fits");
-        assert_eq!((worst.tokens.output, worst.set_max_output), (64, Some(64)));
+        let worst = worst("", &bounded).expect("fits");
+        assert_eq!((worst.used.tokens.output, worst.set_max_output), (64, Some(64)));
     }
 
     #[test]
     fn the_context_bounds_the_input() {
         let small = Route { context_tokens: 100, ..route() };
-        assert_eq!(worst_case(&chat(""), &small).expect("fits").tokens.input, 100);
+        assert_eq!(worst("", &small).expect("fits").used.tokens.input, 100);
     }
 
     #[test]
     fn more_output_than_the_model_has_is_refused() {
-        let error = worst_case(&chat(r#","max_tokens":99999999"#), &route()).expect_err("too many");
+        let error = worst(r#","max_tokens":99999999"#, &route()).expect_err("too many");
         assert_eq!(error.param, "max_tokens");
         assert!(error.message.contains("at most 16384"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_may_be_written_to_a_cache_is_reserved_at_that_price() {
+        let tokens = TokenPrice { cache_write: 187_500_000, cache_write_long: 300_000_000, ..route().price.tokens };
+        let dear = Route { price: Price::from(tokens), ..route() };
+        let cached = r#","cache_control":{"type":"ephemeral"}"#;
+        let usual = worst_of("", &dear, Dialect::Anthropic).expect("fits");
+        assert_eq!(usual.used.tokens.cache_write_long, 0, "Anthropic writes on request only");
+        let asked = worst_of(cached, &dear, Dialect::Anthropic).expect("fits");
+        assert_eq!(asked.used.tokens.cache_write_long, asked.used.tokens.input);
+        let by_itself = worst_of("", &dear, Dialect::OpenAi).expect("fits");
+        assert_eq!(by_itself.used.tokens.cache_write_long, by_itself.used.tokens.input);
+    }
+
+    #[test]
+    fn pictures_are_one_unit_to_limits_whatever_they_cost() {
+        let units = [("image_1024x1024_hd".to_owned(), 2), ("image_auto".to_owned(), 1), ("second".to_owned(), 7)];
+        let metered = Metered { units: units.into(), ..Metered::default() };
+        let amounts = used(&metered, NanoUsd(5));
+        let of = |unit: &str| amounts.iter().find(|amount| amount.unit == unit).map(|amount| amount.value);
+        assert_eq!((of("image"), of("second"), of("nano_usd"), of("request")), (Some(3), Some(7), Some(5), Some(1)));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use weir_types::price::TokenPrice;
+use weir_types::price::Price;
 
 /// A model of the price book.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) struct PricedModel {
     /// The list it is on: `openai`, `anthropic`, …
     pub(crate) list: String,
     pub(crate) model: String,
-    pub(crate) price: TokenPrice,
+    pub(crate) price: Price,
     pub(crate) max_output_tokens: i64,
     pub(crate) context_tokens: i64,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Route {
     pub(crate) provider: String,
     /// The model's name at the provider.
     pub(crate) model: String,
-    pub(crate) price: TokenPrice,
+    pub(crate) price: Price,
     pub(crate) price_version: Arc<str>,
     pub(crate) max_output_tokens: i64,
     pub(crate) context_tokens: i64,
@@ -122,7 +122,7 @@ impl Route {
             id: id.to_owned(),
             provider: offer.provider.clone(),
             model: priced.model.clone(),
-            price: priced.price,
+            price: priced.price.clone(),
             price_version: Arc::clone(version),
             max_output_tokens: priced.max_output_tokens,
             context_tokens: priced.context_tokens,
@@ -151,7 +151,7 @@ pub(crate) mod tests {
             id: "m".into(),
             provider: "p".into(),
             model: "m".into(),
-            price: TokenPrice { input: 150_000_000, cached_input: 75_000_000, output: 600_000_000 },
+            price: weir_types::price::TokenPrice::of_text(150_000_000, 75_000_000, 600_000_000).into(),
             price_version: "v1".into(),
             max_output_tokens: 16_384,
             context_tokens: 128_000,

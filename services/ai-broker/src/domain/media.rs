@@ -27,27 +27,43 @@ struct Part<'a> {
     input_audio: Option<&'a RawValue>,
     #[serde(borrow)]
     file: Option<&'a RawValue>,
+    /// Of Anthropic's pictures and documents.
+    #[serde(borrow)]
+    source: Option<&'a RawValue>,
+    /// What a tool of Anthropic's answered has parts of its own.
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
 }
 
-/// Finds the media in `messages`. Bodies that can't have any are not read a second time.
-pub(crate) fn measure(body: &[u8], messages: Option<&RawValue>) -> Media {
-    let may_have_media =
-        [&b"image_url"[..], b"input_audio", b"\"file\""].iter().any(|name| memmem::find(body, name).is_some());
+/// What a body has in it if it has media, in OpenAI's words.
+pub(crate) const OPENAI: &[&[u8]] = &[b"image_url", b"input_audio", b"\"file\""];
+/// The same in Anthropic's.
+pub(crate) const ANTHROPIC: &[&[u8]] = &[b"\"source\""];
+
+/// Finds the media in `messages`. Bodies that can't have any, by `signs`, are not read a second time.
+pub(crate) fn measure(body: &[u8], messages: Option<&RawValue>, signs: &[&[u8]]) -> Media {
+    let may_have_media = signs.iter().any(|sign| memmem::find(body, sign).is_some());
     let messages: Option<Vec<Message<'_>>> = match messages {
         Some(raw) if may_have_media => serde_json::from_str(raw.get()).ok(),
         _ => None,
     };
     let mut media = Media::default();
     for message in messages.into_iter().flatten() {
-        let Some(parts) = message.content.and_then(|raw| serde_json::from_str::<Vec<Part<'_>>>(raw.get()).ok()) else {
-            continue;
-        };
-        for raw in parts.iter().flat_map(|part| [part.image_url, part.input_audio, part.file]).flatten() {
-            media.parts += 1;
-            media.bytes += inline_bytes(raw.get());
+        let parts = parts(message.content);
+        let answered = parts.iter().flat_map(|part| self::parts(part.content)).collect::<Vec<_>>();
+        for part in parts.iter().chain(&answered) {
+            for raw in [part.image_url, part.input_audio, part.file, part.source].into_iter().flatten() {
+                media.parts += 1;
+                media.bytes += inline_bytes(raw.get());
+            }
         }
     }
     media
+}
+
+/// None if the content is text.
+fn parts(content: Option<&RawValue>) -> Vec<Part<'_>> {
+    content.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }
 
 /// The bytes of inline data in one part: the whole part less what could be text, which is small.
@@ -64,7 +80,7 @@ mod tests {
 
     fn measured(messages: &str) -> Media {
         let raw = RawValue::from_string(messages.to_owned()).expect("JSON");
-        measure(messages.as_bytes(), Some(&raw))
+        measure(messages.as_bytes(), Some(&raw), OPENAI)
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! key serves it, and what its answer used.
 
 pub(crate) mod amounts;
+pub(crate) mod api;
 pub(crate) mod catalogue;
 pub mod dialects;
+pub(crate) mod exchange;
 pub(crate) mod key_pool;
 pub(crate) mod media;
 pub(crate) mod queue;

@@ -1,11 +1,13 @@
 //! The gRPC surface: messages to use cases and back.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::Stream;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Request, Response, Status};
 use weir_proto::broker::v1::broker_service_server::BrokerService;
 use weir_proto::broker::v1::{
@@ -17,7 +19,7 @@ use weir_rpc::{Error, Principal};
 use weir_types::{ReservationId, names};
 
 use crate::app::{Broker, Caller, Incoming, StreamAnswer};
-use crate::provider::Endpoint;
+use crate::domain::api::Api;
 
 /// Serves [`BrokerService`].
 pub(crate) struct Grpc(pub(crate) Arc<Broker>);
@@ -60,22 +62,41 @@ impl Stream for Answer {
 }
 
 fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Result<Incoming, Error> {
-    let endpoint = match asked.operation() {
-        Operation::ChatCompletions => Endpoint::Chat,
-        Operation::Embeddings if !stream => Endpoint::Embeddings,
-        Operation::Embeddings => return Err(Error::invalid("operation", "embeddings can't be streamed")),
+    let api = match asked.operation() {
+        Operation::ChatCompletions => Api::Chat,
+        Operation::Embeddings => Api::Embeddings,
+        Operation::Messages => Api::Messages,
         Operation::Unspecified => return Err(Error::invalid("operation", "`operation` is required")),
     };
+    if stream && !api.streams() {
+        return Err(Error::invalid("operation", format!("{} can't be streamed", api.operation())));
+    }
+    let headers = headers(&asked.headers)?;
     let principal = weir_rpc::caller(request).principal()?;
     let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
     Ok(Incoming {
         caller: caller(principal, asked.client_ip),
-        endpoint,
+        api,
         body: asked.body,
+        headers,
         request_id,
         stream,
         received: Instant::now(),
     })
+}
+
+/// Headers that a client may send through to a provider of its dialect.
+const PASSED_ON: [&str; 2] = ["anthropic-beta", "anthropic-version"];
+
+fn headers(sent: &HashMap<String, String>) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for name in PASSED_ON {
+        if let Some(value) = sent.get(name) {
+            let value = HeaderValue::try_from(value).map_err(|_| Error::invalid(name, "is not a header's value"))?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    Ok(headers)
 }
 
 fn caller(principal: &Principal, ip: String) -> Caller {

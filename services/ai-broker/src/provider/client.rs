@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -26,7 +26,8 @@ pub(crate) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Byte
 /// What is sent.
 pub(crate) struct ProviderCall<'a> {
     pub(crate) url: &'a Uri,
-    pub(crate) authorization: &'a HeaderValue,
+    /// The key, and whatever else the provider wants to be told.
+    pub(crate) headers: HeaderMap,
     /// Told to the provider as `x-client-request-id`: the reservation's id.
     pub(crate) id: HeaderValue,
     pub(crate) body: Bytes,
@@ -73,9 +74,9 @@ impl Client {
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = call.url.clone();
+        *request.headers_mut() = call.headers;
         let headers = request.headers_mut();
-        headers.reserve(5);
-        headers.insert(AUTHORIZATION, call.authorization.clone());
+        headers.reserve(4);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(ACCEPT, if call.stream { EVENT_STREAM } else { JSON });
         headers.insert(USER_AGENT, AGENT);

@@ -6,20 +6,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 pub(crate) use client::{CallFailure, Client, MAX_ANSWER, ProviderCall, read};
 
 use crate::app::Line;
 use crate::config::{Config, ProviderConfig, resolve};
+use crate::domain::api::{Api, Dialect};
+use crate::domain::exchange::Manner;
 use crate::domain::key_pool::KeyPool;
+
+/// What translations are written for; a client that speaks the dialect itself says its own.
+const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
 
 /// One provider, ready to be called.
 pub(crate) struct Provider {
     pub(crate) name: String,
     pub(crate) keys: KeyPool,
-    pub(crate) max_tokens_field: String,
+    /// How it wants to be spoken to.
+    pub(crate) manner: Manner,
     pub(crate) first_byte_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     /// Where calls wait while it has no room.
@@ -27,9 +35,11 @@ pub(crate) struct Provider {
     /// How long a call may wait; zero for not at all.
     pub(crate) max_wait: Duration,
     pub(crate) client: Client,
-    chat_url: Uri,
-    embeddings_url: Uri,
-    authorization: Vec<HeaderValue>,
+    /// By [`Api`]; none where the provider has no such endpoint.
+    urls: [Uri; 3],
+    key_header: HeaderName,
+    /// What that header says, by key.
+    key_values: Vec<HeaderValue>,
     /// What the keys are called, in their order: never the keys themselves.
     key_labels: Vec<String>,
 }
@@ -40,23 +50,6 @@ pub(crate) struct Provider {
 pub(crate) struct BadProvider {
     provider: String,
     message: &'static str,
-}
-
-/// Which of a provider's endpoints is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Chat,
-    Embeddings,
-}
-
-impl Endpoint {
-    /// As in usage records.
-    pub(crate) const fn operation(self) -> &'static str {
-        match self {
-            Self::Chat => "chat.completions",
-            Self::Embeddings => "embeddings",
-        }
-    }
 }
 
 /// All configured providers by name.
@@ -71,40 +64,59 @@ pub(crate) fn providers(config: &Config) -> Result<BTreeMap<String, Arc<Provider
 impl Provider {
     fn new(name: &str, config: &ProviderConfig, broker: &Config) -> Result<Self, BadProvider> {
         let bad = |message| BadProvider { provider: name.to_owned(), message };
-        let authorization = config
+        let (key_header, scheme) = key_header(config).ok_or_else(|| bad("`key_header` is not the name of a header"))?;
+        let key_values = config
             .keys
             .values()
             .map(|secret| {
                 let key = resolve(secret).map_err(|_| bad("a key's environment variable is not set"))?;
                 let mut value =
-                    HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| bad("a key is not a header"))?;
+                    HeaderValue::try_from(format!("{scheme}{key}")).map_err(|_| bad("a key is not a header"))?;
                 value.set_sensitive(true);
                 Ok(value)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let url = |path: &str| join(&config.base_url, path).ok_or_else(|| bad("the base URL is malformed"));
+        let url =
+            |path: &str| join(&config.base_url, path, &config.query).ok_or_else(|| bad("the base URL is malformed"));
         Ok(Self {
             name: name.to_owned(),
             key_labels: config.keys.keys().map(|key| label(&format!("{name}/{key}"))).collect(),
-            keys: KeyPool::new(authorization.len(), (&broker.rests).into()),
-            max_tokens_field: config.max_tokens_field.clone(),
+            keys: KeyPool::new(key_values.len(), (&broker.rests).into()),
+            manner: Manner {
+                dialect: config.dialect,
+                max_tokens_field: config.max_tokens_field.clone(),
+                effort_models: config.effort_models.clone(),
+                drop_fields: config.drop_fields.clone(),
+            },
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
             line: Arc::default(),
             max_wait: config.max_wait,
             client: Client::new(config.connect_timeout),
-            chat_url: url("/chat/completions")?,
-            embeddings_url: url("/embeddings")?,
-            authorization,
+            urls: [url("/chat/completions")?, url("/embeddings")?, url("/messages")?],
+            key_header,
+            key_values,
         })
     }
 
     /// The URL of an endpoint.
-    pub(crate) fn url(&self, endpoint: Endpoint) -> &Uri {
-        match endpoint {
-            Endpoint::Chat => &self.chat_url,
-            Endpoint::Embeddings => &self.embeddings_url,
+    pub(crate) fn url(&self, api: Api) -> &Uri {
+        &self.urls[match api {
+            Api::Chat => 0,
+            Api::Embeddings => 1,
+            Api::Messages => 2,
+        }]
+    }
+
+    /// What the provider is told with the key at `index`: who asks, and what the client itself said in its dialect.
+    pub(crate) fn headers(&self, index: usize, own: Option<&HeaderMap>) -> HeaderMap {
+        let mut headers = own.cloned().unwrap_or_default();
+        headers.insert(self.key_header.clone(), self.key_values[index].clone());
+        if self.manner.dialect == Dialect::Anthropic {
+            let (name, version) = ANTHROPIC_VERSION;
+            headers.entry(name).or_insert(version);
         }
+        headers
     }
 
     /// What quota counts the provider's requests by.
@@ -116,10 +128,14 @@ impl Provider {
     pub(crate) fn key_label(&self, index: usize) -> &str {
         &self.key_labels[index]
     }
+}
 
-    /// The `authorization` header of the key at `index`.
-    pub(crate) fn authorization(&self, index: usize) -> &HeaderValue {
-        &self.authorization[index]
+/// The header that carries the key, and what stands before it there.
+fn key_header(config: &ProviderConfig) -> Option<(HeaderName, &'static str)> {
+    match (&config.key_header, config.dialect) {
+        (Some(name), _) => Some((name.parse().ok()?, "")),
+        (None, Dialect::OpenAi) => Some((AUTHORIZATION, "Bearer ")),
+        (None, Dialect::Anthropic) => Some((HeaderName::from_static("x-api-key"), "")),
     }
 }
 
@@ -132,10 +148,11 @@ fn label(name: &str) -> String {
     name[..end].to_owned()
 }
 
-fn join(base: &str, path: &str) -> Option<Uri> {
+fn join(base: &str, path: &str, query: &str) -> Option<Uri> {
     let mut parts = base.parse::<Uri>().ok()?.into_parts();
     let base_path = parts.path_and_query.as_ref().map_or("", |p| p.path()).trim_end_matches('/').to_owned();
-    parts.path_and_query = Some(PathAndQuery::try_from(format!("{base_path}{path}")).ok()?);
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{base_path}{path}{query}")).ok()?);
     Uri::from_parts(parts).ok()
 }
 
@@ -145,9 +162,12 @@ mod tests {
 
     #[test]
     fn endpoints_are_joined_to_the_base() {
-        let joined = |base| join(base, "/embeddings").map(|uri| uri.to_string());
+        let joined = |base| join(base, "/embeddings", "").map(|uri| uri.to_string());
         assert_eq!(joined("https://api.openai.com/v1").as_deref(), Some("https://api.openai.com/v1/embeddings"));
         assert_eq!(joined("http://localhost:1/v1/").as_deref(), Some("http://localhost:1/v1/embeddings"));
         assert_eq!(joined("http://localhost:1").as_deref(), Some("http://localhost:1/embeddings"));
+        let azure = join("https://me.openai.azure.com/openai/deployments/d", "/embeddings", "api-version=2024-10-21");
+        let expected = "https://me.openai.azure.com/openai/deployments/d/embeddings?api-version=2024-10-21";
+        assert_eq!(azure.map(|uri| uri.to_string()).as_deref(), Some(expected));
     }
 }

@@ -7,6 +7,7 @@ mod database;
 mod dialects;
 mod failing_provider;
 mod keys;
+mod messages;
 mod queue;
 mod refusals;
 mod scene;

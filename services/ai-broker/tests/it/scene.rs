@@ -158,6 +158,24 @@ impl Scene {
         answer.unwrap().into_inner().models.into_iter().map(|model| model.id).collect()
     }
 
+    /// A plain call of another kind.
+    pub(crate) async fn invoke_as(&self, operation: Operation, body: &Value) -> Result<InvokeResponse, Failure> {
+        let request = InvokeRequest { operation: operation.into(), ..invocation(body.to_string()) };
+        let request = self.bearer.request(request);
+        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// A stream of another kind.
+    pub(crate) async fn stream_as(
+        &self,
+        operation: Operation,
+        body: &Value,
+    ) -> Result<tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>, Failure> {
+        let request = InvokeRequest { operation: operation.into(), ..invocation(body.to_string()) };
+        let request = self.bearer.request(StreamInvokeRequest { request: Some(request) });
+        self.broker.clone().stream_invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
     /// A plain call.
     pub(crate) async fn invoke(&self, body: &Value) -> Result<InvokeResponse, Failure> {
         self.invoke_raw(body.to_string()).await
@@ -179,7 +197,13 @@ impl Scene {
 
     /// A stream read to its end: its text, its accounting, its error.
     pub(crate) async fn stream_whole(&self, body: &Value) -> (String, Option<Accounting>, Option<Failure>) {
-        let mut parts = self.stream(body).await.unwrap();
+        Self::whole(self.stream(body).await.unwrap()).await
+    }
+
+    /// Reads a stream to its end: its text, its accounting, its error.
+    pub(crate) async fn whole(
+        mut parts: tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>,
+    ) -> (String, Option<Accounting>, Option<Failure>) {
         let (mut text, mut accounting) = (Vec::new(), None);
         loop {
             match parts.message().await {
@@ -252,6 +276,8 @@ fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Conf
     write!(
         file,
         "[broker]\n{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
+         [broker.providers.claude]\nbase_url = \"{base_url}\"\nprice_list = \"claude\"\ndialect = \"anthropic\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
          [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"

@@ -229,7 +229,8 @@ impl BillingService for FakeBilling {
             max_output_tokens: 16_384,
             context_tokens: 128_000,
         };
-        let prices = vec![price("sim-small"), price("sim-large")];
+        let claude = billing::ModelPrice { provider: "claude".into(), ..price("sim-claude") };
+        let prices = vec![price("sim-small"), price("sim-large"), claude];
         Ok(Response::new(billing::PriceBook { version: "2026-11-01".into(), prices }))
     }
 

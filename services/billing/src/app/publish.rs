@@ -49,7 +49,7 @@ impl Billing {
 async fn publish_prices(tx: &mut Tx, file: &PriceFile) -> Result<()> {
     for (provider, model, published) in prices::published(tx, &file.version).await? {
         let now = file.prices.iter().find(|price| price.provider == provider && price.model == model);
-        if now.is_none_or(|now| now.price != published) {
+        if now.is_none_or(|now| now.price.tokens != published) {
             return Err(Error::Bug(format!(
                 "price book `{}` was published with another price for `{model}` of `{provider}`: give the new price a new version",
                 file.version

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use weir_types::price::TokenPrice;
+use weir_types::price::Price;
 
 /// List prices of one model, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub(crate) struct ModelPrice {
     pub(crate) provider: String,
     /// The model's name in the provider's API.
     pub(crate) model: String,
-    /// Per million tokens.
-    pub(crate) price: TokenPrice,
+    /// Of tokens, and of media in their own units.
+    pub(crate) price: Price,
     /// The most tokens it answers with.
     pub(crate) max_output_tokens: i64,
     /// The most tokens that a call may have in all.
@@ -73,13 +73,15 @@ impl PriceBook {
 
 #[cfg(test)]
 mod tests {
+    use weir_types::price::TokenPrice;
+
     use super::*;
 
     fn price(provider: &str, model: &str, input: i64) -> ModelPrice {
         ModelPrice {
             provider: provider.to_owned(),
             model: model.to_owned(),
-            price: TokenPrice { input, cached_input: input, output: input },
+            price: TokenPrice::of_text(input, input, input).into(),
             max_output_tokens: 1,
             context_tokens: 1,
         }
@@ -91,7 +93,7 @@ mod tests {
             "1".to_owned(),
             [price("a", "m", 1), price("b", "m", 2), price("a", "only", 3), price("a", "m", 4)],
         );
-        let input = |provider, model| book.find(provider, model).map(|found| found.price.input);
+        let input = |provider, model| book.find(provider, model).map(|found| found.price.tokens.input);
         assert_eq!(input("a", "m"), Some(4), "the later price counts");
         assert_eq!(input("b", "m"), Some(2));
         assert_eq!(input("b", "only"), Some(3), "the only list with this model");

@@ -130,7 +130,7 @@ fn model<'a>(provider: &str, reader: &mut Reader<'a>, faults: &mut Faults) -> Op
     let price = ModelPrice {
         provider: provider.to_owned(),
         model: String::new(),
-        price: TokenPrice { input: input?.0, cached_input: cached_input?.0, output: output?.0 },
+        price: TokenPrice::of_text(input?.0, cached_input?.0, output?.0).into(),
         max_output_tokens: max_output?,
         context_tokens: context?,
     };
@@ -171,7 +171,7 @@ mod tests {
             assert!(of(provider) > 0, "{provider}");
         }
         let mini = file.prices.iter().find(|price| price.model == "gpt-4o-mini-2024-07-18").expect("is an alias");
-        assert_eq!(mini.price, TokenPrice { input: 150_000_000, cached_input: 75_000_000, output: 600_000_000 });
+        assert_eq!(mini.price, TokenPrice::of_text(150_000_000, 75_000_000, 600_000_000).into());
         assert!(file.prices.iter().all(|price| price.provider != "simulated"));
     }
 

@@ -94,7 +94,7 @@ mod tests {
             prices: vec![ModelPrice {
                 provider: if effective.is_some() { "openai" } else { "simulated" }.to_owned(),
                 model: "m".to_owned(),
-                price: TokenPrice { input, cached_input: input, output: input },
+                price: TokenPrice::of_text(input, input, input).into(),
                 max_output_tokens: 1,
                 context_tokens: 1,
             }],
@@ -113,10 +113,10 @@ mod tests {
         assert_eq!(faults.0, []);
         let book = shelf.in_force(at(150)).expect("one is in effect");
         assert_eq!(book.version(), "a+sim");
-        assert_eq!(book.find("simulated", "m").map(|price| price.price.input), Some(9));
+        assert_eq!(book.find("simulated", "m").map(|price| price.price.tokens.input), Some(9));
         assert_eq!(shelf.in_force(at(200)).expect("one is in effect").version(), "b+sim");
         let old = shelf.version("a+sim").expect("stays known");
-        assert_eq!(old.find("openai", "m").map(|price| price.price.input), Some(1));
+        assert_eq!(old.find("openai", "m").map(|price| price.price.tokens.input), Some(1));
         assert!(shelf.version("a+unheard-of").is_none());
         assert!(shelf.version("").is_none());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+use weir_types::price::NoCost;
 use weir_types::{NanoUsd, OrganizationId};
 
 use super::ledger::Posting;
@@ -114,19 +115,20 @@ impl<F: Fn(&str) -> Option<PriceBook>> Prices<F> {
         let Some(Some(book)) = self.found.get(&usage.price_version) else {
             return Err(format!("there is no price book `{}`", usage.price_version));
         };
-        if let Some(unit) = usage.quantities.iter().find(|(_, quantity)| **quantity != 0).map(|(unit, _)| unit) {
-            return Err(format!("price book `{}` has no price per `{unit}`", usage.price_version));
-        }
         let Some(price) = book.find(&usage.provider, &usage.model) else {
             return Err(format!(
                 "price book `{}` has no price for model `{}` of `{}`",
                 usage.price_version, usage.model, usage.provider
             ));
         };
-        match price.price.cost(&usage.tokens()) {
+        match price.price.cost(&usage.metered()) {
             Ok(amount) if amount <= MAX_EVENT_AMOUNT => Ok(amount),
             Ok(amount) => Err(format!("{amount} is more than one event can cost")),
-            Err(_) => Err("the token counts are out of range".to_owned()),
+            Err(NoCost::OutOfRange) => Err("the counts are out of range".to_owned()),
+            Err(NoCost::NoPrice(unit)) => Err(format!(
+                "price book `{}` has no price per `{unit}` for model `{}` of `{}`",
+                usage.price_version, usage.model, usage.provider
+            )),
         }
     }
 }
@@ -224,13 +226,13 @@ mod tests {
     use super::*;
     use crate::domain::price_book::ModelPrice;
 
-    const PRICE: TokenPrice = TokenPrice { input: 1_000_000, cached_input: 500_000, output: 2_000_000 };
+    const PRICE: TokenPrice = TokenPrice::of_text(1_000_000, 500_000, 2_000_000);
 
     fn look_up(version: &str) -> Option<PriceBook> {
         let price = ModelPrice {
             provider: "openai".to_owned(),
             model: "m".to_owned(),
-            price: PRICE,
+            price: PRICE.into(),
             max_output_tokens: 1,
             context_tokens: 1,
         };
@@ -323,9 +325,9 @@ mod tests {
             [
                 "price book `1` has no price for model `unheard-of` of `openai`",
                 "there is no price book `0`",
-                "price book `1` has no price per `audio_second`",
+                "price book `1` has no price per `audio_second` for model `m` of `openai`",
                 "$1000000.000000003 is more than one event can cost",
-                "the token counts are out of range",
+                "the counts are out of range",
                 "no id",
             ]
         );

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use weir_types::price::Tokens;
+use weir_types::price::Metered;
 use weir_types::{NanoUsd, OrganizationId};
 
 /// One use of a provider.
@@ -38,10 +38,10 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// The tokens, as prices count them.
+    /// What was used, as prices count it.
     #[must_use]
-    pub(crate) const fn tokens(&self) -> Tokens {
-        Tokens { input: self.input_tokens, cached_input: self.cached_input_tokens, output: self.output_tokens }
+    pub(crate) fn metered(&self) -> Metered {
+        Metered::of_event(self.input_tokens, self.cached_input_tokens, self.output_tokens, &self.quantities)
     }
 }
 

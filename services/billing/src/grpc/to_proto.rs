@@ -105,9 +105,9 @@ pub(super) fn price_book(book: &PriceBook) -> proto::PriceBook {
     let prices = book.prices().iter().map(|price| proto::ModelPrice {
         provider: price.provider.clone(),
         model: price.model.clone(),
-        input_per_million: price.price.input,
-        cached_input_per_million: price.price.cached_input,
-        output_per_million: price.price.output,
+        input_per_million: price.price.tokens.input,
+        cached_input_per_million: price.price.tokens.cached_input,
+        output_per_million: price.price.tokens.output,
         max_output_tokens: price.max_output_tokens,
         context_tokens: price.context_tokens,
     });

@@ -23,11 +23,11 @@ pub(crate) async fn published(
     .await?;
     rows.iter()
         .map(|row| {
-            let price = TokenPrice {
-                input: row.try_get("input_per_million")?,
-                cached_input: row.try_get("cached_input_per_million")?,
-                output: row.try_get("output_per_million")?,
-            };
+            let price = TokenPrice::of_text(
+                row.try_get("input_per_million")?,
+                row.try_get("cached_input_per_million")?,
+                row.try_get("output_per_million")?,
+            );
             Ok((row.try_get("provider")?, row.try_get("model")?, price))
         })
         .collect()
@@ -38,7 +38,8 @@ pub(crate) async fn published(
 /// # Errors
 /// When the database doesn't answer.
 pub(crate) async fn publish(connection: &mut PgConnection, file: &PriceFile) -> Result<()> {
-    let of = |part: fn(&TokenPrice) -> i64| file.prices.iter().map(|price| part(&price.price)).collect::<Vec<i64>>();
+    let of =
+        |part: fn(&TokenPrice) -> i64| file.prices.iter().map(|price| part(&price.price.tokens)).collect::<Vec<i64>>();
     sqlx::query(
         "insert into billing.published_prices
              (version, provider, model, input_per_million, cached_input_per_million, output_per_million)

@@ -1,7 +1,6 @@
 //! What every request goes through before it reaches its route, and every answer on its way out.
 
 mod metrics;
-mod shape;
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -14,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::MatchedPath;
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
-use axum::http::{HeaderValue, Method, Request, Response, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -25,8 +24,11 @@ use weir_rpc::{Call, Error, REQUEST_ID};
 
 use crate::body::Drains;
 use crate::refusal::{Class, Refusal};
+use crate::shape::Shape;
 use metrics::Metrics;
-use shape::Shape;
+
+/// Where Anthropic's clients look for a request's id.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// How long requests may take, and what takes the rest of those that are refused.
 #[derive(Debug, Clone)]
@@ -117,6 +119,9 @@ where
                 Ok(Ok(response)) => response,
                 Err(panic) => call.sync_scope(|| shape.refuse(panicked(&*panic))),
             };
+            if shape == Shape::Anthropic {
+                response.headers_mut().insert(ANTHROPIC_REQUEST_ID, id.clone());
+            }
             response.headers_mut().insert(REQUEST_ID, id);
             response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             measured.end(response.status());

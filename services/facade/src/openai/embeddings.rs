@@ -7,9 +7,10 @@ use axum::extract::{Request, State};
 use axum::http::Response;
 use weir_proto::broker::v1::Operation;
 
-use super::chat;
 use super::errors::{ErrorBody, OpenAiError};
+use crate::calls;
 use crate::facade::Facade;
+use crate::shape::Shape;
 
 /// Answers embeddings. Takes what OpenAI's endpoint takes.
 #[utoipa::path(
@@ -22,5 +23,5 @@ use crate::facade::Facade;
 )]
 pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Result<Response<Body>, OpenAiError> {
     let incoming = facade.receive(request).await?;
-    Ok(chat::invoke(&facade, incoming, Operation::Embeddings).await?)
+    Ok(calls::invoke(&facade, incoming, Operation::Embeddings.into(), Shape::OpenAi).await?)
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 use weir_proto::broker::v1::RateLimit;
-use weir_proto::common::v1::{ErrorReason, ProviderError};
+use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Error;
 
-use super::headers;
+use crate::calls::headers;
 use crate::refusal::{Class, Refusal};
 
 /// In milliseconds; OpenAI's SDKs prefer it to `retry-after`.
@@ -62,7 +62,7 @@ pub(crate) struct ErrorDetail {
 impl From<Refusal> for OpenAiError {
     fn from(refusal: Refusal) -> Self {
         let retry_after = refusal.retry_after();
-        if let Some((status, body)) = refusal.provider_error().and_then(passed_on) {
+        if let Some((status, body)) = refusal.passed_on() {
             return Self { status, body, retry_after, is_final: false, limits: Vec::new() };
         }
         let status = refusal.status();
@@ -113,14 +113,6 @@ impl OpenAiError {
     }
 }
 
-/// A provider's own refusal, passed on as it came. What is not JSON is replaced.
-fn passed_on(answer: &ProviderError) -> Option<(StatusCode, Bytes)> {
-    let status = u16::try_from(answer.http_status).ok().and_then(|status| StatusCode::from_u16(status).ok())?;
-    let is_error = (status.is_client_error() || status.is_server_error())
-        && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
-    is_error.then(|| (status, answer.body.clone()))
-}
-
 /// OpenAI's `type` and `code` for a class. SDKs branch on both.
 fn naming(class: Class) -> (&'static str, Option<String>) {
     use ErrorReason as R;
@@ -141,6 +133,8 @@ fn naming(class: Class) -> (&'static str, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use weir_proto::common::v1::ProviderError;
+
     use super::*;
 
     fn header(error: Error, name: HeaderName) -> Option<String> {

@@ -3,9 +3,7 @@
 mod chat;
 mod embeddings;
 mod errors;
-mod headers;
 mod models;
-mod stream;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use weir_proto::broker::v1::{ListModelsRequest, Model};
@@ -13,6 +14,7 @@ use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Error;
 
 use super::errors::{ErrorBody, OpenAiError};
+use crate::anthropic;
 use crate::facade::Facade;
 use crate::refusal::Refusal;
 
@@ -43,7 +45,7 @@ impl From<Model> for ModelObject {
     }
 }
 
-/// Lists the models that the caller may use.
+/// Lists the models that the caller may use. With the header `anthropic-version`, as Anthropic lists them.
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "listModels", tag = "openai",
     responses(
@@ -51,12 +53,13 @@ impl From<Model> for ModelObject {
         (status = "default", description = "A refusal.", body = ErrorBody)
     )
 )]
-pub(crate) async fn list(
-    State(facade): State<Arc<Facade>>,
-    headers: HeaderMap,
-) -> Result<Json<ModelList>, OpenAiError> {
-    let data = models(&facade, &headers).await?.into_iter().map(ModelObject::from).collect();
-    Ok(Json(ModelList { object: "list", data }))
+pub(crate) async fn list(State(facade): State<Arc<Facade>>, headers: HeaderMap) -> Result<Response, OpenAiError> {
+    let models = models(&facade, &headers).await?;
+    if anthropic::is_client(&headers) {
+        return Ok(anthropic::models::list(models));
+    }
+    let data = models.into_iter().map(ModelObject::from).collect();
+    Ok(Json(ModelList { object: "list", data }).into_response())
 }
 
 /// Reads one model. Its name may have slashes.
@@ -72,12 +75,16 @@ pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Json<ModelObject>, OpenAiError> {
+) -> Result<Response, OpenAiError> {
     let models = models(&facade, &headers).await?;
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let model = models.into_iter().find(|model| model.id == name);
     let missing = || Error::new(ErrorReason::ModelNotFound, format!("The model `{name}` does not exist here."));
-    Ok(Json(model.ok_or_else(missing)?.into()))
+    let model = model.ok_or_else(missing)?;
+    if anthropic::is_client(&headers) {
+        return Ok(anthropic::models::one(model));
+    }
+    Ok(Json(ModelObject::from(model)).into_response())
 }
 
 async fn models(facade: &Facade, headers: &HeaderMap) -> Result<Vec<Model>, Refusal> {

@@ -34,7 +34,10 @@ fn every_example_of_a_configuration_is_accepted() {
                 std::fs::write(dir.path().join("weir.toml"), config).unwrap();
                 std::fs::write(dir.path().join(file), block).unwrap();
                 let mut command = weir(dir.path());
-                command.args(["check-config", "--config", "weir.toml"]).env("OPENAI_API_KEY", "sk-test");
+                command.args(["check-config", "--config", "weir.toml"]);
+                for provider in ["OPENAI", "ANTHROPIC", "AZURE_OPENAI", "GROQ"] {
+                    command.env(format!("{provider}_API_KEY"), "sk-test");
+                }
                 command.env("WEIR_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
                 let (code, _, errors) = output(&mut command);
                 assert_eq!(code, Some(0), "{}: {errors}\n{block}", path.display());

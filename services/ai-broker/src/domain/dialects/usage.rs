@@ -4,6 +4,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_types::MAX_AMOUNT;
+use weir_types::price::Tokens;
 
 use super::json::Object;
 
@@ -206,6 +207,14 @@ impl Usage {
             Object::open(object.field("output_tokens_details")).number("thinking_tokens", self.reasoning).end();
         }
         object.close();
+    }
+}
+
+impl From<Usage> for Tokens {
+    fn from(usage: Usage) -> Self {
+        let Usage { input, cached_input, cache_write, cache_write_long, audio_input, output, reasoning, audio_output } =
+            usage;
+        Self { input, cached_input, cache_write, cache_write_long, audio_input, output, reasoning, audio_output }
     }
 }
 

@@ -12,11 +12,10 @@ use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{QueueStanding, StreamInvokeResponse};
 use weir_rpc::{Call, Failure};
 
-use super::errors::OpenAiError;
-use crate::refusal::Refusal;
+use crate::shape::Shape;
 
 /// The rest of a stream, after its start. An error becomes an event, and the stream then ends as
-/// OpenAI's do, so that clients stop waiting.
+/// those of its API do, so that clients stop waiting.
 pub(crate) struct Events {
     parts: Streaming<StreamInvokeResponse>,
     over: bool,
@@ -24,6 +23,7 @@ pub(crate) struct Events {
     standing: Option<QueueStanding>,
     /// The request that is answered: its id goes into the log.
     call: Option<Call>,
+    shape: Shape,
     _room: OwnedSemaphorePermit,
 }
 
@@ -33,12 +33,13 @@ impl Events {
         parts: Streaming<StreamInvokeResponse>,
         room: OwnedSemaphorePermit,
         standing: Option<QueueStanding>,
+        shape: Shape,
     ) -> Self {
-        Self { parts, over: false, standing, call: Call::current(), _room: room }
+        Self { parts, over: false, standing, call: Call::current(), shape, _room: room }
     }
 
     fn refused(&self, status: tonic::Status) -> Bytes {
-        let refuse = || OpenAiError::from(Refusal::from(Failure::from(status))).event();
+        let refuse = || self.shape.event(Failure::from(status).into());
         match &self.call {
             Some(call) => call.sync_scope(refuse),
             None => refuse(),

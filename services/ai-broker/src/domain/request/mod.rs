@@ -1,5 +1,6 @@
-//! What a request in OpenAI's dialect asks for, read without touching what Weir does not know, and
-//! written again with only what must change.
+//! What a request asks for, read without touching what Weir does not know, and written again with only what must change.
+
+mod messages;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::api::Api;
 use super::media;
 
 /// Why a request is refused before anything is reserved.
@@ -15,19 +17,20 @@ use super::media;
 #[error("{message}")]
 pub(crate) struct InvalidRequest {
     /// The parameter at fault; empty when it is the body as a whole.
-    pub(crate) param: &'static str,
+    pub(crate) param: Cow<'static, str>,
     pub(crate) message: String,
 }
 
 impl InvalidRequest {
-    fn new(param: &'static str, message: impl Into<String>) -> Self {
-        Self { param, message: message.into() }
+    pub(crate) fn new(param: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { param: param.into(), message: message.into() }
     }
 }
 
 /// What the broker needs to know of a request, and where in the body it stands.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ModelRequest {
+    pub(crate) api: Api,
     pub(crate) model: String,
     pub(crate) stream: bool,
     /// The client itself asked for the usage chunk of a stream.
@@ -67,19 +70,28 @@ struct Fields<'a> {
     max_completion_tokens: Option<&'a RawValue>,
     #[serde(borrow)]
     n: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    speed: Option<&'a RawValue>,
+    #[serde(borrow)]
+    inference_geo: Option<&'a RawValue>,
 }
 
 impl ModelRequest {
+    /// Reads a request of this API.
+    pub(crate) fn read(api: Api, body: &[u8]) -> Result<Self, InvalidRequest> {
+        match api {
+            Api::Chat => Self::chat(body),
+            Api::Embeddings => Self::embeddings(body),
+            Api::Messages => Self::messages(body),
+        }
+    }
+
     /// Reads `POST /v1/chat/completions`.
     pub(crate) fn chat(body: &[u8]) -> Result<Self, InvalidRequest> {
         let fields = Fields::read(body)?;
-        match fields.messages.map(RawValue::get) {
-            Some(messages) if messages.starts_with('[') && messages[1..].trim_start() != "]" => {}
-            Some(messages) if messages.starts_with('[') => {
-                return Err(InvalidRequest::new("messages", "`messages` must not be empty"));
-            }
-            _ => return Err(InvalidRequest::new("messages", "`messages` is required and must be an array")),
-        }
+        non_empty_array(fields.messages, "messages")?;
         let max_output = match integer(fields.max_completion_tokens, "max_completion_tokens", 1, MAX_OUTPUT)? {
             Some(max) => Some(max),
             None => integer(fields.max_tokens, "max_tokens", 1, MAX_OUTPUT)?,
@@ -87,7 +99,7 @@ impl ModelRequest {
         let choices = integer(fields.n, "n", 1, MAX_CHOICES)?.unwrap_or(1);
         let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
         let options = StreamOptions::read(&fields, body)?;
-        let media = media::measure(body, fields.messages);
+        let media = media::measure(body, fields.messages, media::OPENAI);
         Ok(Self {
             max_output,
             choices,
@@ -96,7 +108,7 @@ impl ModelRequest {
             input_bytes: count(body.len() - media.bytes),
             media_parts: count(media.parts),
             stream_options: if stream { options.replacement } else { None },
-            ..Self::of_model(&fields, body)?
+            ..Self::of_model(Api::Chat, &fields, body)?
         })
     }
 
@@ -108,10 +120,10 @@ impl ModelRequest {
             Some("\"\"" | "[]") => return Err(InvalidRequest::new("input", "`input` must not be empty")),
             _ => return Err(InvalidRequest::new("input", "`input` is required and must be a string or an array")),
         }
-        Ok(Self { max_output: Some(0), ..Self::of_model(&fields, body)? })
+        Ok(Self { max_output: Some(0), ..Self::of_model(Api::Embeddings, &fields, body)? })
     }
 
-    fn of_model(fields: &Fields<'_>, body: &[u8]) -> Result<Self, InvalidRequest> {
+    fn of_model(api: Api, fields: &Fields<'_>, body: &[u8]) -> Result<Self, InvalidRequest> {
         let raw = fields.model.ok_or_else(|| InvalidRequest::new("model", "`model` is required"))?;
         let model: Cow<'_, str> =
             serde_json::from_str(raw.get()).map_err(|_| InvalidRequest::new("model", "`model` must be a string"))?;
@@ -119,6 +131,7 @@ impl ModelRequest {
             return Err(InvalidRequest::new("model", "`model` must have 1 to 200 characters"));
         }
         Ok(Self {
+            api,
             model: model.into_owned(),
             stream: false,
             include_usage: false,
@@ -204,6 +217,16 @@ impl StreamOptions {
     }
 }
 
+fn non_empty_array(raw: Option<&RawValue>, param: &'static str) -> Result<(), InvalidRequest> {
+    match raw.map(RawValue::get) {
+        Some(array) if array.starts_with('[') && array[1..].trim_start() != "]" => Ok(()),
+        Some(array) if array.starts_with('[') => {
+            Err(InvalidRequest::new(param, format!("`{param}` must not be empty")))
+        }
+        _ => Err(InvalidRequest::new(param, format!("`{param}` is required and must be an array"))),
+    }
+}
+
 fn integer(raw: Option<&RawValue>, param: &'static str, min: i64, max: i64) -> Result<Option<i64>, InvalidRequest> {
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(None),
@@ -247,7 +270,7 @@ mod tests {
         ModelRequest::chat(text.as_bytes())
     }
 
-    fn param(text: &str) -> &'static str {
+    fn param(text: &str) -> Cow<'static, str> {
         chat(text).expect_err("must be refused").param
     }
 

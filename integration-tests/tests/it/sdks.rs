@@ -1,4 +1,4 @@
-//! OpenAI's own Python SDK, as it is, in both ways to run; `integration-tests/python` has the checks.
+//! OpenAI's and Anthropic's own Python SDKs, as they are, in both ways to run; `integration-tests/python` has the checks.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use weir_proto::billing::v1::{Limit, OnFailure, Window, window};
 
 use crate::World;
 
-/// The Python that `make test` installs the SDK for.
+/// The Python that `make test` installs the SDKs for.
 fn python() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python");
     let named = std::env::var_os("WEIR_TEST_PYTHON").filter(|path| !path.is_empty());
     let python = named.map_or(installed, PathBuf::from);
-    assert!(python.exists(), "no Python with OpenAI's SDK: run `scripts/install-missing python`, or `make test`");
+    assert!(python.exists(), "no Python with the SDKs: run `scripts/install-missing python`, or `make test`");
     python
 }
 
@@ -29,6 +29,9 @@ async fn run(world: &World, script: &str, argument: &str) {
         .args([script.as_os_str(), world.deployment.base_url().as_ref(), argument.as_ref()])
         .env_remove("OPENAI_API_KEY")
         .env_remove("OPENAI_BASE_URL")
+        .env_remove("ANTHROPIC_API_KEY")
+        .env_remove("ANTHROPIC_AUTH_TOKEN")
+        .env_remove("ANTHROPIC_BASE_URL")
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
@@ -37,9 +40,9 @@ async fn run(world: &World, script: &str, argument: &str) {
     assert!(output.status.success(), "{told}");
 }
 
-async fn check(mode: Mode) {
+async fn check(mode: Mode, script: &str) {
     let world = World::start(Options::new(mode)).await;
-    run(&world, "openai_sdk.py", &world.tenant.secret).await;
+    run(&world, script, &world.tenant.secret).await;
     let books = world.books().await;
     let charged = world.deployment.provider.stats().await.unwrap().charged_requests;
     assert_eq!(books.usage.totals.requests, i64::try_from(charged).unwrap());
@@ -47,12 +50,22 @@ async fn check(mode: Mode) {
 
 #[tokio::test]
 async fn openais_python_sdk_works_as_it_is_in_one_process() {
-    check(Mode::One).await;
+    check(Mode::One, "openai_sdk.py").await;
 }
 
 #[tokio::test]
 async fn openais_python_sdk_works_as_it_is_in_separate_processes() {
-    check(Mode::Separate).await;
+    check(Mode::Separate, "openai_sdk.py").await;
+}
+
+#[tokio::test]
+async fn both_sdks_work_with_models_of_both_kinds_in_one_process() {
+    check(Mode::One, "anthropic_sdk.py").await;
+}
+
+#[tokio::test]
+async fn both_sdks_work_with_models_of_both_kinds_in_separate_processes() {
+    check(Mode::Separate, "anthropic_sdk.py").await;
 }
 
 /// A tenant's key that may send so many requests in so many seconds.

@@ -1,8 +1,9 @@
-//! Headers of the OpenAI routes: what the call was and cost, and what is left of its limits.
+//! Headers of the routes to models: what the call was and cost, and what is left of its limits.
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use chrono::{DateTime, SecondsFormat, Utc};
 use weir_proto::broker::v1::{Accounting, RateLimit};
 use weir_types::{NanoUsd, unit};
 
@@ -22,6 +23,9 @@ struct RateLimitNames {
     limit: HeaderName,
     remaining: HeaderName,
     reset: HeaderName,
+    anthropic_limit: HeaderName,
+    anthropic_remaining: HeaderName,
+    anthropic_reset: HeaderName,
 }
 
 static RATE_LIMITS: [RateLimitNames; 2] = [
@@ -30,12 +34,18 @@ static RATE_LIMITS: [RateLimitNames; 2] = [
         limit: HeaderName::from_static("x-ratelimit-limit-requests"),
         remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
         reset: HeaderName::from_static("x-ratelimit-reset-requests"),
+        anthropic_limit: HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        anthropic_remaining: HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        anthropic_reset: HeaderName::from_static("anthropic-ratelimit-requests-reset"),
     },
     RateLimitNames {
         kind: "tokens",
         limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
         remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
         reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
+        anthropic_limit: HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        anthropic_remaining: HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        anthropic_reset: HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
     },
 ];
 
@@ -56,7 +66,19 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
     if let Some(time) = accounting.queue_time {
         insert(headers, QUEUE_TIME, &millis(time));
     }
-    rate_limits(headers, &accounting.rate_limits);
+}
+
+/// Says what is left of the limits, in Anthropic's way.
+pub(crate) fn anthropic_rate_limits(headers: &mut HeaderMap, limits: &[RateLimit], now: DateTime<Utc>) {
+    for rate in limits {
+        let Some(names) = RATE_LIMITS.iter().find(|names| names.kind == rate.kind) else { continue };
+        headers.insert(names.anthropic_limit.clone(), HeaderValue::from(rate.limit));
+        headers.insert(names.anthropic_remaining.clone(), HeaderValue::from(rate.remaining));
+        let reset = rate.reset_after.and_then(|reset| Duration::try_from(reset).ok()).map(|reset| now + reset);
+        if let Some(reset) = reset {
+            insert(headers, names.anthropic_reset.clone(), &reset.to_rfc3339_opts(SecondsFormat::Secs, true));
+        }
+    }
 }
 
 /// Says what is left of the limits.

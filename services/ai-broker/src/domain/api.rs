@@ -1,0 +1,72 @@
+//! The APIs that are spoken: what a client asks in, and what its provider is asked in.
+
+use super::request::InvalidRequest;
+
+/// Whose words a provider understands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dialect {
+    /// OpenAI, and everything that is compatible with it.
+    #[default]
+    OpenAi,
+    /// Anthropic.
+    Anthropic,
+}
+
+/// An endpoint: of a client's request, or of a provider's that serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// OpenAI's `POST /v1/chat/completions`.
+    Chat,
+    /// OpenAI's `POST /v1/embeddings`.
+    Embeddings,
+    /// Anthropic's `POST /v1/messages`.
+    Messages,
+}
+
+impl Api {
+    /// As in usage records.
+    pub(crate) const fn operation(self) -> &'static str {
+        match self {
+            Self::Chat => "chat.completions",
+            Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+        }
+    }
+
+    /// Whether answers can come as a stream.
+    pub(crate) const fn streams(self) -> bool {
+        !matches!(self, Self::Embeddings)
+    }
+
+    /// The endpoint of a provider that answers such a request.
+    pub(crate) fn at(self, dialect: Dialect) -> Option<Self> {
+        match (self, dialect) {
+            (Self::Chat | Self::Embeddings, Dialect::OpenAi) => Some(self),
+            (Self::Messages, Dialect::OpenAi) => Some(Self::Chat),
+            (Self::Chat | Self::Messages, Dialect::Anthropic) => Some(Self::Messages),
+            (Self::Embeddings, Dialect::Anthropic) => None,
+        }
+    }
+
+    /// Why there is none.
+    pub(crate) fn not_at(self, model: &str) -> InvalidRequest {
+        let what = self.operation();
+        InvalidRequest::new("model", format!("`{model}` can't be asked for {what}: its provider has no such API."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_are_translated_and_the_rest_is_asked_of_who_knows_it() {
+        assert_eq!(Api::Chat.at(Dialect::OpenAi), Some(Api::Chat));
+        assert_eq!(Api::Chat.at(Dialect::Anthropic), Some(Api::Messages));
+        assert_eq!(Api::Messages.at(Dialect::OpenAi), Some(Api::Chat));
+        assert_eq!(Api::Messages.at(Dialect::Anthropic), Some(Api::Messages));
+        assert_eq!(Api::Embeddings.at(Dialect::Anthropic), None);
+        assert!(Api::Embeddings.not_at("m").message.contains("embeddings"));
+    }
+}

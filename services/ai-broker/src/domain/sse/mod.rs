@@ -1,0 +1,249 @@
+//! Server-sent events of a streamed answer: passed on as they come or translated, and watched for what they used.
+
+mod watch;
+
+use bytes::{Bytes, BytesMut};
+
+pub(crate) use watch::{Count, Watch};
+
+use super::dialects::{TranslateError, anthropic_client, openai_client};
+
+/// An event longer than this is not one.
+const MAX_EVENT: usize = 4 << 20;
+
+/// Why a stream can't be read on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    /// An event did not end within the bound.
+    #[error("an event of the provider's stream is longer than {MAX_EVENT} bytes")]
+    TooLong,
+    /// An event is not of the provider's dialect.
+    #[error("an event of the provider's stream can't be translated: {0}")]
+    NotTranslated(#[from] TranslateError),
+}
+
+/// What becomes of the events on their way to the client.
+#[derive(Debug)]
+pub(crate) enum Passage {
+    /// They are passed on as they are; what carries the usage alone only if the client asked for it.
+    AsTheyAre {
+        /// The client asked for it.
+        usage: bool,
+    },
+    /// A message's events become a chat's chunks.
+    ToChat(Box<openai_client::Stream>),
+    /// A chat's chunks become a message's events.
+    ToMessages(Box<anthropic_client::Stream>),
+}
+
+/// Cuts a stream into whole events and reads from them what the client's bill depends on.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    /// Bytes of an event that is not complete yet.
+    partial: BytesMut,
+    passage: Passage,
+    pub(crate) watch: Watch,
+}
+
+impl Scanner {
+    pub(crate) fn new(watch: Watch, passage: Passage) -> Self {
+        Self { partial: BytesMut::new(), passage, watch }
+    }
+
+    /// Takes the next bytes of the stream; answers what is for the client, in whole events.
+    pub(crate) fn push(&mut self, bytes: Bytes) -> Result<Bytes, Unreadable> {
+        let bytes = if self.partial.is_empty() {
+            bytes
+        } else {
+            self.partial.extend_from_slice(&bytes);
+            self.partial.split().freeze()
+        };
+        let (passed, length) = match &mut self.passage {
+            Passage::AsTheyAre { usage } => pass_on(&bytes, &mut self.watch, *usage),
+            Passage::ToChat(stream) => translate(&bytes, &mut self.watch, |data, out| stream.event(data, out))?,
+            Passage::ToMessages(stream) => translate(&bytes, &mut self.watch, |data, out| stream.event(data, out))?,
+        };
+        if length < bytes.len() {
+            self.partial.extend_from_slice(&bytes[length..]);
+        }
+        if self.partial.len() > MAX_EVENT { Err(Unreadable::TooLong) } else { Ok(passed) }
+    }
+
+    /// The provider's stream has ended: what the client of a translated one still waits for.
+    pub(crate) fn finish(&mut self) -> Bytes {
+        let mut out = String::new();
+        let whole = match &mut self.passage {
+            Passage::AsTheyAre { .. } => false,
+            Passage::ToChat(stream) => stream.finish(&mut out),
+            Passage::ToMessages(stream) => stream.finish(&mut out),
+        };
+        self.watch.done |= whole && !self.watch.failed;
+        out.into()
+    }
+}
+
+/// Whole events as they are, but for those with the usage alone if the client did not ask for it; and how many bytes they were.
+fn pass_on(bytes: &Bytes, watch: &mut Watch, with_usage: bool) -> (Bytes, usize) {
+    let mut passed = Passed::new(bytes);
+    let mut start = 0;
+    while let Some(len) = event_length(&bytes[start..]) {
+        let only_usage = data_of(&bytes[start..start + len]).is_some_and(|data| watch.see(data));
+        if only_usage && !with_usage {
+            passed.skip(start, start + len);
+        } else {
+            passed.keep(start + len);
+        }
+        start += len;
+    }
+    (passed.finish(), start)
+}
+
+/// Whole events in the client's dialect, and how many bytes they were.
+fn translate(
+    bytes: &[u8],
+    watch: &mut Watch,
+    mut event: impl FnMut(&[u8], &mut String) -> Result<(), TranslateError>,
+) -> Result<(Bytes, usize), Unreadable> {
+    let (mut out, mut start) = (String::new(), 0);
+    while let Some(len) = event_length(&bytes[start..]) {
+        if let Some(data) = data_of(&bytes[start..start + len]) {
+            watch.see(data);
+            event(data, &mut out)?;
+        }
+        start += len;
+    }
+    Ok((out.into(), start))
+}
+
+/// The parts of a buffer that are passed on: the buffer itself as long as nothing was held back.
+struct Passed<'a> {
+    bytes: &'a Bytes,
+    kept: usize,
+    copied: Option<BytesMut>,
+    copied_to: usize,
+}
+
+impl<'a> Passed<'a> {
+    fn new(bytes: &'a Bytes) -> Self {
+        Self { bytes, kept: 0, copied: None, copied_to: 0 }
+    }
+
+    fn keep(&mut self, end: usize) {
+        self.kept = end;
+    }
+
+    fn skip(&mut self, start: usize, end: usize) {
+        let copied = self.copied.get_or_insert_with(BytesMut::new);
+        copied.extend_from_slice(&self.bytes[self.copied_to..start]);
+        self.copied_to = end;
+        self.kept = end;
+    }
+
+    fn finish(self) -> Bytes {
+        match self.copied {
+            None => self.bytes.slice(..self.kept),
+            Some(mut copied) => {
+                copied.extend_from_slice(&self.bytes[self.copied_to..self.kept]);
+                copied.freeze()
+            }
+        }
+    }
+}
+
+/// The length of the first event with the blank line that ends it, if it is complete.
+fn event_length(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes[at + 1..] {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
+}
+
+/// The data of an event with one `data:` line, which is all that the dialects have.
+fn data_of(event: &[u8]) -> Option<&[u8]> {
+    let line = event.split(|&b| b == b'\n').find(|line| line.starts_with(b"data:"))?;
+    Some(line[b"data:".len()..].trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use weir_types::price::Tokens;
+
+    use super::*;
+    use crate::domain::api::Api;
+
+    const STREAM: &str = concat!(
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n",
+        ": a comment\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"!\"}}]}\r\n\r\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n",
+        "data: [DONE]\n\n",
+    );
+
+    fn scanner(usage: bool) -> Scanner {
+        Scanner::new(Watch::new(Api::Chat), Passage::AsTheyAre { usage })
+    }
+
+    fn scan(pass_usage: bool, parts: &[&[u8]]) -> (Vec<u8>, Scanner) {
+        let mut scanner = scanner(pass_usage);
+        let passed =
+            parts.iter().flat_map(|part| scanner.push(Bytes::copy_from_slice(part)).expect("short events")).collect();
+        (passed, scanner)
+    }
+
+    #[test]
+    fn the_usage_chunk_is_held_back_unless_the_client_asked() {
+        let (passed, scanner) = scan(false, &[STREAM.as_bytes()]);
+        assert_eq!(scanner.watch.count(), Count::Final(Tokens { input: 7, output: 2, ..Tokens::default() }));
+        assert_eq!((scanner.watch.done, scanner.watch.failed), (true, false));
+        let text = String::from_utf8(passed).expect("UTF-8");
+        assert!(!text.contains("prompt_tokens") && text.contains("comment") && text.ends_with("data: [DONE]\n\n"));
+        assert_eq!(scan(true, &[STREAM.as_bytes()]).0, STREAM.as_bytes());
+    }
+
+    #[test]
+    fn a_chunk_with_usage_and_content_is_passed_on() {
+        let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n";
+        let (passed, scanner) = scan(false, &[event]);
+        assert_eq!(passed, event);
+        assert!(matches!(scanner.watch.count(), Count::Final(_)));
+    }
+
+    #[test]
+    fn what_was_seen_of_a_stream_without_a_count_is_counted() {
+        let (_, scanner) =
+            scan(false, &[&STREAM.as_bytes()[..STREAM.find("data: {\"choices\":[],").expect("the usage")]]);
+        assert_eq!(scanner.watch.count(), Count::Seen { begun: None, output: 2 });
+    }
+
+    #[test]
+    fn an_error_inside_the_stream_is_seen() {
+        let (_, scanner) = scan(false, &[b"data: {\"error\":{\"message\":\"overloaded\"}}\n\n"]);
+        assert!(scanner.watch.failed);
+    }
+
+    #[test]
+    fn an_event_without_end_is_refused() {
+        let mut scanner = scanner(false);
+        let result =
+            (0..=MAX_EVENT / 65_536).map(|_| scanner.push(Bytes::from(vec![b'x'; 65_536]))).find(Result::is_err);
+        assert_eq!(result, Some(Err(Unreadable::TooLong)));
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_network_cuts_makes_no_difference(cuts in prop::collection::vec(0..STREAM.len(), 0..20)) {
+            let mut cuts = cuts;
+            cuts.extend([0, STREAM.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<&[u8]> = cuts.windows(2).map(|w| &STREAM.as_bytes()[w[0]..w[1]]).collect();
+            let (whole, expected) = scan(false, &[STREAM.as_bytes()]);
+            let (passed, scanner) = scan(false, &parts);
+            prop_assert_eq!(passed, whole);
+            prop_assert_eq!(scanner.watch.count(), expected.watch.count());
+        }
+    }
+}

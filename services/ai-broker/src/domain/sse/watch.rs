@@ -1,0 +1,202 @@
+//! What the events of a stream say that the bill depends on.
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use weir_types::price::Tokens;
+
+use crate::domain::api::Api;
+use crate::domain::dialects::usage::{Dialect, Meter, Usage};
+use crate::domain::usage::estimated_tokens;
+
+/// Watches a provider's events, told apart by the API that they are of.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    api: Api,
+    meter: Option<Meter>,
+    /// The provider's own count; whether it is final is another question.
+    tokens: Option<Tokens>,
+    is_final: bool,
+    /// Events that carried content, and the bytes of them.
+    content_events: i64,
+    content_bytes: i64,
+    /// The last event came.
+    pub(crate) done: bool,
+    /// The provider reported an error inside the stream.
+    pub(crate) failed: bool,
+}
+
+/// What is known of what a stream used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// The provider's own count.
+    Final(Tokens),
+    /// It did not come: the input if that was said, and the output as it was seen.
+    Seen {
+        /// What the provider said of the input.
+        begun: Option<Tokens>,
+        /// Tokens, as far as they can be told from outside.
+        output: i64,
+    },
+}
+
+impl Watch {
+    pub(crate) fn new(api: Api) -> Self {
+        let meter = match api {
+            Api::Messages => Some(Meter::new(Dialect::Messages)),
+            Api::Chat | Api::Embeddings => None,
+        };
+        Self {
+            api,
+            meter,
+            tokens: None,
+            is_final: false,
+            content_events: 0,
+            content_bytes: 0,
+            done: false,
+            failed: false,
+        }
+    }
+
+    /// Looks at one event's data; answers whether it carries the usage and nothing else.
+    pub(crate) fn see(&mut self, data: &[u8]) -> bool {
+        match self.api {
+            Api::Messages => self.see_message(data),
+            Api::Chat | Api::Embeddings => return self.see_chunk(data),
+        }
+        false
+    }
+
+    /// What the stream used, as far as it was said.
+    pub(crate) fn count(&self) -> Count {
+        match self.tokens {
+            Some(tokens) if self.is_final => Count::Final(tokens),
+            begun => {
+                // At OpenAI an event is a token; elsewhere it may be several, which their length tells.
+                let by_length = if self.api == Api::Chat { 0 } else { estimated_tokens(self.content_bytes) };
+                let said = begun.map_or(0, |tokens| tokens.output);
+                Count::Seen { begun, output: self.content_events.max(by_length).max(said) }
+            }
+        }
+    }
+
+    fn see_chunk(&mut self, data: &[u8]) -> bool {
+        if data == b"[DONE]" {
+            self.done = true;
+            return false;
+        }
+        let only_usage = memmem::find(data, b"\"usage\":").is_some() && self.read_usage(data);
+        if chunk_has_content(data) {
+            self.content_events += 1;
+        } else if data.starts_with(b"{\"error\":") {
+            self.failed = true;
+        }
+        only_usage
+    }
+
+    /// Reads the usage of a chunk that may have one; answers whether it carries nothing else.
+    fn read_usage(&mut self, data: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Chunk<'a> {
+            #[serde(borrow)]
+            usage: Option<&'a RawValue>,
+            #[serde(default)]
+            choices: Vec<IgnoredAny>,
+        }
+        let Ok(Chunk { usage: Some(usage), choices }) = serde_json::from_slice::<Chunk<'_>>(data) else { return false };
+        if usage.get() == "null" {
+            return false;
+        }
+        let read = Usage::of(Dialect::Chat, usage.get().as_bytes());
+        self.tokens = read.map(Tokens::from).or(self.tokens);
+        self.is_final |= read.is_some();
+        choices.is_empty()
+    }
+
+    fn see_message(&mut self, data: &[u8]) {
+        match kind(data) {
+            b"content_block_delta" => {
+                self.content_events += 1;
+                self.content_bytes += content_length(data);
+            }
+            b"message_start" => self.read_meter(data),
+            b"message_delta" => {
+                self.read_meter(data);
+                self.is_final = self.tokens.is_some();
+            }
+            b"message_stop" => self.done = true,
+            b"error" => self.failed = true,
+            _ => {}
+        }
+    }
+
+    fn read_meter(&mut self, data: &[u8]) {
+        if let Some(meter) = &mut self.meter {
+            meter.event(data);
+            self.tokens = meter.usage().map(Tokens::from).or(self.tokens);
+        }
+    }
+}
+
+/// The bytes of an event's longest text: what it adds, without what is around it.
+fn content_length(data: &[u8]) -> i64 {
+    let longest = data.split(|&byte| byte == b'"').map(<[u8]>::len).max().unwrap_or_default();
+    i64::try_from(longest).unwrap_or(i64::MAX)
+}
+
+/// The value of the first `type`: both dialects that name their events begin with it.
+fn kind(data: &[u8]) -> &[u8] {
+    let Some(at) = memmem::find(data, b"\"type\"") else { return b"" };
+    let rest = data[at + b"\"type\"".len()..].trim_ascii_start();
+    let Some(value) = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b"\""))
+    else {
+        return b"";
+    };
+    &value[..memchr::memchr(b'"', value).unwrap_or(0)]
+}
+
+/// Whether a chunk carries a part of an answer: text, a refusal, reasoning or a tool call.
+fn chunk_has_content(data: &[u8]) -> bool {
+    let non_empty = |name: &[u8]| {
+        memmem::find(data, name)
+            .is_some_and(|at| matches!(data[at + name.len()..].trim_ascii_start(), [b'"', next, ..] if *next != b'"'))
+    };
+    non_empty(b"\"content\":")
+        || non_empty(b"\"arguments\":")
+        || non_empty(b"\"reasoning_content\":")
+        || non_empty(b"\"refusal\":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &[u8] = br#"{"type": "message_start","message":{"type":"message","usage":{"input_tokens":30,"cache_creation_input_tokens":5,"output_tokens":1}}}"#;
+    const DELTA: &[u8] =
+        br#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"four tokens of text"}}"#;
+
+    #[test]
+    fn a_message_that_is_whole_has_the_providers_count() {
+        let mut watch = Watch::new(Api::Messages);
+        for data in [START, DELTA, br#"{"type":"ping"}"#] {
+            assert!(!watch.see(data));
+        }
+        let begun = Tokens { input: 35, cache_write: 5, output: 1, ..Tokens::default() };
+        assert_eq!(watch.count(), Count::Seen { begun: Some(begun), output: 5 });
+        watch.see(br#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#);
+        assert_eq!(watch.count(), Count::Final(Tokens { output: 9, ..begun }));
+        assert!(!watch.done);
+        watch.see(br#"{"type":"message_stop"}"#);
+        assert!(watch.done && !watch.failed);
+    }
+
+    #[test]
+    fn an_error_of_anthropics_is_seen_and_a_text_about_one_is_not() {
+        let mut watch = Watch::new(Api::Messages);
+        watch.see(br#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"{\"type\":\"error\"}"}}"#);
+        assert!(!watch.failed);
+        watch.see(br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
+        assert!(watch.failed);
+    }
+}
