@@ -308,7 +308,10 @@ fn rolling(
         buckets.iter().filter(|(place, _)| *place > from).map(|(_, amount)| amount).sum()
     };
     let (certainly, possibly) = (now - length + slack(length), now - length - slack(length));
-    if since(queue, certainly) > since(&expected, possibly) {
+    // What was counted after the clock went back stands in the newest bucket, which is still to come, and in Postgres at its own
+    // time: it may have left the window there long before it leaves the bucket.
+    let to_come = since(queue, now + slack(length));
+    if since(queue, certainly) - to_come > since(&expected, possibly) {
         since(&expected, possibly)
     } else if since(queue, possibly) < since(&expected, certainly) {
         since(&expected, certainly)
