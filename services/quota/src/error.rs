@@ -57,6 +57,13 @@ pub enum Error {
     /// The fast store.
     #[error(transparent)]
     Store(#[from] store::Failure),
+    /// Postgres has its settlement, which came without a handle, and the fast store holds it by now: it must be settled once more,
+    /// as its handle says.
+    #[error("the reservation was made while it was settled")]
+    HeldMeanwhile {
+        /// Whether it had been settled before.
+        duplicate: bool,
+    },
     /// The counters did not hold still.
     #[error("the counters could not be read: {0}")]
     Unsettled(&'static str),
@@ -124,7 +131,7 @@ impl From<Error> for weir_rpc::Error {
             Error::Full => Self::new(ErrorReason::Overloaded, message).retry_after(SOON / 4),
             Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),
             Error::Store(failure) => failed(&failure),
-            Error::Unsettled(_) => Self::unavailable("redis", message).retry_after(SOON),
+            Error::Unsettled(_) | Error::HeldMeanwhile { .. } => Self::unavailable("redis", message).retry_after(SOON),
             Error::Database(error) => database(&error),
             Error::Billing(failure) if failure.is_transient() => Self::from(failure).retry_after(SOON),
             Error::Billing(failure) => Self::from(failure),

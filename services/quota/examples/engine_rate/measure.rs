@@ -11,7 +11,7 @@ use weir_quota::domain::{
 };
 use weir_quota::storage::memory::Store;
 use weir_quota::storage::store::{
-    Admission, Apply, ApplyCounter, ApplyKind, Ending, InstallEntry, InstallSubject, Reserve,
+    Admission, Applied, Apply, ApplyCounter, ApplyKind, Ending, InstallEntry, InstallSubject, Reserve,
 };
 use weir_types::{ApiKeyId, OrganizationId, ReservationId, SystemClock, UserId};
 
@@ -202,11 +202,12 @@ impl Bench {
             let (value, limit, reserved) = (part.value.clone(), limit.id, touch.amount);
             ApplyCounter { value, limit, kind, place, reserved, actual, before: 0 }
         });
-        Apply { id, ending: Ending::Final, applied: true, counters: counters.collect(), concurrent: Vec::new() }
+        let counters = counters.collect();
+        Apply { id, ending: Ending::Final, applied: true, blind: false, counters, concurrent: Vec::new() }
     }
 
     fn commit(&self, organization: &OrganizationId, applies: &[Apply]) {
-        assert_eq!(self.store.settle(GENERATION, organization, applies).unwrap(), [false]);
+        assert_eq!(self.store.settle(GENERATION, organization, applies).unwrap(), [Applied::Done { late: false }]);
     }
 
     /// As if the time were over for which marks of settlements are kept.

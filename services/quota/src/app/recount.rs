@@ -64,6 +64,7 @@ impl Quota {
             id: held.id,
             ending: Ending::Final,
             applied: false,
+            blind: false,
             counters: Vec::new(),
             concurrent: Handle::decode(&held.record.handle()).map_or_else(|_| Vec::new(), |handle| handle.places()),
         });

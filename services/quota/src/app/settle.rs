@@ -5,6 +5,7 @@ use std::sync::Arc;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
+use super::reserve::ATTEMPTS;
 use super::settler::Item;
 use super::shared::nobody;
 use crate::domain::{Amounts, CounterKey, Handle, Millis, Subject, Unit};
@@ -41,6 +42,31 @@ const GRACE: i64 = 3_600_000;
 impl Quota {
     /// Settles many, each on its own; answers in their order.
     pub async fn settle(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
+        let blind = settles.iter().enumerate().filter(|(_, settle)| settle.handle.is_empty());
+        let blind: Vec<(usize, Settle)> = blind.map(|(place, settle)| (place, settle.clone())).collect();
+        let mut outcomes = self.settle_once(settles).await;
+        for (place, settle) in blind {
+            if let Some(outcome) = outcomes.get_mut(place)
+                && let Err(Error::HeldMeanwhile { duplicate }) = *outcome
+            {
+                *outcome = Box::pin(self.settle_held(settle, duplicate)).await;
+            }
+        }
+        outcomes
+    }
+
+    /// Settles what was reserved while it was settled without a handle: by now the fast store has that.
+    async fn settle_held(&self, settle: Settle, duplicate: bool) -> Result<Outcome> {
+        for _ in 0..ATTEMPTS {
+            match self.settle_once(vec![settle.clone()]).await.pop().unwrap_or(Err(Error::Stopping)) {
+                Err(Error::HeldMeanwhile { .. }) => {}
+                outcome => return Ok(Outcome { duplicate, ..outcome? }),
+            }
+        }
+        Err(Error::HeldMeanwhile { duplicate })
+    }
+
+    async fn settle_once(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
         // One after the other: with a handle there is nothing to wait for. All are queued before the first is
         // awaited, so that they share batches.
         let epoch = match self.epochs.current().await {

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::storage::counters::Total;
 use crate::storage::endings;
 use crate::storage::settlements::{self, ByUnit, NewSettlement, Settled};
-use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
+use crate::storage::store::{Applied, Apply, ApplyCounter, ApplyKind, Ending, Failure, Store};
 
 /// A settlement on its way.
 #[derive(Debug, Clone)]
@@ -219,18 +219,21 @@ impl Books {
         let (settled, totals) = self.record(&rows).await?;
         let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();
         let totals = Totals::new(totals);
-        let late = self.apply(items, &settled, &totals).await;
+        let applied = self.apply(items, &settled, &totals).await;
         let untold = self.apply_shared(items, &settled, &totals).await;
         let outcome = |item: &Item| {
             let row =
                 settled.get(&item.settlement.id).ok_or_else(|| Error::Bug("a settlement without a row".to_owned()))?;
             let decided = decide(&item.settlement, row)?;
             // Durable, but the fast store does not know: the caller must ask again.
-            let late = late.get(&item.settlement.organization).cloned().unwrap_or(Ok(HashMap::new()))?;
+            let applied = applied.get(&item.settlement.organization).cloned().unwrap_or(Ok(HashMap::new()))?;
             if let Some(error) = untold.get(&item.settlement.id) {
                 return Err(error.clone());
             }
-            Ok(Outcome { late: late.get(&item.settlement.id).copied().unwrap_or(false), ..decided })
+            match applied.get(&item.settlement.id) {
+                Some(Applied::Held) => Err(Error::HeldMeanwhile { duplicate: decided.duplicate }),
+                applied => Ok(Outcome { late: applied.is_some_and(|applied| applied.is_late()), ..decided }),
+            }
         };
         Ok(items.iter().map(outcome).collect())
     }
@@ -251,7 +254,7 @@ impl Books {
         items: &[Item],
         settled: &HashMap<ReservationId, Settled>,
         totals: &Totals,
-    ) -> HashMap<OrganizationId, Result<HashMap<ReservationId, bool>>> {
+    ) -> HashMap<OrganizationId, Result<HashMap<ReservationId, Applied>>> {
         let mut by_tenant: HashMap<OrganizationId, Vec<Apply>> = HashMap::new();
         for item in items {
             let organization = item.settlement.organization;
@@ -262,9 +265,9 @@ impl Books {
             }
         }
         let tell = by_tenant.iter().map(|(organization, applies)| async move {
-            let late = self.tell(organization, applies).await;
-            let late = late.map(|late| applies.iter().map(|apply| apply.id).zip(late).collect());
-            (*organization, late)
+            let applied = self.tell(organization, applies).await;
+            let applied = applied.map(|applied| applies.iter().map(|apply| apply.id).zip(applied).collect());
+            (*organization, applied)
         });
         join_all(tell).await.into_iter().collect()
     }
@@ -284,7 +287,7 @@ impl Books {
         if endings.is_empty() { HashMap::new() } else { self.shared.apply(endings).await }
     }
 
-    async fn tell(&self, organization: &OrganizationId, applies: &[Apply]) -> Result<Vec<bool>> {
+    async fn tell(&self, organization: &OrganizationId, applies: &[Apply]) -> Result<Vec<Applied>> {
         let epoch = self.epochs.current().await?;
         match self.store.settle(&epoch.store, organization, applies).await {
             Err(Failure::OtherGeneration) => {
@@ -295,7 +298,7 @@ impl Books {
                 counter!("weir_quota_settlements_not_applied_total").increment(applies.len() as u64);
                 Err(failure.into())
             }
-            Ok(late) => Ok(late),
+            Ok(applied) => Ok(applied),
         }
     }
 }
@@ -358,7 +361,8 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
     let amount = |amounts: &ByUnit, key: &CounterKey| amounts.get(key.unit.as_str()).copied().unwrap_or(0);
     let Some(handle) = &item.handle else {
         let ending = Ending::of(row.released, row.estimated);
-        return Apply { id: row.id, ending, applied: row.applied, counters: Vec::new(), concurrent: Vec::new() };
+        let (counters, concurrent) = (Vec::new(), Vec::new());
+        return Apply { id: row.id, ending, applied: row.applied, blind: true, counters, concurrent };
     };
     let counter = |(counter, key): (&HandleCounter, &Arc<CounterKey>)| {
         let place = counter.place(key.kind, handle.reserved_at);
@@ -389,6 +393,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
         id: row.id,
         ending: Ending::of(row.released, row.estimated),
         applied: row.applied,
+        blind: false,
         counters: handle.counters.iter().zip(&item.keys).map(counter).collect(),
         concurrent: concurrent.collect(),
     }

@@ -163,6 +163,7 @@ impl Scene {
             id,
             ending: Ending::Final,
             applied: true,
+            blind: false,
             counters: counters.collect(),
             concurrent: vec![(AT_ONCE, Value::Organization)],
         }

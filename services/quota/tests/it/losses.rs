@@ -151,7 +151,12 @@ pub(crate) async fn books_balance_through(house: House, fits: i64, harm: impl As
 
     let paid: i64 = brokers.iter().map(|broker| broker.paid.load(Ordering::SeqCst)).sum();
     assert!(paid <= fits * PRICE, "oversold: {paid} of {}", fits * PRICE);
-    assert_eq!(paid, fits * PRICE, "what fits is admitted");
+    let mut states = Vec::new();
+    for name in ["budget", "spent-per-day", "tokens", "at-once"] {
+        let state = balance(&mut one.client(), tenant, name).await;
+        states.push(format!("{name}: {} used, {} held", state.used, state.held));
+    }
+    assert_eq!(paid, fits * PRICE, "what fits is admitted; {states:?}");
     let budget = balance(&mut one.client(), tenant, "budget").await;
     assert_eq!((budget.used, budget.held), (paid, 0));
     one.assert_balanced().await;

@@ -28,6 +28,7 @@ mod periods;
 mod periods_oracle;
 mod policies;
 mod protocol;
+mod racing;
 mod redis;
 mod reserving;
 mod rolling;
@@ -56,6 +57,7 @@ mod memory {
     mod losses;
     mod ownership;
     mod policies;
+    mod racing;
     mod reserving;
     mod rolling;
     mod settling;

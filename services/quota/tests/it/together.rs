@@ -15,7 +15,8 @@ use weir_quota::domain::{
 };
 use weir_quota::storage::redis::{Scripts, Store};
 use weir_quota::storage::store::{
-    Admission, Apply, ApplyCounter, ApplyKind, Contents, Ending, Failure, InstallEntry, InstallSubject, Reserve,
+    Admission, Applied, Apply, ApplyCounter, ApplyKind, Contents, Ending, Failure, InstallEntry, InstallSubject,
+    Reserve,
 };
 use weir_redis::Redis;
 use weir_redis::redis::cmd;
@@ -377,6 +378,7 @@ impl Held {
             id: self.id,
             ending: Ending::of(end.0.is_none(), end.1),
             applied: true,
+            blind: false,
             counters: vec![
                 counter(1, ApplyKind::Sum, limit(1).period(now()).start, self.reserved.1, money),
                 counter(2, ApplyKind::Rolling(3_600_000, false), self.at + 1, self.reserved.0, tokens),
@@ -423,12 +425,13 @@ async fn settlements_together_count_as_each_for_itself() {
                         id,
                         ending: Ending::Released,
                         applied: true,
+                        blind: false,
                         counters: vec![],
                         concurrent: vec![],
                     });
                 }
-                let late = bench.store.settle(&bench.scripts, &organization, &applies).await.unwrap();
-                assert_eq!(late, vec![false; applies.len()]);
+                let applied = bench.store.settle(&bench.scripts, &organization, &applies).await.unwrap();
+                assert_eq!(applied, vec![Applied::Done { late: false }; applies.len()]);
                 // Again, it changes nothing.
                 let before = counted(&bench.store.contents(&organization).await.unwrap());
                 bench.store.settle(&bench.scripts, &organization, &applies).await.unwrap();

@@ -50,7 +50,8 @@ impl Subject {
     }
 }
 
-/// A counter as Postgres has it, or as it is known where that is newer: in the same generation, or if only this store has it.
+/// A counter as Postgres has it, or as it is known where that is newer: by its version, whatever the generation, because a
+/// settlement may have come after Postgres was read; of what has none in the same generation, or if only this store has it.
 fn place(limit: LimitId, known: Option<Counter>, same: bool, only_here: bool, entry: &InstallEntry) -> Counter {
     match (entry, known) {
         (InstallEntry::Rolling(_), Some(Counter::Rolling { spent, held, buckets, .. })) if same || only_here => {
@@ -63,8 +64,9 @@ fn place(limit: LimitId, known: Option<Counter>, same: bool, only_here: bool, en
         (
             InstallEntry::Period(start, total, version),
             Some(Counter::Period { start: at, spent, held, version: newer, .. }),
-        ) if (same || only_here) && at == *start => {
-            let (spent, version) = if newer >= *version { (spent, newer) } else { (*total, *version) };
+        ) if at == *start => {
+            let is_newer = newer > *version || (newer == *version && (same || only_here));
+            let (spent, version) = if is_newer { (spent, newer) } else { (*total, *version) };
             Counter::Period { limit, start: *start, spent, held: if same { held } else { 0 }, version }
         }
         (InstallEntry::Period(start, total, version), _) => {

@@ -21,6 +21,8 @@ mod slab;
 mod subject;
 mod sweep;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use weir_types::{Clock, OrganizationId, ReservationId};
 
 use super::accounts::Accounts;
 use super::store::{
-    Admission, Announce, Announced, Apply, Contents, Expired, Extended, Failure, Generation, InstallSubject,
+    Admission, Announce, Announced, Applied, Apply, Contents, Expired, Extended, Failure, Generation, InstallSubject,
     LeaseCount, List, Reading, Record, Reserve, Result, Tenant as Listing,
 };
 use crate::domain::{Demand, Millis};
@@ -181,7 +183,8 @@ impl Store {
     /// When the store is closed.
     pub fn fence(&self, organization: &OrganizationId) -> Result<Vec<u8>> {
         self.0.gate.pass(None)?;
-        Ok(self.0.shards.with(organization, |tenant| tenant.fence.to_le_bytes().to_vec()))
+        let fence = |tenant: &mut tenant::Tenant| *tenant.fence.get_or_insert_with(|| self.0.shards.next_fence());
+        Ok(self.0.shards.with(organization, fence).to_le_bytes().to_vec())
     }
 
     /// Puts counters in place; false if the fence is gone.
@@ -200,7 +203,7 @@ impl Store {
             return Err(Failure::Full);
         }
         Ok(self.0.shards.with(organization, |tenant| {
-            let stands = tenant.fence.to_le_bytes() == fence;
+            let stands = tenant.fence.is_some_and(|stands| stands.to_le_bytes() == fence);
             if stands {
                 tenant.install(generation, subjects);
             }
@@ -255,11 +258,11 @@ impl Store {
         Ok(self.0.shards.known(organization, find).flatten())
     }
 
-    /// Applies settlements of one tenant; answers for each whether its lease had ended.
+    /// Applies settlements of one tenant; answers for each what it found.
     ///
     /// # Errors
     /// When the store is closed or in another generation.
-    pub fn settle(&self, generation: u64, organization: &OrganizationId, settles: &[Apply]) -> Result<Vec<bool>> {
+    pub fn settle(&self, generation: u64, organization: &OrganizationId, settles: &[Apply]) -> Result<Vec<Applied>> {
         self.0.gate.pass(Some(generation))?;
         Ok(self.0.shards.with(organization, |tenant| tenant.settle(settles, self.now())))
     }

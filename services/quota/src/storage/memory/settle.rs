@@ -1,12 +1,13 @@
 //! Applying what Postgres has decided. Doing it again changes nothing.
 //!
 //! Totals are set, not added to, and only by a newer version: neither a repeated settlement nor one that was overtaken can count
-//! twice. Sums and buckets are changed once, while the reservation is held.
+//! twice. Sums and buckets are changed once, while the reservation is held. Where a counter of Postgres is not known, whoever is
+//! loading it must read again: it may have read before this settlement was there.
 
 use super::subject::{Counter, clamp};
 use super::tenant::{Mark, State, Tenant};
 use crate::domain::Millis;
-use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending};
+use crate::storage::store::{Applied, Apply, ApplyCounter, ApplyKind, Ending};
 
 /// What a settlement finds.
 #[derive(Clone, Copy)]
@@ -20,14 +21,15 @@ struct Found {
 }
 
 impl Tenant {
-    /// Applies settlements; answers for each whether its lease had ended.
-    pub(super) fn settle(&mut self, settles: &[Apply], now: Millis) -> Vec<bool> {
+    /// Applies settlements; answers for each what it found.
+    pub(super) fn settle(&mut self, settles: &[Apply], now: Millis) -> Vec<Applied> {
         settles.iter().map(|settle| self.settle_one(settle, now)).collect()
     }
 
-    fn settle_one(&mut self, settle: &Apply, now: Millis) -> bool {
+    fn settle_one(&mut self, settle: &Apply, now: Millis) -> Applied {
         let (found, late) = match self.reservation(&settle.id) {
             None => (Found { held: None, replaced: false, unknown: true }, false),
+            Some(State::Held(_)) if settle.blind => return Applied::Held,
             Some(State::Held(held)) => {
                 (Found { held: Some(held.generation), replaced: false, unknown: false }, held.ends <= now)
             }
@@ -42,15 +44,24 @@ impl Tenant {
         if found.held.is_some() || found.replaced || found.unknown {
             self.end(settle.id, Mark { at: now, ending: settle.ending, late });
         }
-        late
+        Applied::Done { late }
+    }
+
+    /// The counter that a settlement is about, and its generation.
+    fn counter(&mut self, settle: &ApplyCounter) -> Option<(u64, &mut Counter)> {
+        let subject = self.subject(&settle.value)?;
+        Some((subject.generation, subject.counter(settle.limit)?))
     }
 
     fn settle_counter(&mut self, settle: &ApplyCounter, found: Found, applied: bool, now: Millis) {
-        let Some(subject) = self.subject(&settle.value) else { return };
-        let generation = subject.generation;
+        let Some((generation, counter)) = self.counter(settle) else {
+            if matches!(settle.kind, ApplyKind::Total(..) | ApplyKind::Rolling(_, true)) {
+                self.fence = None;
+            }
+            return;
+        };
         // What an earlier generation held, this one has not counted.
         let holds = found.held == Some(generation);
-        let Some(counter) = subject.counter(settle.limit) else { return };
         match (counter, settle.kind) {
             (Counter::Rolling { spent, held, buckets, .. }, ApplyKind::Rolling(length, durable)) => {
                 if holds {
@@ -58,7 +69,8 @@ impl Tenant {
                 }
                 let inside = settle.place + length > now;
                 let difference = if found.held.is_some() {
-                    settle.actual - settle.reserved
+                    // What Postgres knows was read anew in another generation, without what was held.
+                    if holds || !durable { settle.actual - settle.reserved } else { 0 }
                 } else if found.replaced || (applied && durable && found.unknown) {
                     // Where the mark is lost the buckets were read from Postgres, which had the estimate.
                     settle.actual - settle.before

@@ -77,12 +77,17 @@ impl Shards {
         let Tenants { by_id, grown } = &mut *shard;
         let tenant = by_id.entry(*id).or_insert_with(|| {
             *grown += TENANT;
-            Box::new(Tenant::new(self.next_fence.fetch_add(1, Ordering::Relaxed), self.hasher.clone()))
+            Box::new(Tenant::new(self.hasher.clone()))
         });
         let result = work(tenant);
         *grown += std::mem::take(&mut tenant.grown);
         self.settle_accounts(grown);
         result
+    }
+
+    /// A fence that no tenant has had.
+    pub(super) fn next_fence(&self) -> u64 {
+        self.next_fence.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Does something with a tenant that is there.

@@ -18,8 +18,9 @@ use crate::storage::store::{Ending, LeaseCount, Record};
 /// One tenant. Every operation is one call with the tenant locked.
 #[derive(Debug)]
 pub(super) struct Tenant {
-    /// Stands as long as the tenant is not forgotten.
-    pub(super) fence: u64,
+    /// Stands as long as the tenant is not forgotten and no settlement has come that a counter which is being loaded may lack; none
+    /// until somebody asks for it.
+    pub(super) fence: Option<u64>,
     hasher: DefaultHashBuilder,
     pub(super) subjects: Slab<Subject>,
     /// Of the tenant as a whole; the others are found by their hash.
@@ -87,9 +88,9 @@ const INDEXED: usize = 12;
 const LEASE: usize = 24;
 
 impl Tenant {
-    pub(super) fn new(fence: u64, hasher: DefaultHashBuilder) -> Self {
+    pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
         Self {
-            fence,
+            fence: None,
             hasher,
             subjects: Slab::new(),
             organization: None,

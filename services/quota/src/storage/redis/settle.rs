@@ -3,7 +3,7 @@
 use weir_redis::redis::Cmd;
 use weir_types::OrganizationId;
 
-use super::program::Program;
+use super::program::{Program, len};
 use super::{Keys, Scripts, reservation_field};
 use crate::domain::Value;
 use crate::storage::store::{Apply, ApplyKind, Ending};
@@ -21,7 +21,8 @@ pub(super) fn command(scripts: &Scripts, organization: &OrganizationId, settles:
                 all.push(key);
             }
         }
-        body.push([ending(settle.ending), i64::from(settle.applied)]).push_len(settle.counters.len());
+        let counters = if settle.blind { -1 } else { len(settle.counters.len()) };
+        body.push([ending(settle.ending), i64::from(settle.applied), counters]);
         for counter in &settle.counters {
             let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
                 subjects.push(&counter.value);

@@ -13,7 +13,7 @@ use super::combiner::{Left, Operation};
 use super::program::{Program, len};
 use super::{Keys, Script, Scripts, Store, reservation_field, send, settle};
 use crate::domain::{LimitId, Millis, Value};
-use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Failure, Result};
+use crate::storage::store::{Applied, Apply, ApplyCounter, ApplyKind, Failure, Result};
 
 /// Settlements of one tenant.
 pub(super) struct Settle {
@@ -25,7 +25,7 @@ pub(super) struct Settle {
     ids: Vec<[u8; 17]>,
     fields: Vec<Vec<u8>>,
     program: Program,
-    /// No sum is beyond what doubles count exactly.
+    /// Where each is held is known, and no sum is beyond what doubles count exactly.
     exact: bool,
 }
 
@@ -38,19 +38,19 @@ impl Operation for Settling {
     type Lane = Option<OrganizationId>;
     type Item = Settle;
     /// None where not all are held.
-    type Outcome = Option<Vec<bool>>;
+    type Outcome = Option<Vec<Applied>>;
 
     /// About five hundred settlements are as much as the store should do at a time.
     fn weight(settle: &Settle) -> usize {
         512 * settle.count
     }
 
-    async fn run(&self, items: Vec<Settle>, _: &[Left]) -> Vec<Result<Option<Vec<bool>>>> {
+    async fn run(&self, items: Vec<Settle>, _: &[Left]) -> Vec<Result<Option<Vec<Applied>>>> {
         let generation = items.first().map(|item| item.generation);
         let together: Vec<usize> = (0..items.len())
             .filter(|place| items[*place].exact && Some(items[*place].generation) == generation)
             .collect();
-        let mut outcomes: Vec<Result<Option<Vec<bool>>>> = items.iter().map(|_| Ok(None)).collect();
+        let mut outcomes: Vec<Result<Option<Vec<Applied>>>> = items.iter().map(|_| Ok(None)).collect();
         match self.held(&items, &together).await {
             Ok(answers) => {
                 for (place, answer) in together.iter().zip(answers) {
@@ -75,11 +75,15 @@ impl Settling {
     }
 }
 
-fn digits(answer: &[u8], count: usize) -> Result<Vec<bool>> {
+fn digits(answer: &[u8], count: usize) -> Result<Vec<Applied>> {
     if answer.len() != count {
         return Err(Failure::answer("settle"));
     }
-    Ok(answer.iter().map(|digit| *digit == b'1').collect())
+    let applied = |digit: &u8| match digit {
+        b'2' => Applied::Held,
+        digit => Applied::Done { late: *digit == b'1' },
+    };
+    Ok(answer.iter().map(applied).collect())
 }
 
 /// What is sent for several tenants; none for nobody.
@@ -166,7 +170,7 @@ impl Settle {
             ids: applies.iter().map(|apply| reservation_field(&apply.id)).collect(),
             fields,
             program,
-            exact: exact && distinct(applies),
+            exact: exact && distinct(applies) && !applies.iter().any(|apply| apply.blind),
         }
     }
 }
@@ -200,8 +204,8 @@ fn distinct(applies: &[Apply]) -> bool {
 }
 
 impl Store {
-    /// Applies settlements of one tenant; at most a few hundred at once. Answers for each whether its lease had ended. Goes together
-    /// with others that wait.
+    /// Applies settlements of one tenant; at most a few hundred at once. Answers for each what it found. Goes together with others
+    /// that wait.
     ///
     /// # Errors
     /// When the store did not answer. Doing it again is safe.
@@ -210,10 +214,10 @@ impl Store {
         scripts: &Scripts,
         organization: &OrganizationId,
         settles: &[Apply],
-    ) -> Result<Vec<bool>> {
+    ) -> Result<Vec<Applied>> {
         let held = self.settling.call(self.lane(organization), Settle::new(scripts, organization, settles)).await?;
         match held {
-            Some(late) => Ok(late),
+            Some(applied) => Ok(applied),
             None => {
                 digits(&self.send::<Vec<u8>>(&settle::command(scripts, organization, settles)).await?, settles.len())
             }

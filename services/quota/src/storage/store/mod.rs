@@ -22,7 +22,7 @@ pub use admission::{Admission, Reading, Record, Reserve};
 pub use generation::{Generation, InForce};
 pub use install::{InstallEntry, InstallSubject};
 pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended, Holder, Holders};
-pub use settlement::{Apply, ApplyCounter, ApplyKind, Ending};
+pub use settlement::{Applied, Apply, ApplyCounter, ApplyKind, Ending};
 pub use shared::{AccountContents, InstallAccount};
 pub use tenants::{Contents, LeaseCount, List, Tenant};
 
@@ -319,7 +319,7 @@ impl Store {
         Ok(self.read(generation, organization, &Demand { at: 0, parts: Vec::new() }).await?.at)
     }
 
-    /// Applies settlements of one tenant; at most a few hundred at once. Answers for each whether its lease had ended.
+    /// Applies settlements of one tenant; at most a few hundred at once. Answers for each what it found.
     ///
     /// # Errors
     /// When the store did not answer. Doing it again is safe.
@@ -328,7 +328,7 @@ impl Store {
         generation: &InForce,
         organization: &OrganizationId,
         settles: &[Apply],
-    ) -> Result<Vec<bool>> {
+    ) -> Result<Vec<Applied>> {
         match self {
             Self::Redis(store) => store.settle(generation.scripts()?, organization, settles).await,
             Self::Memory(store) => store.settle(generation.number(), organization, settles),

@@ -13,10 +13,25 @@ pub struct Apply {
     pub ending: Ending,
     /// Whether that was written just now, not before.
     pub applied: bool,
+    /// Whether nobody has said where it is held. Then it ends only what is not held: see [`Applied::Held`].
+    pub blind: bool,
     /// The counters that it was held in.
     pub counters: Vec<ApplyCounter>,
     /// The concurrency limits that it counted in.
     pub concurrent: Vec<(LimitId, Value)>,
+}
+
+/// What the store says to a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It knows how the reservation ended, now or from before.
+    Done {
+        /// Whether its lease had ended.
+        late: bool,
+    },
+    /// The reservation is held, and the settlement is [`blind`](Apply::blind): nothing was changed. It must be applied again as
+    /// its handle says.
+    Held,
 }
 
 /// How a reservation ended.
@@ -58,6 +73,14 @@ pub enum ApplyKind {
     Sum,
     /// Buckets of a window of this length; and whether Postgres has them, too.
     Rolling(Millis, bool),
+}
+
+impl Applied {
+    /// Whether it is known that the lease had ended.
+    #[must_use]
+    pub const fn is_late(self) -> bool {
+        matches!(self, Self::Done { late: true })
+    }
 }
 
 impl Ending {

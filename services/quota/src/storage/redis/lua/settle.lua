@@ -3,9 +3,9 @@
 -- KEYS: the tenant's state, its leases, then the concurrency sets of all of them.
 -- ARGV: the program; the fields of the subjects; then the fields of the reservations.
 -- The program: subjects, settlements, concurrency sets; per settlement: what it is (0 released, 1 estimated, 2 final), whether that
---   was written just now, counters; per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket,
+--   was written just now, counters (-1 if nobody has said which); per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket,
 --   reserved, actual, actual before (of an estimate), then total and version, or the window's length and whether it is durable.
--- Answers one digit per settlement: 1 if its lease had ended.
+-- Answers one digit per settlement: 1 if its lease had ended, 2 if it is held and nobody has said where: then nothing was done.
 --
 -- Totals are set, not added to, and only by a newer version: neither a repeated settlement nor one that was overtaken by another
 -- process's can count twice. Sums and buckets are changed once, while the record says that the reservation is held.
@@ -27,7 +27,7 @@ local function state(subject)
   return known
 end
 
-local changes, late, tombs, unknown = {}, {}, {[0] = 'r', 'e', 'f'}, false
+local changes, ended, late, tombs, unknown = {}, {}, {}, {[0] = 'r', 'e', 'f'}, false
 for i = 1, settlements do
   local is, applied, counters
   is, applied, counters, pos = read('<ddd', program, pos)
@@ -37,7 +37,10 @@ for i = 1, settlements do
   local gen = held and read('<d', record, 2)
   -- An estimate that the actual amounts now replace.
   local replaced = mark == 'S' and is == 2 and sub(record, 2, 2) == 'e'
-  if held then
+  local blind = counters < 0
+  if held and blind then
+    late[i] = '2'
+  elseif held then
     late[i] = (scores[i] and tonumber(scores[i]) <= now) and '1' or '0'
   else
     late[i] = mark == 'S' and sub(record, 3, 3) or '0'
@@ -77,7 +80,8 @@ for i = 1, settlements do
       end
     end
   end
-  if held or replaced or not record then
+  if late[i] ~= '2' then ended[#ended + 1] = ids[i] end
+  if (held and not blind) or replaced or not record then
     changes[#changes + 1] = ids[i]
     changes[#changes + 1] = 'S' .. tombs[is] .. late[i] .. write('<d', now)
   end
@@ -91,6 +95,7 @@ for subject, counted in pairs(states) do
 end
 if unknown then call('HDEL', KEYS[1], '!') end
 if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end
-call('ZREM', KEYS[2], unpack(ids))
-for i = 1, sets do call('ZREM', KEYS[2 + i], unpack(ids)) end
+if #ended > 0 then
+  for i = 2, 2 + sets do call('ZREM', KEYS[i], unpack(ended)) end
+end
 return table.concat(late)
