@@ -8,7 +8,8 @@ use weir_config::{Problem, Secret, Validate};
 
 use crate::app::QueueOptions;
 use crate::domain::api::Dialect;
-use crate::domain::key_pool::Rests;
+use crate::domain::catalogue::{Alias, Patience, Target};
+use crate::domain::keys::{OwnLimits, Rests};
 use crate::domain::queue::{Millis, Rules};
 
 /// The broker's section, with its defaults.
@@ -58,7 +59,9 @@ pub(crate) struct RestsConfig {
     #[serde(with = "weir_config::duration")]
     failed_most: Duration,
     #[serde(with = "weir_config::duration")]
-    probe: Duration,
+    pub(crate) probe: Duration,
+    #[serde(with = "weir_config::duration")]
+    pub(crate) look: Duration,
 }
 
 /// The table `[broker.queue]`.
@@ -108,6 +111,24 @@ impl From<&RestsConfig> for Rests {
     }
 }
 
+impl Config {
+    /// Tells configurations apart that differ in what a running broker takes over: providers, keys (also what the files say that
+    /// they are in) and routes.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        // Debug output shows every field but secrets.
+        context.update(format!("{:?}{:?}", self.providers, self.routes).as_bytes());
+        for key in self.providers.values().flat_map(|provider| provider.keys.values()) {
+            context.update(key.secret().expose().as_bytes());
+            context.update(&[0]);
+            context.update(resolve(key.secret()).unwrap_or_default().as_bytes());
+            context.update(&[0]);
+        }
+        context.finish().as_ref().try_into().unwrap_or([0; 32])
+    }
+}
+
 /// One provider.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,8 +137,8 @@ pub struct ProviderConfig {
     pub base_url: String,
     /// The price list whose models it serves.
     pub price_list: String,
-    /// Keys by name: a text, or `env:NAME`.
-    pub keys: BTreeMap<String, Secret>,
+    /// Keys by name.
+    pub keys: BTreeMap<String, KeyConfig>,
     #[serde(default)]
     pub(crate) dialect: Dialect,
     /// The header of the key; the dialect's own if unset.
@@ -145,22 +166,154 @@ pub struct ProviderConfig {
     pub(crate) max_wait: Duration,
 }
 
-/// One alias.
+/// One key: its secret alone, or with limits of its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum KeyConfig {
+    /// A text, `env:NAME` or `file:PATH`.
+    Secret(Secret),
+    /// With limits.
+    Limited(LimitedKey),
+}
+
+/// A key with limits of its own; what is unset is not limited.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitedKey {
+    /// As in [`KeyConfig::Secret`].
+    secret: Secret,
+    #[serde(default)]
+    requests_per_minute: Option<i64>,
+    #[serde(default)]
+    tokens_per_minute: Option<i64>,
+    #[serde(default)]
+    concurrency: Option<i64>,
+}
+
+impl KeyConfig {
+    pub(crate) const fn secret(&self) -> &Secret {
+        match self {
+            Self::Secret(secret) | Self::Limited(LimitedKey { secret, .. }) => secret,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> OwnLimits {
+        match self {
+            Self::Secret(_) => OwnLimits::default(),
+            Self::Limited(LimitedKey { requests_per_minute, tokens_per_minute, concurrency, .. }) => OwnLimits {
+                requests_per_minute: *requests_per_minute,
+                tokens_per_minute: *tokens_per_minute,
+                concurrency: *concurrency,
+            },
+        }
+    }
+}
+
+/// One alias: `provider` and `model`, or `targets`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
-    pub(crate) provider: String,
-    pub(crate) model: String,
     #[serde(default)]
-    pub(crate) default_output_tokens: Option<i64>,
+    provider: Option<String>,
     #[serde(default)]
-    pub(crate) input_bytes_per_token: Option<i64>,
+    model: Option<String>,
+    #[serde(default)]
+    targets: Vec<TargetConfig>,
+    #[serde(default)]
+    fallback: Vec<String>,
+    #[serde(default)]
+    non_critical: Option<String>,
+    #[serde(default)]
+    default_output_tokens: Option<i64>,
+    #[serde(default)]
+    input_bytes_per_token: Option<i64>,
+    #[serde(default, deserialize_with = "optional_duration")]
+    first_byte_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "optional_duration")]
+    idle_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "optional_duration")]
+    max_wait: Option<Duration>,
+}
+
+/// One target of an alias.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetConfig {
+    provider: String,
+    model: String,
+    #[serde(default = "defaults::weight")]
+    weight: u32,
+}
+
+fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    weir_config::duration::deserialize(deserializer).map(Some)
+}
+
+impl RouteConfig {
+    fn targets(&self) -> Vec<Target> {
+        let short = self.provider.iter().zip(&self.model).map(|(provider, model)| (provider, model, 1));
+        let long = self.targets.iter().map(|target| (&target.provider, &target.model, target.weight));
+        let target = |(provider, model, weight): (&String, &String, u32)| Target {
+            provider: provider.clone(),
+            model: model.clone(),
+            weight,
+        };
+        short.chain(long).map(target).collect()
+    }
+
+    /// The alias `id`.
+    pub(crate) fn alias(&self, id: &str) -> Alias {
+        Alias {
+            id: id.to_owned(),
+            targets: self.targets(),
+            fallback: self.fallback.clone(),
+            non_critical: self.non_critical.clone(),
+            default_output_tokens: self.default_output_tokens,
+            input_bytes_per_token: self.input_bytes_per_token,
+            patience: Patience {
+                first_byte: self.first_byte_timeout,
+                idle: self.idle_timeout,
+                max_wait: self.max_wait,
+            },
+        }
+    }
+
+    fn validate(
+        &self,
+        name: &str,
+        providers: &BTreeMap<String, ProviderConfig>,
+        mut check: impl FnMut(bool, &str, &str),
+    ) {
+        let short = self.provider.is_some() && self.model.is_some() && self.targets.is_empty();
+        let long = self.provider.is_none() && self.model.is_none() && !self.targets.is_empty();
+        check(short || long, "targets", "needs either `provider` and `model`, or `targets`");
+        for (at, target) in self.targets().iter().enumerate() {
+            let key = if self.targets.is_empty() { "provider".to_owned() } else { format!("targets.{at}.provider") };
+            let known = providers.contains_key(&target.provider);
+            check(known, &key, "names no provider: add it under [broker.providers]");
+            check(target.weight <= 1_000_000, &format!("targets.{at}.weight"), "must be at most 1000000");
+        }
+        let weighs = self.targets.is_empty() || self.targets.iter().any(|target| target.weight > 0);
+        check(weighs, "targets", "at least one must have a weight above 0");
+        check(self.fallback.len() <= 8, "fallback", "must have at most 8 names");
+        check(!self.fallback.iter().any(|other| other == name), "fallback", "must not name the route itself");
+        check(self.non_critical.as_deref() != Some(name), "non_critical", "must not name the route itself");
+        let positive = |value: Option<i64>| value.is_none_or(|value| value > 0);
+        check(positive(self.default_output_tokens), "default_output_tokens", "must be at least 1");
+        check(positive(self.input_bytes_per_token), "input_bytes_per_token", "must be at least 1");
+        let lasting = |span: Option<Duration>| span.is_none_or(|span| !span.is_zero());
+        check(lasting(self.first_byte_timeout), "first_byte_timeout", "must not be zero");
+        check(lasting(self.idle_timeout), "idle_timeout", "must not be zero");
+    }
 }
 
 /// What a provider gets that does not say otherwise; the commented example in the defaults file shows the same values.
 mod defaults {
     use std::time::Duration;
 
+    pub(super) const fn weight() -> u32 {
+        1
+    }
     pub(super) fn max_tokens_field() -> String {
         "max_completion_tokens".into()
     }
@@ -206,6 +359,7 @@ impl Validate for Config {
         check((1..=10).contains(&self.max_attempts), "max_attempts", "must be from 1 to 10");
         check(self.max_unsettled > 0, "max_unsettled", "must be at least 1");
         check((1..=1000).contains(&self.settle_batch), "settle_batch", "must be from 1 to 1000");
+        check((second / 100..=second).contains(&self.rests.look), "rests.look", "must be from 10ms to 1s");
         check((1..=1_000_000).contains(&self.queue.capacity), "queue.capacity", "must be from 1 to 1000000");
         check((1..=1_000).contains(&self.queue.turns), "queue.turns", "must be from 1 to 1000");
         check((second / 100..=60 * second).contains(&self.queue.turn), "queue.turn", "must be from 10ms to 60s");
@@ -238,44 +392,38 @@ impl Validate for Config {
                 &format!("providers.{name}.media_part_tokens"),
                 "must not be negative",
             );
-            for (key, secret) in &provider.keys {
+            for (key, config) in &provider.keys {
                 let at = format!("providers.{name}.keys.{key}");
-                match resolve(secret) {
+                let limits = config.limits();
+                let positive = |limit: Option<i64>| limit.is_none_or(|limit| limit > 0);
+                check(positive(limits.requests_per_minute), &format!("{at}.requests_per_minute"), "must be at least 1");
+                check(positive(limits.tokens_per_minute), &format!("{at}.tokens_per_minute"), "must be at least 1");
+                check(positive(limits.concurrency), &format!("{at}.concurrency"), "must be at least 1");
+                match resolve(config.secret()) {
                     Ok(text) => check(
                         http::HeaderValue::from_str(&text).is_ok() && !text.is_empty(),
                         &at,
                         "is not usable as a key: empty, or with characters that a header can't carry",
                     ),
-                    Err(variable) => check(
-                        false,
-                        &at,
-                        &format!("the environment variable {variable} is not set: set it, or remove the key"),
-                    ),
+                    Err(missing) => check(false, &at, &format!("{missing}: add it, or remove the key")),
                 }
             }
         }
         for (name, route) in &self.routes {
-            let known = self.providers.contains_key(&route.provider);
-            check(known, &format!("routes.{name}.provider"), "names no provider: add it under [broker.providers]");
-            let positive = |value: Option<i64>| value.is_none_or(|value| value > 0);
-            check(
-                positive(route.default_output_tokens),
-                &format!("routes.{name}.default_output_tokens"),
-                "must be at least 1",
-            );
-            check(
-                positive(route.input_bytes_per_token),
-                &format!("routes.{name}.input_bytes_per_token"),
-                "must be at least 1",
-            );
+            let at = |key: &str| format!("routes.{name}.{key}");
+            route.validate(name, &self.providers, |ok, key, message| check(ok, &at(key), message));
         }
     }
 }
 
-/// The key's own text, or the name of the environment variable that should have it and does not exist.
+/// The text itself, that of an environment variable (`env:NAME`) or that of a file (`file:PATH`); else what is missing.
 pub(crate) fn resolve(secret: &Secret) -> Result<String, String> {
-    match secret.expose().strip_prefix("env:") {
-        Some(variable) => std::env::var(variable).map_err(|_| variable.to_owned()),
-        None => Ok(secret.expose().to_owned()),
+    if let Some(variable) = secret.expose().strip_prefix("env:") {
+        return std::env::var(variable).map_err(|_| format!("the environment variable {variable} is not set"));
     }
+    if let Some(path) = secret.expose().strip_prefix("file:") {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("the file {path} can't be read ({error})"))?;
+        return Ok(text.trim().to_owned());
+    }
+    Ok(secret.expose().to_owned())
 }

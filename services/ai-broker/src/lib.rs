@@ -23,11 +23,16 @@ use weir_redis::Redis;
 use weir_rpc::Routes;
 
 pub use access::ACCESS;
-pub use config::{Config, DEFAULTS, OPEN_TABLES, ProviderConfig, RouteConfig};
+pub use config::{Config, DEFAULTS, KeyConfig, LimitedKey, OPEN_TABLES, ProviderConfig, RouteConfig, TargetConfig};
 
+use storage::health::SharedHealth;
 use storage::lines::Lines;
 
-use app::{Broker, Entitlements, Metrics, Reservations, ReserveOptions, SettleOptions, SettlerTask};
+use app::{
+    Broker, Dispatch, Entitlements, Fleet, Health, Metrics, Reload, Reservations, ReserveOptions, SettleOptions,
+    SettlerTask,
+};
+use tokio::sync::watch;
 
 /// The service's name in discovery, tokens and configuration.
 pub const NAME: &str = "ai-broker";
@@ -41,7 +46,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 pub const MIGRATION: Migration = Migration { service: SCHEMA, migrator: &MIGRATOR };
 
 /// Starts the broker: its tasks run until the context's shutdown, then settle what has ended. Without Redis calls wait in lines of
-/// its own, so it must be the only one. Calls need no database, so readiness does not depend on it.
+/// its own, so it must be the only one. Of the configurations that come by `changes` it takes over providers, keys and routes. Calls
+/// need no database, so readiness does not depend on it.
 ///
 /// # Errors
 /// A provider that can't be called as it is configured.
@@ -49,9 +55,12 @@ pub async fn start(
     config: Config,
     database: Database,
     redis: Option<Redis>,
+    changes: watch::Receiver<Config>,
     context: &Context,
 ) -> Result<Service, StartError> {
-    let providers = provider::providers(&config).map_err(|error| StartError::new("setting up the providers", error))?;
+    let nothing = Fleet::default();
+    let fleet = Fleet::new(&config, &nothing).map_err(|error| StartError::new("setting up the providers", error))?;
+    let (fleets, fleet) = watch::channel(Arc::new(fleet));
     let size = context.max_message_bytes;
     let billing = BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size);
     let quota = QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size);
@@ -65,10 +74,16 @@ pub async fn start(
     let reservations = Arc::new(Reservations::new(quota, reserve));
     let settle = SettleOptions { linger: config.settle_linger, batch: config.settle_batch };
     let (settler, settler_task) = SettlerTask::new(Arc::clone(&reservations), usage, settle, Arc::clone(&metrics));
+    let (owner, rules) = (uuid::Uuid::new_v4(), config.queue.rules());
+    let health = redis.clone().map(|redis| SharedHealth::new(redis, owner.to_string()));
+    let lines = match redis {
+        Some(redis) => Lines::shared(redis, owner, rules, config.queue.lease()),
+        None => Lines::own(rules, Arc::clone(&context.clock)),
+    };
     let broker = Arc::new(Broker {
-        providers,
-        catalogue: arc_swap::ArcSwapOption::empty(),
+        offering: arc_swap::ArcSwapOption::empty(),
         entitlements: Entitlements::new(billing.clone()),
+        health: Health::new(health, config.rests.probe),
         reservations,
         settler,
         metrics,
@@ -77,13 +92,15 @@ pub async fn start(
         max_attempts: config.max_attempts,
         drain: config.drain,
     });
-    app::run_tasks(&broker, &config, billing, settler_task, context);
-    let rules = config.queue.rules();
-    let lines = match redis {
-        Some(redis) => Lines::shared(redis, uuid::Uuid::new_v4(), rules, config.queue.lease()),
-        None => Lines::own(rules, Arc::clone(&context.clock)),
+    app::run_tasks(&broker, &config, billing, fleet.clone(), settler_task, context);
+    let dispatch = Dispatch {
+        lines,
+        queue: (&config.queue).into(),
+        tasks: context.tasks.clone(),
+        shutdown: context.shutdown.clone(),
     };
-    app::run_lines(&broker, &lines, (&config.queue).into(), context);
+    dispatch.run_lines(&fleet.borrow(), &nothing);
+    context.tasks.spawn(Reload::new(fleets, dispatch).run(changes, context.shutdown.clone()));
     let server = BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))).max_decoding_message_size(size);
     let service = Service::new(NAME).grpc(Routes::new(server), ACCESS).probe(prices_are_read(broker));
     Ok(service.drain(async move { database.close().await }))
@@ -92,7 +109,7 @@ pub async fn start(
 /// Without prices every call would be refused.
 fn prices_are_read(broker: Arc<Broker>) -> Probe {
     Probe::new("price-book", move || {
-        let read = broker.catalogue.load().is_some();
+        let read = broker.offering.load().is_some();
         async move { if read { Ok(()) } else { Err("the price book has not been read yet") } }
     })
 }

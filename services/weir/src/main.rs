@@ -13,6 +13,7 @@ mod openapi;
 mod operate;
 mod operator;
 mod quota;
+mod reload;
 mod serve;
 mod services;
 mod simulate;
@@ -51,7 +52,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config;
     match cli.command {
         Command::Dev(arguments) => dev::run(file, &arguments),
-        Command::Serve(arguments) => serve::run(WeirConfig::load(file)?, &arguments),
+        Command::Serve(arguments) => serve::run(file, &arguments),
         Command::Migrate => migrate::run(WeirConfig::load(file)?),
         Command::CheckConfig(arguments) => check_config::run(file, &arguments),
         Command::Simulate(arguments) => simulate::run(arguments),

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use tokio::runtime::{Builder, Runtime};
 use weir_host::{Host, Setup};
 use weir_telemetry::Telemetry;
@@ -5,10 +7,12 @@ use weir_telemetry::Telemetry;
 use crate::cli::ServeArguments;
 use crate::config::WeirConfig;
 use crate::failure::Failure;
+use crate::reload::Source;
 use crate::services::Name;
 
 /// `weir serve`: binds every socket, starts every service, and serves until a signal.
-pub(crate) fn run(config: WeirConfig, arguments: &ServeArguments) -> Result<(), Failure> {
+pub(crate) fn run(file: Option<PathBuf>, arguments: &ServeArguments) -> Result<(), Failure> {
+    let config = WeirConfig::load(file.clone())?;
     let master = config.master_key().map_err(Failure::usage)?;
     let chosen = Name::chosen(&arguments.services);
     let process = if let [only] = chosen.as_slice() { only.service() } else { "weir" };
@@ -26,18 +30,23 @@ pub(crate) fn run(config: WeirConfig, arguments: &ServeArguments) -> Result<(), 
             telemetry,
         };
         let mut host = Host::bind(setup).await.map_err(|error| not_started(&error))?;
-        start(&mut host, &chosen, &config).await?;
+        start(&mut host, &chosen, &config, &Source::file(file)).await?;
         host.run(weir_host::signal()).await;
         Ok(())
     })
 }
 
 /// Starts the chosen services in order.
-pub(crate) async fn start(host: &mut Host, chosen: &[Name], config: &WeirConfig) -> Result<(), Failure> {
+pub(crate) async fn start(
+    host: &mut Host,
+    chosen: &[Name],
+    config: &WeirConfig,
+    source: &Source,
+) -> Result<(), Failure> {
     for name in chosen {
         let context = host.context(name.service());
         let service = name
-            .start(config, &context)
+            .start(config, source, &context)
             .await
             .map_err(|error| Failure::unavailable(&format!("{} did not start", name.service()), &error))?;
         host.add(service).await.map_err(|error| not_started(&error))?;

@@ -7,6 +7,7 @@ use weir_quota::config::StoreKind;
 use weir_redis::Redis;
 
 use crate::config::WeirConfig;
+use crate::reload::Source;
 
 /// What can be asked to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,7 +62,12 @@ impl Name {
     }
 
     /// Starts the service, each under its own database role.
-    pub(crate) async fn start(self, config: &WeirConfig, context: &Context) -> Result<Service, StartError> {
+    pub(crate) async fn start(
+        self,
+        config: &WeirConfig,
+        source: &Source,
+        context: &Context,
+    ) -> Result<Service, StartError> {
         let config = config.clone();
         match self {
             Self::Auth => {
@@ -87,7 +93,9 @@ impl Name {
                     StoreKind::Memory => None,
                 };
                 let database = database(&config.database, self, context).await?;
-                weir_ai_broker::start(config.broker, database, redis, context).await
+                let (follower, changes) = source.follow(config.broker.clone());
+                context.tasks.spawn(follower.run(context.shutdown.clone()));
+                weir_ai_broker::start(config.broker, database, redis, changes, context).await
             }
             Self::Facade => weir_facade::start(config.facade, context).await,
             Self::All => Err(StartError::new("services", "`all` is no service of its own")),

@@ -1,7 +1,7 @@
 //! One call to a model: who asks, for what, on which route, and what it can cost at most.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,6 +14,7 @@ use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 
 use super::Broker;
 use super::entitlements::Plan;
+use super::fleet::Offering;
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::api::Api;
@@ -41,14 +42,23 @@ pub(crate) struct Incoming {
     pub(crate) request_id: String,
     pub(crate) stream: bool,
     pub(crate) received: Instant,
+    /// When the answer is of no more use.
+    pub(crate) deadline: Option<Instant>,
+    /// The caller does with a cheaper model where the route has one.
+    pub(crate) spare: bool,
 }
 
-/// A call that may be made as soon as its worst case is reserved.
+/// A call on one target of its route, that may be made as soon as its worst case is reserved.
 pub(crate) struct ModelCall {
     pub(crate) caller: Caller,
-    pub(crate) request: ModelRequest,
+    pub(crate) request: Arc<ModelRequest>,
+    /// The body as it came.
+    asked: Bytes,
     pub(crate) route: Arc<Route>,
     pub(crate) provider: Arc<Provider>,
+    /// Where it can go if this target fails.
+    next: Vec<Arc<Route>>,
+    offering: Arc<Offering>,
     pub(crate) worst: WorstCase,
     /// What the provider is sent, and how its answer is read.
     pub(crate) exchange: Exchange,
@@ -56,6 +66,7 @@ pub(crate) struct ModelCall {
     pub(crate) headers: HeaderMap,
     pub(crate) request_id: String,
     pub(crate) received: Instant,
+    pub(crate) deadline: Option<Instant>,
     /// Of the caller's plan.
     pub(crate) priority: i32,
     /// Where it stands while it waits; none before it does.
@@ -69,58 +80,143 @@ impl Broker {
         if request.stream != incoming.stream {
             return Err(Error::invalid("stream", "`stream` must be true for StreamInvoke and only for it"));
         }
-        let route = self.route(&request.model)?;
-        let priority = self.check_plan(&incoming.caller, &route).await?.priority;
-        let provider = self.providers.get(&route.provider).map(Arc::clone);
-        let provider = provider.ok_or_else(|| Error::defect(format!("route `{}` names no provider", route.id)))?;
-        let Incoming { caller, body, headers, request_id, received, .. } = incoming;
-        let manner = &provider.manner;
-        let worst = amounts::worst_case(&request, &body, &route, manner).map_err(invalid_request)?;
-        let exchange = Exchange::new(&request, &body, &route, manner, &worst).map_err(invalid_request)?;
-        let waiting = Arc::default();
-        Ok(ModelCall {
+        let offering = self.offering.load_full();
+        let offering = offering.ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
+        let way = way(&offering, &request.model, incoming.spare)?;
+        let priority = self.check_plan(&incoming.caller, &request.model).await?.priority;
+        ModelCall::first(incoming, request, offering, way, priority)
+    }
+
+    async fn check_plan(&self, caller: &Caller, model: &str) -> Result<Arc<Plan>, Error> {
+        let plan = self.entitlements.of(caller.organization).await?;
+        if catalogue::is_allowed(&plan.models, model) {
+            return Ok(plan);
+        }
+        let name = plan.plan.strip_prefix("plans/").unwrap_or(&plan.plan);
+        let message = format!("The model `{model}` is not part of the plan `{name}`.");
+        Err(Error::new(ErrorReason::ModelNotAllowed, message).metadata("plan", plan.plan.clone()))
+    }
+}
+
+/// Where a call for `model` goes.
+fn way(offering: &Offering, model: &str, spare: bool) -> Result<Vec<Arc<Route>>, Error> {
+    offering.catalogue.way(model, spare).map_err(|no_route| match no_route {
+        NoRoute::Unknown => Error::new(
+            ErrorReason::ModelNotFound,
+            format!("The model `{model}` does not exist here. GET /v1/models lists those that do."),
+        ),
+        NoRoute::NotPriced => Error::new(
+            ErrorReason::ModelNotPriced,
+            format!("The model `{model}` has no price, so it can't be used: add it to the price book."),
+        ),
+    })
+}
+
+/// What one target makes of a request: whom it goes to, what it costs at most, and what is sent.
+struct Fitted {
+    provider: Arc<Provider>,
+    worst: WorstCase,
+    exchange: Exchange,
+}
+
+/// Fits a request to a target.
+fn fit(request: &ModelRequest, asked: &Bytes, route: &Route, offering: &Offering) -> Result<Fitted, Error> {
+    let provider = offering.fleet.providers.get(&route.provider).map(Arc::clone);
+    let provider = provider.ok_or_else(|| Error::defect(format!("route `{}` names no provider", route.id)))?;
+    let manner = &provider.manner;
+    let worst = amounts::worst_case(request, asked, route, manner).map_err(invalid_request)?;
+    let exchange = Exchange::new(request, asked, route, manner, &worst).map_err(invalid_request)?;
+    Ok(Fitted { provider, worst, exchange })
+}
+
+impl ModelCall {
+    /// On the first target of its way.
+    fn first(
+        incoming: Incoming,
+        request: ModelRequest,
+        offering: Arc<Offering>,
+        mut way: Vec<Arc<Route>>,
+        priority: i32,
+    ) -> Result<Self, Error> {
+        let route = way.remove(0);
+        let Incoming { caller, body: asked, headers, request_id, received, deadline, .. } = incoming;
+        let Fitted { provider, worst, exchange } = fit(&request, &asked, &route, &offering)?;
+        let (request, next, waiting) = (Arc::new(request), way, Arc::default());
+        Ok(Self {
             caller,
             request,
+            asked,
             route,
             provider,
+            next,
+            offering,
             worst,
             exchange,
             headers,
             request_id,
             received,
+            deadline,
             priority,
             waiting,
         })
     }
 
-    fn route(&self, model: &str) -> Result<Arc<Route>, Error> {
-        let catalogue = self.catalogue.load();
-        let catalogue =
-            catalogue.as_ref().ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
-        catalogue.route(model).map(Arc::clone).map_err(|no_route| match no_route {
-            NoRoute::Unknown => Error::new(
-                ErrorReason::ModelNotFound,
-                format!("The model `{model}` does not exist here. GET /v1/models lists those that do."),
-            ),
-            NoRoute::NotPriced => Error::new(
-                ErrorReason::ModelNotPriced,
-                format!("The model `{model}` has no price, so it can't be used: add it to the price book."),
-            ),
+    /// The same call on the next target that can take it, priced anew.
+    pub(crate) fn onward(&self) -> Option<Self> {
+        self.next.iter().enumerate().find_map(|(at, route)| {
+            let fitted = fit(&self.request, &self.asked, route, &self.offering);
+            let Fitted { provider, worst, exchange } = match fitted {
+                Ok(fitted) => fitted,
+                Err(error) => {
+                    tracing::debug!(route = route.id, %error, "a fallback can't take this request");
+                    return None;
+                }
+            };
+            Some(Self {
+                caller: self.caller.clone(),
+                request: Arc::clone(&self.request),
+                asked: self.asked.clone(),
+                route: Arc::clone(route),
+                provider,
+                next: self.next[at + 1..].to_vec(),
+                offering: Arc::clone(&self.offering),
+                worst,
+                exchange,
+                headers: self.headers.clone(),
+                request_id: self.request_id.clone(),
+                received: self.received,
+                deadline: self.deadline,
+                priority: self.priority,
+                waiting: Arc::clone(&self.waiting),
+            })
         })
     }
 
-    async fn check_plan(&self, caller: &Caller, route: &Route) -> Result<Arc<Plan>, Error> {
-        let plan = self.entitlements.of(caller.organization).await?;
-        if catalogue::is_allowed(&plan.models, &route.id) {
-            return Ok(plan);
-        }
-        let name = plan.plan.strip_prefix("plans/").unwrap_or(&plan.plan);
-        let message = format!("The model `{}` is not part of the plan `{name}`.", route.id);
-        Err(Error::new(ErrorReason::ModelNotAllowed, message).metadata("plan", plan.plan.clone()))
+    /// How many targets come after this one.
+    pub(crate) fn hops_left(&self) -> usize {
+        self.next.len()
     }
-}
 
-impl ModelCall {
+    /// Nobody waits for the answer any more.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Until the answer begins.
+    pub(crate) fn first_byte_timeout(&self) -> Duration {
+        self.route.patience.first_byte.unwrap_or(self.provider.first_byte_timeout)
+    }
+
+    /// Between two parts of a stream.
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.route.patience.idle.unwrap_or(self.provider.idle_timeout)
+    }
+
+    /// For a provider that has no room; zero for not at all.
+    pub(crate) fn max_wait(&self) -> Duration {
+        self.route.patience.max_wait.unwrap_or(self.provider.max_wait)
+    }
+
     /// What is reserved before each attempt.
     pub(crate) fn amounts(&self) -> Vec<Amount> {
         amounts::reserved(&self.worst)

@@ -11,12 +11,12 @@ use weir_rpc::Error;
 use weir_types::price::{Metered, Tokens};
 
 use super::Broker;
-use super::attempts::Opened;
 use super::background::{Finishing, Presence};
 use super::call::{Incoming, ModelCall};
+use super::open::Opened;
 use super::settle::Used;
 use crate::domain::dialects::TranslateError;
-use crate::domain::key_pool::KeyOutcome;
+use crate::domain::keys::KeyOutcome;
 use crate::domain::usage::{Reported, estimated_tokens};
 use crate::provider::{CallFailure, MAX_ANSWER, read};
 
@@ -26,18 +26,18 @@ impl Broker {
     pub(crate) async fn invoke(self: &Arc<Self>, incoming: Incoming) -> Result<InvokeResponse, Error> {
         let call = self.prepare(incoming).await?;
         let broker = Arc::clone(self);
-        Finishing::new(&self.tasks, self.drain, |client| async move { broker.call(&call, &client).await }).await
+        Finishing::new(&self.tasks, self.drain, |client| async move { broker.call(call, &client).await }).await
     }
 
-    async fn call(&self, call: &ModelCall, client: &Presence) -> Result<InvokeResponse, Error> {
-        let Opened { response, held, mut key, attempts, sent, began } = self.open(call, client).await?;
+    async fn call(&self, call: ModelCall, client: &Presence) -> Result<InvokeResponse, Error> {
+        let Opened { call, response, held, mut key, attempts, sent, began } = self.open(call, client).await?;
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or("application/json").to_owned();
-        let answer = read(response.into_body(), MAX_ANSWER, call.provider.first_byte_timeout).await;
+        let answer = read(response.into_body(), MAX_ANSWER, call.first_byte_timeout()).await;
         let ended = Instant::now();
-        let (used, body) = judge(call, client, answer);
+        let (used, body) = judge(&call, client, answer);
         let body =
-            body.and_then(|body| call.exchange.answer(body, &*self.clock).map_err(|error| unreadable(call, &error)));
+            body.and_then(|body| call.exchange.answer(body, &*self.clock).map_err(|error| unreadable(&call, &error)));
         key.report(if body.is_ok() { KeyOutcome::Fine } else { KeyOutcome::Failed });
         let (queue_position, queue_time) = call.waiting.summary();
         let accounting = Accounting {

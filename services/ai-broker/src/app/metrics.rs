@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     provider_refusals: Counter,
     provider_failures: Counter,
     pub(crate) retries: Counter,
+    pub(crate) fallbacks: Counter,
     pub(crate) queued: Counter,
     pub(crate) queue_seconds: Histogram,
     pub(crate) taken_over: Counter,
@@ -33,6 +34,7 @@ impl Metrics {
         describe_counter!("weir_broker_retries_total", "Attempts after the first.");
         describe_counter!("weir_broker_queued_total", "Calls that had to wait for a provider without room.");
         describe_histogram!("weir_broker_queue_seconds", "How long a call waited for its turn.");
+        describe_counter!("weir_broker_fallbacks_total", "Calls that went on to another target of their route.");
         describe_counter!("weir_broker_taken_over_total", "Expired reservations that were settled here.");
         describe_counter!("weir_broker_settlements_total", "Batches sent to usage and quota, by result.");
         describe_histogram!("weir_broker_provider_seconds", "From the request to the provider until its last byte.");
@@ -51,6 +53,7 @@ impl Metrics {
             provider_refusals: errors("refused"),
             provider_failures: errors("failed"),
             retries: counter!("weir_broker_retries_total"),
+            fallbacks: counter!("weir_broker_fallbacks_total"),
             queued: counter!("weir_broker_queued_total"),
             queue_seconds: histogram!("weir_broker_queue_seconds"),
             taken_over: counter!("weir_broker_taken_over_total"),

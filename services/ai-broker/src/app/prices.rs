@@ -1,8 +1,9 @@
-//! Prices come from billing; routes are built anew whenever the book has another version.
+//! What is offered: the configured providers and routes at the prices that billing says, built anew whenever one of them changes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::billing::v1::{GetPriceBookRequest, ModelPrice};
@@ -10,71 +11,77 @@ use weir_rpc::{Channel, Failure};
 use weir_types::price::TokenPrice;
 
 use super::Broker;
-use crate::config::Config;
-use crate::domain::catalogue::{Alias, Catalogue, Offer, PricedModel};
+use super::fleet::{Fleet, Offering};
+use crate::domain::catalogue::{Catalogue, PricedModel};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Between tries until the first book has been read.
 const FIRST: Duration = Duration::from_millis(200);
 
-/// What routes are built from, beside the prices.
-pub(crate) struct Routing {
-    offers: Vec<Offer>,
-    aliases: Vec<Alias>,
+/// A price book that was read.
+#[derive(Default)]
+struct Book {
+    /// Empty until it is.
+    version: String,
+    models: Vec<PricedModel>,
 }
 
-impl From<&Config> for Routing {
-    fn from(config: &Config) -> Self {
-        let offers = config.providers.iter().map(|(name, provider)| Offer {
-            provider: name.clone(),
-            price_list: provider.price_list.clone(),
-            input_bytes_per_token: provider.input_bytes_per_token,
-            media_part_tokens: provider.media_part_tokens,
-        });
-        let aliases = config.routes.iter().map(|(id, route)| Alias {
-            id: id.clone(),
-            provider: route.provider.clone(),
-            model: route.model.clone(),
-            default_output_tokens: route.default_output_tokens,
-            input_bytes_per_token: route.input_bytes_per_token,
-        });
-        Self { offers: offers.collect(), aliases: aliases.collect() }
-    }
-}
-
-/// Reads the price book every `check` until `stop`.
+/// Reads the price book every `check` until `stop`, and follows the configuration.
 pub(crate) async fn run(
     broker: Arc<Broker>,
     billing: BillingServiceClient<Channel>,
-    routing: Routing,
+    mut fleets: watch::Receiver<Arc<Fleet>>,
     check: Duration,
     stop: CancellationToken,
 ) {
-    let mut version = String::new();
+    let mut book = Book::default();
     loop {
-        match read(&billing, &routing).await {
-            Ok((read, _)) if read == version => {}
-            Ok((read, catalogue)) => {
-                tracing::info!(version = %read, models = catalogue.routes().len(), "read the price book");
-                version = read;
-                broker.catalogue.store(Some(Arc::new(catalogue)));
+        match read(&billing).await {
+            Ok(read) if read.version == book.version => {}
+            Ok(read) => {
+                tracing::info!(version = %read.version, models = read.models.len(), "read the price book");
+                book = read;
+                broker.offer(&book, &fleets.borrow_and_update());
             }
             Err(failure) => tracing::debug!(error = %failure, "the price book can't be read"),
         }
-        let pause = if version.is_empty() { FIRST } else { check };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
+        let pause = tokio::time::sleep(if book.version.is_empty() { FIRST } else { check });
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                changed = fleets.changed() => match changed {
+                    Ok(()) if !book.version.is_empty() => broker.offer(&book, &fleets.borrow_and_update()),
+                    Ok(()) => {}
+                    // Nothing can change any more.
+                    Err(_) => {
+                        if stop.run_until_cancelled(&mut pause).await.is_none() { return; }
+                        break;
+                    }
+                },
+                () = stop.cancelled() => return,
+            }
         }
     }
 }
 
-async fn read(billing: &BillingServiceClient<Channel>, routing: &Routing) -> Result<(String, Catalogue), Failure> {
+impl Broker {
+    /// New calls go by these from now on; those under way by what they began with.
+    fn offer(&self, book: &Book, fleet: &Arc<Fleet>) {
+        let catalogue = Catalogue::new(&book.version, &book.models, &fleet.offers, &fleet.aliases);
+        for name in catalogue.missing() {
+            tracing::warn!(name, "a route leads on to a model that nobody offers or that has no price");
+        }
+        self.offering.store(Some(Arc::new(Offering { catalogue, fleet: Arc::clone(fleet) })));
+    }
+}
+
+async fn read(billing: &BillingServiceClient<Channel>) -> Result<Book, Failure> {
     let mut request = tonic::Request::new(GetPriceBookRequest::default());
     request.set_timeout(DEADLINE);
     let answer = billing.clone().get_price_book(request).await.map_err(|status| Failure::from(&status))?.into_inner();
-    let models: Vec<PricedModel> = answer.prices.into_iter().map(priced).collect();
-    let catalogue = Catalogue::new(&answer.version, &models, &routing.offers, &routing.aliases);
-    Ok((answer.version, catalogue))
+    let models = answer.prices.into_iter().map(priced).collect();
+    Ok(Book { version: answer.version, models })
 }
 
 fn priced(price: ModelPrice) -> PricedModel {

@@ -124,6 +124,8 @@ pub(crate) struct Refused {
     pub(crate) error: Error,
     /// Only limits of the provider itself refuse.
     pub(crate) room: Option<NoRoom>,
+    /// A limit of the caller refuses.
+    pub(crate) denied: bool,
 }
 
 /// The provider, or one key of it, is at its limit.
@@ -152,7 +154,7 @@ impl NoRoom {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self { error, room: None }
+        Self { error, room: None, denied: false }
     }
 }
 
@@ -169,7 +171,8 @@ impl Broker {
                     self.settler.release_unanswered(call.caller.organization, id, room);
                 }
                 let room = NoRoom::of(&failure);
-                return Err(Refused { error: call.refused(failure), room });
+                let denied = matches!(failure.reason(), ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted);
+                return Err(Refused { error: call.refused(failure), room, denied });
             }
         };
         if self.reservations.note_epoch(response.epoch) {

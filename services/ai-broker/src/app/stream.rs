@@ -19,14 +19,15 @@ use weir_rpc::Error;
 use weir_types::price::Tokens;
 
 use super::Broker;
-use super::attempts::{KeyUse, Opened};
 use super::background::Finishing;
 use super::call::{Incoming, ModelCall};
 use super::invoke::estimate;
+use super::key_use::KeyUse;
+use super::open::Opened;
 use super::queue::Waiting;
 use super::reservations::Held;
 use super::settle::Used;
-use crate::domain::key_pool::KeyOutcome;
+use crate::domain::keys::KeyOutcome;
 use crate::domain::sse::{Count, Scanner};
 
 /// What is ready at once is passed on together, up to here.
@@ -39,8 +40,8 @@ impl Broker {
         let waiting = Arc::clone(&call.waiting);
         let broker = Arc::clone(self);
         let mut opening = Finishing::new(&self.tasks, self.drain, |client| async move {
-            let opened = broker.open(&call, &client).await?;
-            Ok(StreamAnswer::new(broker, call, opened))
+            let opened = broker.open(call, &client).await?;
+            Ok(StreamAnswer::new(broker, opened))
         });
         tokio::select! {
             biased;
@@ -109,11 +110,11 @@ enum Stopped {
 }
 
 impl StreamAnswer {
-    fn new(broker: Arc<Broker>, call: ModelCall, opened: Opened) -> Self {
-        let Opened { response, held, key, attempts, sent, began } = opened;
+    fn new(broker: Arc<Broker>, opened: Opened) -> Self {
+        let Opened { call, response, held, key, attempts, sent, began } = opened;
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or("text/event-stream").to_owned();
-        let idle = Box::pin(tokio::time::sleep(call.provider.idle_timeout));
+        let idle = Box::pin(tokio::time::sleep(call.idle_timeout()));
         let scanner = call.exchange.scanner(&*broker.clock);
         let body = response.into_body();
         let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
@@ -218,7 +219,7 @@ impl Running {
                 Poll::Pending if gathered.len() > 0 => return Poll::Ready((gathered.bytes(), None)),
                 Poll::Pending => {
                     std::task::ready!(self.poll_idle(context));
-                    let silence = format!("nothing came for {:?}", self.call.provider.idle_timeout);
+                    let silence = format!("nothing came for {:?}", self.call.idle_timeout());
                     return Poll::Ready((Bytes::new(), Some(Stopped::Broke(silence))));
                 }
             }
@@ -229,7 +230,7 @@ impl Running {
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             std::task::ready!(self.idle.as_mut().poll(context));
-            let patience = self.call.provider.idle_timeout;
+            let patience = self.call.idle_timeout();
             let silent = self.heard.elapsed();
             if silent >= patience {
                 return Poll::Ready(());

@@ -21,6 +21,9 @@ use weir_types::{ReservationId, names};
 use crate::app::{Broker, Caller, Incoming, StreamAnswer};
 use crate::domain::api::Api;
 
+/// In a call's metadata: how much its caller needs the best model (`non-critical`: not at all).
+const PRIORITY: &str = "weir-priority";
+
 /// Serves [`BrokerService`].
 pub(crate) struct Grpc(pub(crate) Arc<Broker>);
 
@@ -72,6 +75,11 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         return Err(Error::invalid("operation", format!("{} can't be streamed", api.operation())));
     }
     let headers = headers(&asked.headers)?;
+    let spare = match request.metadata().get(PRIORITY).map(|value| value.as_bytes()) {
+        None | Some(b"normal") => false,
+        Some(b"non-critical") => true,
+        Some(_) => return Err(Error::invalid(PRIORITY, "must be `normal` or `non-critical`")),
+    };
     let principal = weir_rpc::caller(request).principal()?;
     let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
     Ok(Incoming {
@@ -82,6 +90,8 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         request_id,
         stream,
         received: Instant::now(),
+        deadline: weir_rpc::deadline(request).map(tokio::time::Instant::into_std),
+        spare,
     })
 }
 

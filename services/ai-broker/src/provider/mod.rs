@@ -16,7 +16,7 @@ use crate::app::Line;
 use crate::config::{Config, ProviderConfig, resolve};
 use crate::domain::api::{Api, Dialect};
 use crate::domain::exchange::Manner;
-use crate::domain::key_pool::KeyPool;
+use crate::domain::keys::{Key, KeyPool};
 
 /// What translations are written for; a client that speaks the dialect itself says its own.
 const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
@@ -30,6 +30,7 @@ pub(crate) struct Provider {
     pub(crate) manner: Manner,
     pub(crate) first_byte_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    connect_timeout: Duration,
     /// Where calls wait while it has no room.
     pub(crate) line: Arc<Line>,
     /// How long a call may wait; zero for not at all.
@@ -52,36 +53,39 @@ pub(crate) struct BadProvider {
     message: &'static str,
 }
 
-/// All configured providers by name.
-pub(crate) fn providers(config: &Config) -> Result<BTreeMap<String, Arc<Provider>>, BadProvider> {
-    config
-        .providers
-        .iter()
-        .map(|(name, provider)| Ok((name.clone(), Arc::new(Provider::new(name, provider, config)?))))
-        .collect()
+/// Providers by name.
+pub(crate) type Providers = BTreeMap<String, Arc<Provider>>;
+
+/// All configured providers. Those that were there `before` go on with what is known of their keys, and with their lines.
+pub(crate) fn providers(config: &Config, before: &Providers) -> Result<Providers, BadProvider> {
+    let provider = |(name, provider): (&String, _)| {
+        let provider = Provider::new(name, provider, config, before.get(name).map(|before| &**before))?;
+        Ok((name.clone(), Arc::new(provider)))
+    };
+    config.providers.iter().map(provider).collect()
 }
 
 impl Provider {
-    fn new(name: &str, config: &ProviderConfig, broker: &Config) -> Result<Self, BadProvider> {
+    fn new(name: &str, config: &ProviderConfig, broker: &Config, before: Option<&Self>) -> Result<Self, BadProvider> {
         let bad = |message| BadProvider { provider: name.to_owned(), message };
         let (key_header, scheme) = key_header(config).ok_or_else(|| bad("`key_header` is not the name of a header"))?;
-        let key_values = config
-            .keys
-            .values()
-            .map(|secret| {
-                let key = resolve(secret).map_err(|_| bad("a key's environment variable is not set"))?;
-                let mut value =
-                    HeaderValue::try_from(format!("{scheme}{key}")).map_err(|_| bad("a key is not a header"))?;
-                value.set_sensitive(true);
-                Ok(value)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let (mut keys, mut key_values) = (Vec::new(), Vec::new());
+        for (label, key) in &config.keys {
+            let secret = resolve(key.secret()).map_err(|_| bad("a key's environment variable or file is missing"))?;
+            let mut value =
+                HeaderValue::try_from(format!("{scheme}{secret}")).map_err(|_| bad("a key is not a header"))?;
+            value.set_sensitive(true);
+            key_values.push(value);
+            keys.push(Key::new(&key_id(label, &secret), key.limits()));
+        }
         let url =
             |path: &str| join(&config.base_url, path, &config.query).ok_or_else(|| bad("the base URL is malformed"));
+        // Connections that are open already serve on.
+        let client = before.filter(|before| before.connect_timeout == config.connect_timeout);
         Ok(Self {
             name: name.to_owned(),
             key_labels: config.keys.keys().map(|key| label(&format!("{name}/{key}"))).collect(),
-            keys: KeyPool::new(key_values.len(), (&broker.rests).into()),
+            keys: KeyPool::new(keys, (&broker.rests).into(), before.map(|before| &before.keys)),
             manner: Manner {
                 dialect: config.dialect,
                 max_tokens_field: config.max_tokens_field.clone(),
@@ -90,9 +94,10 @@ impl Provider {
             },
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
-            line: Arc::default(),
+            connect_timeout: config.connect_timeout,
+            line: before.map(|before| Arc::clone(&before.line)).unwrap_or_default(),
             max_wait: config.max_wait,
-            client: Client::new(config.connect_timeout),
+            client: client.map_or_else(|| Client::new(config.connect_timeout), |before| before.client.clone()),
             urls: [url("/chat/completions")?, url("/embeddings")?, url("/messages")?],
             key_header,
             key_values,
@@ -137,6 +142,14 @@ fn key_header(config: &ProviderConfig) -> Option<(HeaderName, &'static str)> {
         (None, Dialect::OpenAi) => Some((AUTHORIZATION, "Bearer ")),
         (None, Dialect::Anthropic) => Some((HeaderName::from_static("x-api-key"), "")),
     }
+}
+
+/// A key's name with enough of its secret's hash to tell it from the key that it replaces: a new key under the old name has done
+/// nothing wrong yet.
+fn key_id(name: &str, secret: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
+    let tag: String = digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}#{tag}")
 }
 
 /// As long as a label may be.

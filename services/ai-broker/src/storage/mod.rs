@@ -1,3 +1,4 @@
 //! What brokers share through the fast store.
 
+pub(crate) mod health;
 pub(crate) mod lines;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_ai_broker::{ACCESS, Config, DEFAULTS, OPEN_TABLES};
-use weir_config::{Loader, Problem, Secret, Validate};
+use weir_config::{Errors, Loader, Problem, Secret, Validate};
 use weir_database::Database;
 use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
@@ -51,6 +52,7 @@ pub(crate) struct Scene {
     pub(crate) organization: OrganizationId,
     bearer: Bearer,
     context: Context,
+    configs: watch::Sender<Config>,
 }
 
 #[derive(Deserialize)]
@@ -91,15 +93,30 @@ impl Scene {
         Self::build(provider, None, &["sk-one"], settings, &["*"], max_wait).await
     }
 
+    /// With what `broker` says of providers and routes, in TOML.
+    pub(crate) async fn configured(provider: &Arc<Simulator>, redis: Option<&RedisServer>, broker: &str) -> Self {
+        let redis = match redis {
+            Some(server) => Some(connect(server).await),
+            None => None,
+        };
+        Self::start(Arc::clone(provider), redis, load(broker), &["*"]).await
+    }
+
+    /// Gives the broker another configuration of providers and routes.
+    pub(crate) fn reconfigure(&self, broker: &str) {
+        self.configs.send_replace(load(broker));
+    }
+
+    /// The same, with something that happens after it was read.
+    pub(crate) fn reconfigure_after(&self, broker: &str, meanwhile: impl FnOnce()) {
+        let config = load(broker);
+        meanwhile();
+        self.configs.send_replace(config);
+    }
+
     /// With one key at a provider that other brokers use, too; their calls wait in the same line.
     pub(crate) async fn beside(provider: &Arc<Simulator>, redis: &RedisServer, settings: &str) -> Self {
-        let config = weir_redis::Config {
-            url: Secret::from(redis.url().to_owned()),
-            cluster: false,
-            deadline: Duration::from_secs(2),
-            connections: 1,
-        };
-        let redis = Some(Redis::connect(&config).await.unwrap());
+        let redis = Some(connect(redis).await);
         Self::build(Arc::clone(provider), redis, &["sk-one"], settings, &["*"], "60s").await
     }
 
@@ -117,6 +134,10 @@ impl Scene {
         max_wait: &str,
     ) -> Self {
         let config = config(&provider.base_url(), keys, settings, max_wait);
+        Self::start(provider, redis, config, models).await
+    }
+
+    async fn start(provider: Arc<Simulator>, redis: Option<Redis>, config: Config, models: &[&str]) -> Self {
         let deployment = Deployment::new().await;
         let siblings = Arc::new(Siblings {
             epoch: AtomicU64::new(1),
@@ -141,14 +162,15 @@ impl Scene {
             max_message_bytes: 32 << 20,
             revocations: deployment.verifier().revocations().clone(),
         };
+        let (configs, changes) = watch::channel(config.clone());
         let database = crate::database::nowhere().await;
-        let service = weir_ai_broker::start(config, database.clone(), redis, &context).await.unwrap();
+        let service = weir_ai_broker::start(config, database.clone(), redis, changes, &context).await.unwrap();
         let stacked = deployment.stack("ai-broker", service.into_routes(), ACCESS).await;
         let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
         let scopes = [Scope::AiInvoke, Scope::ModelsRead];
         let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
-        let scene = Self { siblings, provider, broker, database, organization, bearer, context };
+        let scene = Self { siblings, provider, broker, database, organization, bearer, context, configs };
         scene.eventually("the price book is read", async |scene| !scene.models().await.is_empty()).await;
         scene
     }
@@ -179,6 +201,20 @@ impl Scene {
     /// A plain call.
     pub(crate) async fn invoke(&self, body: &Value) -> Result<InvokeResponse, Failure> {
         self.invoke_raw(body.to_string()).await
+    }
+
+    /// A call whose caller waits no longer than that.
+    pub(crate) async fn invoke_within(&self, body: &Value, patience: Duration) -> Result<InvokeResponse, Failure> {
+        let mut request = self.bearer.request(invocation(body.to_string()));
+        request.set_timeout(patience);
+        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// A call that is not critical.
+    pub(crate) async fn invoke_spare(&self, body: &Value) -> Result<InvokeResponse, Failure> {
+        let mut request = self.bearer.request(invocation(body.to_string()));
+        request.metadata_mut().insert("weir-priority", "non-critical".parse().unwrap());
+        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
     }
 
     pub(crate) async fn invoke_raw(&self, body: String) -> Result<InvokeResponse, Failure> {
@@ -268,23 +304,41 @@ impl Scene {
     }
 }
 
+async fn connect(server: &RedisServer) -> Redis {
+    let config = weir_redis::Config {
+        url: Secret::from(server.url().to_owned()),
+        cluster: false,
+        deadline: Duration::from_secs(2),
+        connections: 1,
+    };
+    Redis::connect(&config).await.unwrap()
+}
+
 fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Config {
-    use std::io::Write as _;
     let keys = keys.iter().map(|key| format!("\"{key}\" = \"{key}\"")).collect::<Vec<_>>().join(", ");
     let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
-    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    write!(
-        file,
-        "[broker]\n{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
+    load(&format!(
+        "{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.claude]\nbase_url = \"{base_url}\"\nprice_list = \"claude\"\ndialect = \"anthropic\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
          [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"
-    )
-    .unwrap();
+    ))
+}
+
+/// The broker's section with `broker` in it, in TOML.
+fn load(broker: &str) -> Config {
+    try_load(broker).unwrap()
+}
+
+pub(crate) fn try_load(broker: &str) -> Result<Config, Errors> {
+    use std::io::Write as _;
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    write!(file, "[broker]\n{broker}").unwrap();
     let loader = Loader::new().section(DEFAULTS).file(Some(file.path().to_owned()));
-    OPEN_TABLES.iter().fold(loader, |loader, table| loader.open(table)).load::<Root>().unwrap().broker
+    let root = OPEN_TABLES.iter().fold(loader, |loader, table| loader.open(table)).load::<Root>();
+    root.map(|root| root.broker)
 }
 
 fn invocation(body: String) -> InvokeRequest {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
+use prost::Message as _;
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status};
 use weir_proto::billing::v1::{self as billing, billing_service_server::BillingService};
@@ -38,6 +39,8 @@ pub(crate) struct Siblings {
     pub(crate) refusing_unit: Mutex<String>,
     /// Refuse reservations for this key of the provider.
     pub(crate) full_key: Mutex<String>,
+    /// Refuse reservations for `{model} of {provider}`, by a budget.
+    pub(crate) too_dear: Mutex<String>,
     /// Carry out the next so many reservations, but never answer them.
     pub(crate) unanswered: AtomicU64,
     pub(crate) usage_is_down: AtomicBool,
@@ -85,6 +88,12 @@ impl QuotaService for FakeQuota {
             return Err(Error::new(ErrorReason::QuotaExceeded, "refused by keys: 10 of 10 used")
                 .violation("keys", "10 of 10")
                 .metadata("limit.keys", "scope=provider_key;unit=request;cap=10;used=10")
+                .into());
+        }
+        let draft = usage::UsageEvent::decode(request.context.clone()).unwrap();
+        if *state.too_dear.lock() == format!("{} of {}", draft.model, draft.provider) {
+            return Err(Error::new(ErrorReason::BudgetExhausted, "refused by budget")
+                .violation("budget", "used up")
                 .into());
         }
         let limit = |unit: &str, used| quota::LimitState {
@@ -220,17 +229,17 @@ impl BillingService for FakeBilling {
     }
 
     async fn get_price_book(&self, _: Request<billing::GetPriceBookRequest>) -> Answer<billing::PriceBook> {
-        let price = |model: &str| billing::ModelPrice {
+        let price = |model: &str, times: i64| billing::ModelPrice {
             provider: "simulated".into(),
             model: model.into(),
-            input_per_million: 150_000_000,
-            cached_input_per_million: 75_000_000,
-            output_per_million: 600_000_000,
+            input_per_million: times * 150_000_000,
+            cached_input_per_million: times * 75_000_000,
+            output_per_million: times * 600_000_000,
             max_output_tokens: 16_384,
             context_tokens: 128_000,
         };
-        let claude = billing::ModelPrice { provider: "claude".into(), ..price("sim-claude") };
-        let prices = vec![price("sim-small"), price("sim-large"), claude];
+        let claude = billing::ModelPrice { provider: "claude".into(), ..price("sim-claude", 1) };
+        let prices = vec![price("sim-small", 1), price("sim-large", 10), claude];
         Ok(Response::new(billing::PriceBook { version: "2026-11-01".into(), prices }))
     }
 

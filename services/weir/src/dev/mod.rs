@@ -16,6 +16,7 @@ use weir_host::{Host, Setup};
 use crate::cli::DevArguments;
 use crate::config::WeirConfig;
 use crate::failure::Failure;
+use crate::reload::Source;
 use crate::services::Name;
 use crate::{console, migrate, serve};
 
@@ -34,7 +35,7 @@ const DEFAULTS: &str =
 
 /// Runs until Ctrl-C.
 pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(), Failure> {
-    let load = |settings: &[String]| {
+    let load = move |settings: &[String]| {
         let loader = WeirConfig::loader(file.clone()).section(DEFAULTS).section(servers::DEFAULTS);
         settings.iter().fold(loader, |loader, toml| loader.set("weir dev", toml.clone())).load::<WeirConfig>()
     };
@@ -69,10 +70,11 @@ pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(),
         };
         let servers = Servers::start(&config, &home, &master).await?;
         let provider = provider::choose(&config, &master).await?;
-        let config = load(&[servers.settings(), provider.settings()])?;
+        let settings = [servers.settings(), provider.settings()];
+        let config = load(&settings)?;
 
         migrate::everything(&config.database.url, &master).await?;
-        serve::start(&mut host, &chosen, &config).await?;
+        serve::start(&mut host, &chosen, &config, &Source::new(move || load(&settings))).await?;
         home.write_config(&host)?;
         let url = addresses::public(&host);
         demo::ensure(&home, &url, &mut host).await?;
