@@ -55,9 +55,9 @@ impl Health {
     }
 
     /// Whether this broker may try a key that has rested; one of all may. Without the others' word it may.
-    pub(crate) async fn may_try(&self, provider: &str, key: &str) -> bool {
+    pub(crate) async fn may_try(&self, provider: &str, key: &str, model: &str) -> bool {
         let Some(shared) = &self.0.shared else { return true };
-        shared.may_try(provider, key, self.0.probe).await.unwrap_or(true)
+        shared.may_try(provider, key, model, self.0.probe).await.unwrap_or(true)
     }
 
     /// Tells and hears, every `look` and whenever there is news, until `stop`.

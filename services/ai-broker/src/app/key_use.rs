@@ -77,7 +77,7 @@ impl Broker {
                 health: self.health.clone(),
                 reported: false,
             };
-            if !picked.probe || self.health.may_try(&provider.name, provider.keys.id(picked.index)).await {
+            if !picked.probe || self.health.may_try(&provider.name, provider.keys.id(picked.index), model).await {
                 return Ok(key);
             }
             key.defer();

@@ -52,9 +52,9 @@ impl SharedHealth {
         read(&answer).ok_or_else(|| Error::Internal("unexpected answer of health.lua".to_owned()))
     }
 
-    /// Whether this broker may try a key that has rested: one at a time may, for so long.
-    pub(crate) async fn may_try(&self, provider: &str, key: &str, span: Duration) -> Result<bool, Error> {
-        let args = ["try", key, &self.owner, &span.as_millis().max(1).to_string()];
+    /// Whether this broker may try a key that has rested with this model: one at a time may, for so long.
+    pub(crate) async fn may_try(&self, provider: &str, key: &str, model: &str, span: Duration) -> Result<bool, Error> {
+        let args = ["try", key, model, &self.owner, &span.as_millis().max(1).to_string()];
         let answer: i64 = self.redis.run(&self.script, &[prefix(provider)], &args).await?;
         Ok(answer == 1)
     }
