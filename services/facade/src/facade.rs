@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Response, Status};
@@ -17,6 +18,7 @@ use weir_rpc::{Channel, Error, Failure};
 use weir_types::Clock;
 
 use crate::body::BodyLimits;
+use crate::calls::headers::PRIORITY;
 use crate::credentials::{Caller, Credentials, is_about_the_credential};
 use crate::network::{self, Network};
 use crate::refusal::Refusal;
@@ -45,6 +47,8 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
     /// Empty: not known.
     pub(crate) client_ip: String,
+    /// What the client says of how much it needs the best model.
+    pub(crate) priority: Option<HeaderValue>,
     /// Held until the answer has gone out.
     pub(crate) room: OwnedSemaphorePermit,
 }
@@ -60,7 +64,9 @@ impl Facade {
         let caller = self.credentials.caller(&head.headers).await?;
         let client_ip = network::client(&head.extensions, &head.headers, &self.trusted_proxies);
         let body = self.model_body.read(&head.headers, body).await?;
-        Ok(Incoming { caller, body, client_ip: client_ip.map(|ip| ip.to_string()).unwrap_or_default(), room })
+        let client_ip = client_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let priority = head.headers.get(PRIORITY).cloned();
+        Ok(Incoming { caller, body, client_ip, priority, room })
     }
 
     /// Calls a service as the caller. A token that is refused is forgotten.

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 pub(crate) use client::{CallFailure, Client, MAX_ANSWER, ProviderCall, read};
 
 use crate::app::Line;
-use crate::config::{Config, ProviderConfig, resolve};
+use crate::config::{Config, ProviderConfig, key_label, resolve};
 use crate::domain::api::{Api, Dialect};
 use crate::domain::exchange::Manner;
 use crate::domain::keys::{Key, KeyPool};
@@ -84,7 +84,7 @@ impl Provider {
         let client = before.filter(|before| before.connect_timeout == config.connect_timeout);
         Ok(Self {
             name: name.to_owned(),
-            key_labels: config.keys.keys().map(|key| label(&format!("{name}/{key}"))).collect(),
+            key_labels: config.keys.keys().map(|key| key_label(name, key)).collect(),
             keys: KeyPool::new(keys, (&broker.rests).into(), before.map(|before| &before.keys)),
             manner: Manner {
                 dialect: config.dialect,

@@ -128,6 +128,8 @@ fn when_a_broker_is_killed_halfway_the_calls_of_the_other_are_all_served() {
         there.spawn(async move { victim.invoke(&chat(1, "")).await });
     }
     let positions = here.block_on(async {
+        let limited = || provider.served().iter().any(|served| served.status == 429);
+        survivor.eventually("the other's calls have to wait", async |_| limited()).await;
         let calls = join_all((0..25).map(|_| async { survivor.invoke(&chat(1, "")).await }));
         let kill = async {
             let served = || provider.served().iter().filter(|served| served.status == 200).count();

@@ -78,19 +78,22 @@ async fn what_cannot_be_taken_leaves_everything_as_it_was() {
 
 /// One key is replaced and then revoked, one is at its limit again and again, one is dead: nobody notices.
 #[tokio::test]
-async fn of_four_keys_one_rotated_one_limited_one_dead_no_request_fails() {
+async fn of_four_claude_keys_one_rotated_one_limited_one_dead_no_request_fails() {
     let keys = ["sk-good", "sk-old1", "sk-new1"].map(ApiKey::new);
     let sim = simulator(&[keys.to_vec(), vec![ApiKey::limited("sk-few1", 3)]].concat()).await;
     let config = |third: &str| {
         let keys = format!("one = \"sk-good\", two = \"sk-few1\", three = \"{third}\", four = \"sk-dead\"");
-        provider("sim", &sim, &keys)
+        let claude = provider("claude", &sim, &keys).replace("\"simulated\"", "\"claude\"\ndialect = \"anthropic\"");
+        claude + "[broker.routes.coach]\nprovider = \"claude\"\nmodel = \"sim-claude\"\n"
     };
     let scene = Arc::new(Scene::configured(&sim, None, &config("sk-old1")).await);
     let calls = |count: usize| {
         let scene = Arc::clone(&scene);
         async move {
             for _ in 0..count {
-                scene.invoke(&chat(1, "")).await.unwrap();
+                let mut chat = chat(1, "");
+                chat["model"] = "coach".into();
+                scene.invoke(&chat).await.unwrap();
             }
         }
     };

@@ -13,6 +13,8 @@ const COST: HeaderName = HeaderName::from_static("weir-cost-usd");
 const MODEL: HeaderName = HeaderName::from_static("weir-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("weir-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("weir-overhead-ms");
+/// Of a request: `non-critical` goes to the route's cheaper model, if it has one.
+pub(crate) const PRIORITY: &str = "weir-priority";
 /// Where a call stood when it began to wait for a provider without room.
 pub(crate) const QUEUE_POSITION: HeaderName = HeaderName::from_static("weir-queue-position");
 const QUEUE_TIME: HeaderName = HeaderName::from_static("weir-queue-ms");

@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use bytes::Bytes;
 use memchr::memmem;
 use serde::Deserialize;
+use tonic::metadata::MetadataValue;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{Accounting, InvokeRequest, Operation, StreamInvokeRequest};
 use weir_rpc::{Call, Error, Failure};
@@ -58,9 +59,11 @@ pub(crate) async fn invoke(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, room: _room } = incoming;
+    let Incoming { caller, body, client_ip, priority, room: _room } = incoming;
     let request = invocation(body, client_ip, asked);
-    let answer = facade.as_caller(&caller, request, async |request| facade.broker.clone().invoke(request).await);
+    let answer = facade.as_caller(&caller, request, async |request| {
+        facade.broker.clone().invoke(with_priority(request, priority)).await
+    });
     let answer = answer.await?;
     let accounting = answer.accounting.unwrap_or_default();
     Ok(respond(facade, shape, &answer.content_type, &accounting, Body::from(answer.body)))
@@ -68,9 +71,11 @@ pub(crate) async fn invoke(
 
 /// The answer as it comes. Errors before its first byte have a status of their own.
 async fn stream(facade: &Facade, incoming: Incoming, asked: Asked, shape: Shape) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, room } = incoming;
+    let Incoming { caller, body, client_ip, priority, room } = incoming;
     let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, asked)) };
-    let answer = facade.as_caller(&caller, request, async |request| facade.broker.clone().stream_invoke(request).await);
+    let answer = facade.as_caller(&caller, request, async |request| {
+        facade.broker.clone().stream_invoke(with_priority(request, priority)).await
+    });
     let mut parts = answer.await?;
     let first = parts.message().await.map_err(Failure::from)?;
     let mut response = match first.and_then(|first| first.part) {
@@ -92,6 +97,15 @@ async fn stream(facade: &Facade, incoming: Incoming, asked: Asked, shape: Shape)
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Passes the client's word about its call's priority on; the broker judges it.
+fn with_priority<M>(mut request: tonic::Request<M>, priority: Option<HeaderValue>) -> tonic::Request<M> {
+    if let Some(priority) = priority {
+        let said = MetadataValue::try_from(priority.as_bytes()).unwrap_or(MetadataValue::from_static("unreadable"));
+        request.metadata_mut().insert(headers::PRIORITY, said);
+    }
+    request
 }
 
 fn invocation(body: Bytes, client_ip: String, asked: Asked) -> InvokeRequest {

@@ -127,3 +127,14 @@ async fn http_2_is_served_too() {
     assert_eq!((response.version(), response.status().as_u16()), (reqwest::Version::HTTP_2, 200));
     assert_eq!(response.text().await.unwrap(), ANSWER);
 }
+
+#[tokio::test]
+async fn a_calls_priority_is_passed_on() {
+    let scene = Scene::new().await;
+    scene.siblings.answer(INVOKE, invoked(ANSWER));
+    let chat = || scene.request("POST", "/v1/chat/completions").bearer_auth(KEY).body("{}");
+    chat().header("weir-priority", "non-critical").send().await.unwrap();
+    assert_eq!(scene.siblings.last_priority(INVOKE).as_deref(), Some("non-critical"));
+    chat().send().await.unwrap();
+    assert_eq!(scene.siblings.last_priority(INVOKE), None);
+}

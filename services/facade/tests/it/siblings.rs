@@ -27,6 +27,8 @@ type Handler = Arc<dyn Fn(Arc<Caller>, Bytes) -> BoxFuture<'static, Answer> + Se
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) caller: Arc<Caller>,
+    /// `weir-priority` of its metadata.
+    pub(crate) priority: Option<String>,
     message: Bytes,
 }
 
@@ -93,14 +95,25 @@ impl Siblings {
         (Q::decode(asked.message).unwrap(), asked.caller)
     }
 
+    /// What the last call of a method said of its priority.
+    pub(crate) fn last_priority(&self, path: &str) -> Option<String> {
+        self.asked.lock().iter().rfind(|asked| asked.path == path).and_then(|asked| asked.priority.clone())
+    }
+
     async fn serve(&self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
         let request = Request::from_http(request);
         let caller = shared_caller(&request);
+        let priority = request.metadata().get("weir-priority").map(|value| value.to_str().unwrap().to_owned());
         let mut body = request.into_inner().collect().await.unwrap().to_bytes();
         // One byte of compression, four of length.
         body.advance(5);
-        self.asked.lock().push(Asked { path: path.clone(), caller: Arc::clone(&caller), message: body.clone() });
+        self.asked.lock().push(Asked {
+            path: path.clone(),
+            caller: Arc::clone(&caller),
+            priority,
+            message: body.clone(),
+        });
         let handler = self.handlers.lock().get(&path).cloned();
         let answer = match handler {
             Some(handler) => handler(caller, body).await,

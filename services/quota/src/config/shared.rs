@@ -9,6 +9,9 @@ use weir_types::{MAX_AMOUNT, NanoUsd, unit};
 use crate::domain::shared::SharedScope;
 use crate::domain::{CalendarUnit, Limit, OnFailure, Scope, Unit, Window};
 
+/// The most limits across tenants: every request looks at all of them.
+pub const MOST_SHARED: usize = 64;
+
 /// One entry of `[[quota.shared]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,10 +188,8 @@ impl SharedWindow {
 
 /// What is wrong with the list as a whole and with each of it.
 pub(super) fn validate(limits: &[SharedLimit], at: &str, problems: &mut Vec<Problem>) {
-    /// Every request looks at all of them.
-    const MOST: usize = 64;
-    if limits.len() > MOST {
-        problems.push(Problem::new(at, "shared", format!("has more than {MOST} limits")));
+    if limits.len() > MOST_SHARED {
+        problems.push(Problem::new(at, "shared", format!("has more than {MOST_SHARED} limits")));
     }
     for (place, limit) in limits.iter().enumerate() {
         let of = |key: &str| format!("shared.{place}.{key}");
