@@ -49,6 +49,9 @@ enum Asked {
     Again,
 }
 
+/// What the store has lost: its place among what was asked, the generation, its handle.
+type Lost = (usize, Arc<Epoch>, Box<Handle>);
+
 impl Quota {
     /// Lengthens leases; answers in their order, with the generation that they now count in.
     ///
@@ -72,7 +75,7 @@ impl Quota {
     async fn extend_once(&self, extensions: &[Extension], outcomes: &mut [Option<LeaseOutcome>]) -> Result<()> {
         let open: Vec<usize> = (0..extensions.len()).filter(|place| outcomes[*place].is_none()).collect();
         let asked = join_all(open.iter().map(|place| self.ask_to_extend(&extensions[*place]))).await;
-        let mut lost: HashMap<OrganizationId, Vec<(usize, Arc<Epoch>, Box<Handle>)>> = HashMap::new();
+        let mut lost: HashMap<OrganizationId, Vec<Lost>> = HashMap::new();
         for (place, asked) in open.into_iter().zip(asked) {
             match asked? {
                 Asked::Done(outcome) => outcomes[place] = Some(outcome),

@@ -6,6 +6,7 @@ pub mod demand;
 pub mod evaluate;
 pub mod handle;
 mod last_period;
+pub mod lease;
 pub mod limit;
 pub mod period;
 pub mod plan;

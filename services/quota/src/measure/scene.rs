@@ -14,9 +14,7 @@ use crate::domain::{
     Value, Window,
 };
 use crate::storage::redis::{Scripts, Store, extend_command, reserve_command, settle_command};
-use crate::storage::store::{
-    Apply, ApplyCounter, ApplyKind, Ending, Failure, InstallEntry, InstallSubject, Reserve, Tenant,
-};
+use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, Failure, InstallEntry, InstallSubject, Reserve};
 
 const ENOUGH: i64 = 1 << 50;
 const LEASE: Duration = Duration::from_secs(60);
@@ -174,8 +172,9 @@ impl Scene {
         let Some((_, subject)) = self.reservations.first() else { return Ok(()) };
         let contents = self.store.contents(&subject.organization).await?;
         let held = contents.subjects.iter().flat_map(|(_, state)| &state.entries).map(|entry| entry.held).max();
-        let live = self.store.lease_counts(&[Tenant { id: subject.organization, registered: 0, idle: 0 }]).await?;
-        let settled = held == Some(0) && contents.held.is_empty() && live.iter().all(|count| count.all == 0);
+        let demand = Demand::new(&self.plan, subject, &self.amounts, self.now);
+        let live = self.store.read(&self.scripts, &subject.organization, &demand).await?.live;
+        let settled = held == Some(0) && contents.held.is_empty() && live == [0];
         if settled {
             Ok(())
         } else {

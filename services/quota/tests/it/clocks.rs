@@ -86,7 +86,7 @@ async fn a_period_that_has_begun_stays_begun_when_the_stores_clock_goes_back() {
     client.reserve(reserve(tenant, &[("nano_usd", 10)])).await.unwrap();
     // The counter stands in the period that begins in an hour, as if the clock had been there before it went back.
     let redis = house.connection().await;
-    let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
+    let key = format!("wq3:{{{}}}s", tenant.as_uuid().simple());
     let mut state: Vec<u8> = redis.command(cmd("HGET").arg(&key).arg("o")).await.unwrap();
     #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
     state[40..48].copy_from_slice(&(next as f64).to_le_bytes());
@@ -120,7 +120,7 @@ async fn data_that_survived_a_restart_is_not_trusted_and_not_counted_twice() {
     let handle = client.reserve(alive.clone()).await.unwrap().into_inner();
     // Another server took over with a copy of the data, which may lack the last second.
     let redis = house.connection().await;
-    redis.command::<()>(cmd("HSET").arg("wq2:epoch").arg("server").arg("another")).await.unwrap();
+    redis.command::<()>(cmd("HSET").arg("wq3:epoch").arg("server").arg("another")).await.unwrap();
     sleep(Duration::from_millis(200)).await;
     assert_eq!(
         open(client.reserve(reserve(tenant, &[("nano_usd", 1)])).await).unwrap_err().reason(),

@@ -22,7 +22,7 @@ fn limits(budget: i64) -> Vec<Limit> {
 
 /// A key of the tenant's.
 fn key(tenant: OrganizationId) -> Vec<u8> {
-    format!("wq2:{{{}}}s", tenant.as_uuid().simple()).into_bytes()
+    format!("wq3:{{{}}}s", tenant.as_uuid().simple()).into_bytes()
 }
 
 /// A tenant of each master.

@@ -177,7 +177,7 @@ impl House {
     pub(crate) async fn size(&self, tenant: OrganizationId) -> usize {
         match self.kind {
             Kind::Redis => {
-                let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
+                let key = format!("wq3:{{{}}}s", tenant.as_uuid().simple());
                 self.connection().await.command(weir_redis::redis::cmd("HLEN").arg(&key)).await.unwrap()
             }
             Kind::Memory => self.memory.size(&tenant),

@@ -35,6 +35,7 @@ mod rolling;
 mod settling;
 mod shared;
 mod shared_losses;
+mod sheets;
 mod standstill;
 mod tenants;
 mod together;

@@ -112,7 +112,7 @@ async fn a_counter_that_is_not_what_it_must_be_is_named() {
 
     // Somebody changes a counter behind our back.
     let redis = house.connection().await;
-    let key = format!("wq2:{{{}}}s", tenant.as_uuid().simple());
+    let key = format!("wq3:{{{}}}s", tenant.as_uuid().simple());
     let mut state: Vec<u8> = redis.command(cmd("HGET").arg(&key).arg("o")).await.unwrap();
     let spent = state.windows(8).position(|bytes| bytes == 70_f64.to_le_bytes()).unwrap();
     state[spent..spent + 8].copy_from_slice(&60_f64.to_le_bytes());

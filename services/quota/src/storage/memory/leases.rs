@@ -119,5 +119,5 @@ impl Tenant {
 }
 
 fn after(now: Millis, lease: Duration) -> Millis {
-    now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+    crate::domain::lease::end(now, i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
 }

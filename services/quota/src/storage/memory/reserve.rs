@@ -6,7 +6,7 @@ use super::subject::{Counter, Subject, Whose};
 use super::tenant::{Held, Kept, State, Tenant};
 use crate::domain::demand::bucket_end;
 use crate::domain::handle::VERSION;
-use crate::domain::{Decided, Demand, Millis, Part, PlanLimit, Touch};
+use crate::domain::{Decided, Demand, Millis, Part, PlanLimit, Touch, lease};
 use crate::storage::store::{Admission, Reading, Reserve};
 
 /// Where the counters of each part are.
@@ -58,7 +58,7 @@ impl Tenant {
             let grown = self.subjects.get_mut(place).map_or(0, |subject| count(part, subject, generation, now));
             self.account(grown, 0);
         }
-        let ends = now.saturating_add(i64::try_from(reserve.lease.as_millis()).unwrap_or(i64::MAX));
+        let ends = lease::end(now, i64::try_from(reserve.lease.as_millis()).unwrap_or(i64::MAX));
         let places = demand.concurrent().map(|(part, limit)| self.concurrency.place(limit.id, part.value));
         let held = Held {
             generation,

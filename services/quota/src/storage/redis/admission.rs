@@ -9,7 +9,7 @@ use weir_types::OrganizationId;
 use super::batch::Batch;
 use super::combiner::{Left, Operation};
 use super::request::{Request, touches_window};
-use super::{Keys, Scripts, Store, answers, program, send};
+use super::{Keys, Scripts, Store, answers, concurrency_field, program, send};
 use crate::domain::{Demand, SubjectState};
 use crate::storage::store::{Admission, Failure, Reading, Reserve, Result};
 
@@ -102,12 +102,12 @@ impl Store {
     /// # Errors
     /// When the store did not answer.
     pub async fn read(&self, scripts: &Scripts, organization: &OrganizationId, demand: &Demand<'_>) -> Result<Reading> {
-        let keys = Keys::new(organization);
-        let mut all = vec![keys.state()];
-        all.extend(demand.concurrent().map(|(part, limit)| keys.concurrent(limit.id, part.value)));
-        let fields: Vec<Vec<u8>> = demand.parts.iter().map(|part| part.value.field()).collect();
-        let args: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-        let values: Vec<Reply> = self.eval(&scripts.read, &all, &args).await?;
+        let limits = demand.concurrent().map(|(part, limit)| concurrency_field(limit.id, part.value));
+        let mut fields: Vec<Vec<u8>> = limits.collect();
+        let count = fields.len().to_string();
+        fields.extend(demand.parts.iter().map(|part| part.value.field()));
+        let args: Vec<&[u8]> = std::iter::once(count.as_bytes()).chain(fields.iter().map(Vec::as_slice)).collect();
+        let values: Vec<Reply> = self.eval(&scripts.read, &[Keys::new(organization).state()], &args).await?;
         reading(&values).ok_or_else(|| Failure::answer("read"))
     }
 }

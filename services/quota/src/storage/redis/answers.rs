@@ -8,7 +8,9 @@ use weir_redis::redis::Value as Reply;
 
 use super::batch::{Batch, Cell, Group};
 use super::program::{number, numbers};
+use super::record::Held;
 use super::request::{PERIOD, Request, Touched};
+use super::sheets::Sheets;
 use crate::domain::demand::bucket_end;
 use crate::domain::{Decided, Entry, LimitId, Millis, SubjectState};
 use crate::storage::store::{Admission, Failure, Reading, Record, Result};
@@ -62,7 +64,7 @@ impl GroupReader<'_> {
             return None;
         }
         let extras: Option<VecDeque<Vec<u8>>> =
-            letters.iter().filter(|letter| matches!(letter, b'D' | b'P')).map(|_| values.next()).collect();
+            letters.iter().flat_map(|letter| 0..extras_of(*letter)).map(|_| values.next()).collect();
         let mut extras = extras?;
         let refused = letters.contains(&b'N');
         let mut ledger = Ledger::new(self.group, self.at);
@@ -73,7 +75,7 @@ impl GroupReader<'_> {
         }
         for (seat, letter) in self.group.seats.iter().zip(&letters) {
             let request = &self.requests[seat.request];
-            let (cells, before) = (&self.group.shapes[seat.shape], before.get(seat.shape)?);
+            let (cells, before) = (&self.group.shapes[seat.shape].cells, before.get(seat.shape)?);
             let answer = match letter {
                 b'A' => {
                     ledger.hold(request, cells, refused);
@@ -85,7 +87,7 @@ impl GroupReader<'_> {
                     let live = sets.map(|(cell, before)| before.used + ledger.taken(*cell)).collect();
                     Admission::Refused(Reading { at: self.at, live, states: ledger.states_of(request, cells) })
                 }
-                b'D' => duplicate(request, Record::decode(&extras.pop_front()?)?),
+                b'D' => duplicate(request, record(request, &mut extras)?),
                 b'S' => Admission::Settled,
                 b'C' => Admission::Cold,
                 b'T' => Admission::OutsidePeriod(self.at),
@@ -100,6 +102,23 @@ impl GroupReader<'_> {
         }
         Some(())
     }
+}
+
+/// How many answers belong to a letter.
+const fn extras_of(letter: u8) -> usize {
+    match letter {
+        b'D' => 3,
+        b'P' => 1,
+        _ => 0,
+    }
+}
+
+/// The reservation that has the id already.
+fn record(request: &Request, extras: &mut VecDeque<Vec<u8>>) -> Option<Record> {
+    let (value, common, records) = (extras.pop_front()?, extras.pop_front()?, extras.pop_front()?);
+    let held = Held::read(&value)?;
+    let sheet = held.sheet.map_or_else(Vec::new, |number| vec![number.to_vec(), common, records]);
+    Sheets::new(sheet).record(&request.id, &held)
 }
 
 fn plus(before: Decided, share: i64) -> Decided {

@@ -7,8 +7,8 @@ use weir_types::{MAX_AMOUNT, OrganizationId};
 
 use super::program::{Program, len};
 use super::request::{Request, Touched};
-use super::{Keys, record};
-use crate::domain::handle::VERSION;
+use super::{Keys, sheets};
+use crate::domain::lease;
 
 /// Reservations that go together.
 pub(super) struct Batch<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Group<'a> {
     pub(super) subjects: Vec<Subject<'a>>,
     fields: HashMap<&'a [u8], usize>,
     concurrent: Vec<Set<'a>>,
-    pub(super) shapes: Vec<Vec<Cell>>,
+    pub(super) shapes: Vec<Shape>,
     pub(super) seats: Vec<Seat>,
 }
 
@@ -43,16 +43,25 @@ pub(super) struct Subject<'a> {
 
 /// A concurrency limit.
 struct Set<'a> {
-    key: &'a [u8],
+    field: &'a [u8],
     cap: i64,
     count: i64,
+}
+
+/// What requests may have in common beside their amounts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// In milliseconds.
+    lease: i64,
+    /// What is touched.
+    pub(super) cells: Vec<Cell>,
 }
 
 /// One request.
 pub(super) struct Seat {
     /// Its place among the batch's.
     pub(super) request: usize,
-    /// What it touches: a place among the group's shapes.
+    /// A place among the group's shapes.
     pub(super) shape: usize,
     /// Of each cell: how much all requests up to this one ask of it.
     pub(super) shares: Vec<i64>,
@@ -105,27 +114,25 @@ impl<'a> Batch<'a> {
         let Request { generation, script, .. } = &self.requests[first.request];
         let (mut program, mut amounts) = (Program::with_capacity(256), Program::with_capacity(256));
         program.push([i64::try_from(*generation).unwrap_or(i64::MAX), len(self.groups.len())]);
-        let mut keys: Vec<Vec<u8>> = Vec::new();
-        let mut kept: Vec<Vec<u8>> = Vec::new();
+        let mut keys: Vec<Vec<u8>> = Vec::with_capacity(2 * self.groups.len());
+        let mut kept: Vec<Vec<u8>> = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
             let of = Keys::new(&group.organization);
             keys.extend([of.state(), of.leases()]);
-            keys.extend(group.concurrent.iter().map(|set| set.key.to_vec()));
-            group.describe(self.requests, &mut program);
+            group.describe(&mut program);
+            kept.push(group.kept(self.requests));
             for seat in &group.seats {
-                let request = &self.requests[seat.request];
-                for amount in request.amounts() {
+                for amount in self.requests[seat.request].amounts() {
                     amounts.push([amount]);
                 }
-                kept.push(record::sent(VERSION, &request.tail, &request.context, seat.shares.iter().copied()));
             }
         }
         let mut args: Vec<&[u8]> = vec![program.bytes(), amounts.bytes()];
-        let mut kept = kept.iter();
-        for group in &self.groups {
+        for (group, kept) in self.groups.iter().zip(&kept) {
             args.extend(group.seats.iter().map(|seat| self.requests[seat.request].id.as_slice()));
             args.extend(group.subjects.iter().map(|subject| subject.field));
-            args.extend(kept.by_ref().take(group.seats.len()).map(Vec::as_slice));
+            args.extend(group.concurrent.iter().map(|set| set.field));
+            args.push(kept);
         }
         Some(super::command(script, &keys, &args))
     }
@@ -156,8 +163,8 @@ impl<'a> Group<'a> {
             let fits = |(place, amount): &(usize, i64)| known.sums[*place].unwrap_or(0) <= MAX_AMOUNT - amount;
             known.limits == touched.plan && touched.amounts.iter().all(fits)
         };
-        let set = |(key, cap): &(Vec<u8>, i64)| {
-            self.concurrent.iter().find(|set| set.key == key).is_none_or(|set| set.cap == *cap)
+        let set = |(field, cap): &(Vec<u8>, i64)| {
+            self.concurrent.iter().find(|set| set.field == field).is_none_or(|set| set.cap == *cap)
         };
         self.check_clock == request.check_clock
             && request.subjects.iter().all(subject)
@@ -165,7 +172,7 @@ impl<'a> Group<'a> {
     }
 
     fn take(&mut self, place: usize, request: &'a Request) {
-        let mut shape = Vec::with_capacity(8);
+        let mut cells = Vec::with_capacity(8);
         let mut shares = Vec::with_capacity(8);
         for touched in &request.subjects {
             let place = self.subject(touched);
@@ -173,18 +180,19 @@ impl<'a> Group<'a> {
                 let sum = self.subjects[place].sums[*limit].get_or_insert(0);
                 *sum += amount;
                 shares.push(*sum);
-                shape.push(Cell::Window(place, *limit));
+                cells.push(Cell::Window(place, *limit));
             }
         }
-        for (key, cap) in &request.concurrent {
-            let place = self.concurrent.iter().position(|set| set.key == key).unwrap_or_else(|| {
-                self.concurrent.push(Set { key, cap: *cap, count: 0 });
+        for (field, cap) in &request.concurrent {
+            let place = self.concurrent.iter().position(|set| set.field == field).unwrap_or_else(|| {
+                self.concurrent.push(Set { field, cap: *cap, count: 0 });
                 self.concurrent.len() - 1
             });
             self.concurrent[place].count += 1;
             shares.push(self.concurrent[place].count);
-            shape.push(Cell::Set(place));
+            cells.push(Cell::Set(place));
         }
+        let shape = Shape { lease: request.lease, cells };
         let shape = self.shapes.iter().position(|known| *known == shape).unwrap_or_else(|| {
             self.shapes.push(shape);
             self.shapes.len() - 1
@@ -207,7 +215,7 @@ impl<'a> Group<'a> {
     }
 
     /// The group's part of the program.
-    fn describe(&self, requests: &[Request], program: &mut Program) {
+    fn describe(&self, program: &mut Program) {
         let amounts = self.seats.iter().map(|seat| seat.shares.len()).sum();
         for count in
             [self.seats.len(), self.subjects.len(), self.concurrent.len(), self.plans.len(), self.shapes.len(), amounts]
@@ -233,17 +241,35 @@ impl<'a> Group<'a> {
             program.push([set.cap, set.count]);
         }
         for shape in &self.shapes {
-            program.push_len(shape.len());
-            for cell in shape {
+            program.push([shape.lease, lease::grain(shape.lease)]).push_len(shape.cells.len());
+            for cell in &shape.cells {
                 program.push_len(match cell {
                     Cell::Window(subject, limit) => first[*subject] + limit,
                     Cell::Set(set) => cells + set,
                 });
             }
         }
-        for seat in &self.seats {
-            program.push_len(seat.shape + 1).push([requests[seat.request].lease]);
+        if self.shapes.len() > 1 {
+            self.seats.iter().for_each(|seat| {
+                program.push_len(seat.shape + 1);
+            });
         }
+    }
+
+    /// What is kept of its requests.
+    fn kept(&self, requests: &[Request]) -> Vec<u8> {
+        // Where the base of each shape begins.
+        let mut bases = Vec::with_capacity(self.shapes.len());
+        let mut end = 0;
+        for shape in &self.shapes {
+            bases.push(end);
+            end += 16 * shape.cells.len();
+        }
+        let mut kept = Vec::with_capacity(512 * self.seats.len());
+        for seat in &self.seats {
+            sheets::append(&mut kept, &requests[seat.request], bases[seat.shape], &seat.shares);
+        }
+        kept
     }
 
     /// How many concurrency limits there are.

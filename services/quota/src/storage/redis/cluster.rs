@@ -55,7 +55,7 @@ fn canaries() -> &'static [String] {
             let slot = slot(tag.as_bytes());
             let place = &mut keys[usize::from(slot / APART)];
             if slot.is_multiple_of(APART) && place.is_none() {
-                *place = Some(format!("wq2:{{{tag}}}canary"));
+                *place = Some(format!("wq3:{{{tag}}}canary"));
                 missing -= 1;
                 if missing == 0 {
                     break;

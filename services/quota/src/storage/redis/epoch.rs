@@ -6,7 +6,7 @@ use super::{Scripts, Store, cluster};
 use crate::domain::Millis;
 use crate::storage::store::{Failure, Generation, Result};
 
-const KEY: &str = "wq2:epoch";
+const KEY: &str = "wq3:epoch";
 
 impl Store {
     /// The server's identity, and the generation that is in force on it, if there is one.

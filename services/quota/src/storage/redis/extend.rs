@@ -8,8 +8,8 @@ use weir_types::{OrganizationId, ReservationId};
 
 use super::combiner::{Left, Operation};
 use super::program::{Program, len};
-use super::{Script, Scripts, Store, leases, reservation_field, send};
-use crate::domain::{LimitId, Value};
+use super::{Keys, Script, Scripts, Store, concurrency_field, reservation_field, send};
+use crate::domain::{LimitId, Value, lease};
 use crate::storage::store::{Extended, Failure, Result};
 
 /// A lease to lengthen.
@@ -18,8 +18,8 @@ pub(super) struct Extend {
     generation: u64,
     script: Script,
     id: [u8; 17],
-    /// State, leases, concurrency sets.
-    keys: Vec<Vec<u8>>,
+    /// The fields of the counters of the concurrency limits that it counts in.
+    counters: Vec<Vec<u8>>,
     lease: i64,
 }
 
@@ -34,7 +34,7 @@ impl Operation for Extending {
     type Outcome = Extended;
 
     fn weight(extend: &Extend) -> usize {
-        128 * (2 + extend.keys.len())
+        128 * (4 + extend.counters.len())
     }
 
     async fn run(&self, items: Vec<Extend>, _: &[Left]) -> Vec<Result<Extended>> {
@@ -77,28 +77,28 @@ fn command(items: &[Extend], places: &[usize]) -> (Cmd, Vec<usize>) {
     let first = &items[places[0]];
     let mut program = Program::with_capacity(2 + 4 * places.len());
     program.push([i64::try_from(first.generation).unwrap_or(i64::MAX), len(tenants.len())]);
-    let (mut keys, mut ids): (Vec<Vec<u8>>, Vec<&[u8]>) = (Vec::new(), Vec::new());
-    for (_, places) in &tenants {
-        let mut sets: Vec<&Vec<u8>> = Vec::new();
+    let (mut keys, mut fields): (Vec<Vec<u8>>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    for (organization, places) in &tenants {
+        let mut counters: Vec<&[u8]> = Vec::new();
         let mut body = Program::default();
         for place in places {
             let item = &items[*place];
-            ids.push(&item.id);
-            body.push([item.lease]).push_len(item.keys.len() - 2);
-            for key in &item.keys[2..] {
-                let set = sets.iter().position(|known| *known == key).unwrap_or_else(|| {
-                    sets.push(key);
-                    sets.len() - 1
+            fields.push(&item.id);
+            body.push([item.lease, lease::grain(item.lease)]).push_len(item.counters.len());
+            for counter in &item.counters {
+                let place = counters.iter().position(|known| known == counter).unwrap_or_else(|| {
+                    counters.push(counter);
+                    counters.len() - 1
                 });
-                body.push_len(set + 1);
+                body.push_len(place + 1);
             }
         }
-        program.push_len(places.len()).push_len(sets.len()).append(&body);
-        keys.extend(items[places[0]].keys[..2].iter().cloned());
-        keys.extend(sets.into_iter().cloned());
+        program.push_len(places.len()).push_len(counters.len()).append(&body);
+        let of = Keys::new(organization);
+        keys.extend([of.state(), of.leases()]);
+        fields.extend(counters);
     }
-    let mut args: Vec<&[u8]> = vec![program.bytes()];
-    args.extend(ids);
+    let args: Vec<&[u8]> = std::iter::once(program.bytes()).chain(fields).collect();
     (super::command(&first.script, &keys, &args), tenants.into_iter().flat_map(|(_, places)| places).collect())
 }
 
@@ -145,7 +145,7 @@ impl Extend {
             generation: scripts.generation,
             script: scripts.extend.clone(),
             id: reservation_field(id),
-            keys: leases::keys(organization, concurrent),
+            counters: concurrent.iter().map(|(limit, value)| concurrency_field(*limit, value)).collect(),
             lease: i64::try_from(lease.as_millis()).unwrap_or(i64::MAX),
         }
     }

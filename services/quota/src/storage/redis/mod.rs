@@ -1,10 +1,11 @@
 //! The fast path: a tenant's counters, its held reservations and their leases, changed by scripts only.
 //!
 //! Keys of a tenant carry its id as the hash tag, so all of them are in one slot of a Redis Cluster:
-//! `wq2:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `l…`; see `domain/state.rs`), the reservations (`r…`:
-//! a held one's record `R`, or the mark `S` that it was settled) and the fence (`!`); `wq2:{tenant}l` is a sorted set of leases by
-//! their end; `wq2:{tenant}c…` one for each counter of a concurrency limit. `wq2:{tenants}leases` and
-//! `wq2:{tenants}states` list the tenants that may have leases, and anything; `wq2:epoch` holds the generation.
+//! `wq3:{tenant}s` is a hash of the subjects' counters (`o`, `u…`, `k…`, `i…`, `v…`, `l…`; see `domain/state.rs`), those of the
+//! concurrency limits (`c…`; see `lua/concurrency.lua`), the reservations (`r…`: a held one `R`, or the mark `S` that it was settled),
+//! the records that were made together (`b…` and `h…`; see `lua/sheets.lua`) and the fence (`!`); `wq3:{tenant}l` is a sorted set of
+//! what to look at when a lease may have ended. `wq3:{tenants}leases` and `wq3:{tenants}states` list the tenants that may have
+//! leases, and anything; `wq3:epoch` holds the generation.
 //! On a cluster there are canaries beside it; see `cluster`.
 
 mod admission;
@@ -24,6 +25,7 @@ mod scripts;
 mod settle;
 mod settle_held;
 mod shared;
+mod sheets;
 mod tenants;
 
 use std::sync::Arc;
@@ -135,30 +137,31 @@ impl Keys {
         Self { tag }
     }
 
-    fn key(&self, rest: &[&[u8]]) -> Vec<u8> {
-        let mut key = Vec::with_capacity(64);
+    fn key(&self, suffix: u8) -> Vec<u8> {
+        let mut key = Vec::with_capacity(40);
         // The digit is the layout's version: another layout is another store, which begins empty and is rebuilt.
-        key.extend_from_slice(b"wq2:{");
+        key.extend_from_slice(b"wq3:{");
         key.extend_from_slice(&self.tag);
         key.push(b'}');
-        rest.iter().for_each(|part| key.extend_from_slice(part));
+        key.push(suffix);
         key
     }
 
     fn state(&self) -> Vec<u8> {
-        self.key(&[b"s"])
+        self.key(b's')
     }
 
     fn leases(&self) -> Vec<u8> {
-        self.key(&[b"l"])
-    }
-
-    fn concurrent(&self, limit: LimitId, value: &Value) -> Vec<u8> {
-        self.key(&[b"c", &limit.to_le_bytes(), &value.field()])
+        self.key(b'l')
     }
 }
 
-/// A reservation's field in the state and its member in sets of leases.
+/// The field of a concurrency limit's counter in the state.
+fn concurrency_field(limit: LimitId, value: &Value) -> Vec<u8> {
+    [b"c".as_slice(), &limit.to_le_bytes(), &value.field()].concat()
+}
+
+/// A reservation's field in the state, and its member of the leases if its record is there, too.
 fn reservation_field(id: &ReservationId) -> [u8; 17] {
     let mut field = [b'r'; 17];
     field[1..].copy_from_slice(id.as_uuid().as_bytes());

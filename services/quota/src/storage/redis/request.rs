@@ -6,7 +6,7 @@ use weir_types::OrganizationId;
 
 use super::program::len;
 use super::scripts::Scripts;
-use super::{Keys, Script, reservation_field};
+use super::{Script, concurrency_field, reservation_field};
 use crate::domain::{Millis, Part};
 use crate::storage::store::Reserve;
 
@@ -25,7 +25,7 @@ pub(super) struct Request {
     pub(super) check_clock: bool,
     /// The subjects that it touches a window of.
     pub(super) subjects: Vec<Touched>,
-    /// Of each concurrency limit that it counts in: the set, and the cap.
+    /// Of each concurrency limit that it counts in: its counter's field, and the cap.
     pub(super) concurrent: Vec<(Vec<u8>, i64)>,
 }
 
@@ -48,7 +48,6 @@ pub(super) const ROLLING: i64 = 2;
 
 impl Request {
     pub(super) fn new(scripts: &Scripts, reserve: &Reserve<'_>) -> Self {
-        let keys = Keys::new(&reserve.organization);
         let demand = reserve.demand;
         let touched = demand.parts.iter().filter(|part| touches_window(part));
         Self {
@@ -64,7 +63,7 @@ impl Request {
             subjects: touched.map(|part| Touched::new(part, demand.at)).collect(),
             concurrent: demand
                 .concurrent()
-                .map(|(part, limit)| (keys.concurrent(limit.id, part.value), limit.limit.cap))
+                .map(|(part, limit)| (concurrency_field(limit.id, part.value), limit.limit.cap))
                 .collect(),
         }
     }

@@ -19,7 +19,8 @@ pub struct Scripts {
     pub(super) extend: Script,
     pub(super) announce: Script,
     pub(super) install: Script,
-    pub(super) take_over: Script,
+    pub(super) records: Script,
+    pub(super) due: Script,
     pub(super) sweep: Script,
     pub(super) shared_round: Script,
     pub(super) shared_leases: Script,
@@ -32,7 +33,10 @@ pub struct Scripts {
 #[derive(Clone)]
 pub(super) struct Script(Arc<redis::Script>);
 
+/// What several of them need.
 const COUNTERS: &str = include_str!("lua/counters.lua");
+const CONCURRENCY: &str = include_str!("lua/concurrency.lua");
+const SHEETS: &str = include_str!("lua/sheets.lua");
 
 impl Scripts {
     /// The scripts of a generation.
@@ -43,14 +47,15 @@ impl Scripts {
         };
         Self {
             generation,
-            reserve: script(&[include_str!("lua/reserve.lua")]),
-            read: script(&[include_str!("lua/read.lua")]),
-            settle: script(&[COUNTERS, include_str!("lua/settle.lua")]),
-            settle_held: script(&[include_str!("lua/settle_held.lua")]),
-            extend: script(&[include_str!("lua/extend.lua")]),
-            announce: script(&[COUNTERS, include_str!("lua/announce.lua")]),
+            reserve: script(&[CONCURRENCY, SHEETS, include_str!("lua/reserve.lua")]),
+            read: script(&[CONCURRENCY, include_str!("lua/read.lua")]),
+            settle: script(&[COUNTERS, CONCURRENCY, include_str!("lua/settle.lua")]),
+            settle_held: script(&[CONCURRENCY, include_str!("lua/settle_held.lua")]),
+            extend: script(&[CONCURRENCY, SHEETS, include_str!("lua/extend.lua")]),
+            announce: script(&[COUNTERS, CONCURRENCY, SHEETS, include_str!("lua/announce.lua")]),
             install: script(&[COUNTERS, include_str!("lua/install.lua")]),
-            take_over: script(&[include_str!("lua/take_over.lua")]),
+            records: script(&[SHEETS, include_str!("lua/records.lua")]),
+            due: script(&[CONCURRENCY, SHEETS, include_str!("lua/due.lua")]),
             sweep: script(&[include_str!("lua/sweep.lua")]),
             shared_round: script(&[include_str!("lua/shared_round.lua")]),
             shared_leases: script(&[include_str!("lua/shared_leases.lua")]),
@@ -60,7 +65,7 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 14] {
+    pub(super) fn all(&self) -> [&Script; 15] {
         [
             &self.reserve,
             &self.read,
@@ -69,7 +74,8 @@ impl Scripts {
             &self.extend,
             &self.announce,
             &self.install,
-            &self.take_over,
+            &self.records,
+            &self.due,
             &self.sweep,
             &self.shared_round,
             &self.shared_leases,

@@ -4,22 +4,19 @@ use weir_redis::redis::Cmd;
 use weir_types::OrganizationId;
 
 use super::program::{Program, len};
-use super::{Keys, Scripts, reservation_field};
+use super::{Keys, Scripts, concurrency_field, reservation_field};
 use crate::domain::Value;
 use crate::storage::store::{Apply, ApplyKind, Ending};
 
 /// What is sent to apply settlements of one tenant, each for itself.
 pub(super) fn command(scripts: &Scripts, organization: &OrganizationId, settles: &[Apply]) -> Cmd {
-    let keys = Keys::new(organization);
-    let mut all = vec![keys.state(), keys.leases()];
+    let mut limits: Vec<Vec<u8>> = Vec::new();
     let mut subjects: Vec<&Value> = Vec::new();
     let mut body = Program::with_capacity(64 * settles.len());
     for settle in settles {
+        body.push_len(settle.concurrent.len());
         for (limit, value) in &settle.concurrent {
-            let key = keys.concurrent(*limit, value);
-            if !all.contains(&key) {
-                all.push(key);
-            }
+            body.push_len(place(&mut limits, concurrency_field(*limit, value)) + 1);
         }
         let counters = if settle.blind { -1 } else { len(settle.counters.len()) };
         body.push([ending(settle.ending), i64::from(settle.applied), counters]);
@@ -39,14 +36,23 @@ pub(super) fn command(scripts: &Scripts, organization: &OrganizationId, settles:
         }
     }
     let mut program = Program::with_capacity(3);
-    program.push_len(subjects.len()).push_len(settles.len()).push_len(all.len() - 2);
+    program.push_len(subjects.len()).push_len(settles.len()).push_len(limits.len());
     let program = [program.bytes(), body.bytes()].concat();
     let fields: Vec<Vec<u8>> = subjects.iter().map(|value| value.field()).collect();
     let ids: Vec<[u8; 17]> = settles.iter().map(|settle| reservation_field(&settle.id)).collect();
     let mut args: Vec<&[u8]> = vec![&program];
     args.extend(fields.iter().map(Vec::as_slice));
     args.extend(ids.iter().map(<[u8; 17]>::as_slice));
-    super::command(&scripts.settle, &all, &args)
+    args.extend(limits.iter().map(Vec::as_slice));
+    super::command(&scripts.settle, &[Keys::new(organization).state()], &args)
+}
+
+/// Where something is among others; it is put there if it is not.
+pub(super) fn place<T: PartialEq>(all: &mut Vec<T>, one: T) -> usize {
+    all.iter().position(|known| *known == one).unwrap_or_else(|| {
+        all.push(one);
+        all.len() - 1
+    })
 }
 
 /// As the scripts call it.

@@ -11,7 +11,7 @@ use weir_types::{MAX_AMOUNT, OrganizationId};
 
 use super::combiner::{Left, Operation};
 use super::program::{Program, len};
-use super::{Keys, Script, Scripts, Store, reservation_field, send, settle};
+use super::{Keys, Script, Scripts, Store, concurrency_field, reservation_field, send, settle};
 use crate::domain::{LimitId, Millis, Value};
 use crate::storage::store::{Applied, Apply, ApplyCounter, ApplyKind, Failure, Result};
 
@@ -20,9 +20,9 @@ pub(super) struct Settle {
     generation: u64,
     script: Script,
     count: usize,
-    /// State, leases, concurrency sets.
-    keys: Vec<Vec<u8>>,
+    state: Vec<u8>,
     ids: Vec<[u8; 17]>,
+    /// Of the subjects, then of the concurrency limits' counters.
     fields: Vec<Vec<u8>>,
     program: Program,
     /// Where each is held is known, and no sum is beyond what doubles count exactly.
@@ -94,7 +94,7 @@ fn command<'a>(items: impl Iterator<Item = &'a Settle> + Clone) -> Option<Cmd> {
     let mut keys = Vec::new();
     for item in items.clone() {
         program.append(&item.program);
-        keys.extend(item.keys.iter().cloned());
+        keys.push(item.state.clone());
     }
     let mut args: Vec<&[u8]> = vec![program.bytes()];
     for item in items {
@@ -124,19 +124,18 @@ struct Sum {
 
 impl Settle {
     fn new(scripts: &Scripts, organization: &OrganizationId, applies: &[Apply]) -> Self {
-        let of = Keys::new(organization);
-        let mut keys = vec![of.state(), of.leases()];
+        let mut limits: Vec<Vec<u8>> = Vec::new();
+        // How they end, and the limits that they count in: there are few, and nearly always one.
+        let mut kinds: Vec<(i64, Vec<usize>)> = Vec::new();
+        let mut kind_of = Vec::with_capacity(applies.len());
         let mut subjects: HashMap<&Value, usize> = HashMap::new();
         let mut fields: Vec<Vec<u8>> = Vec::new();
         let mut sums: Vec<Vec<Sum>> = Vec::new();
         let mut exact = true;
         for apply in applies {
-            for (limit, value) in &apply.concurrent {
-                let key = of.concurrent(*limit, value);
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
-            }
+            let field = |(limit, value): &(LimitId, Value)| concurrency_field(*limit, value);
+            let counts_in = apply.concurrent.iter().map(|one| settle::place(&mut limits, field(one)) + 1).collect();
+            kind_of.push(settle::place(&mut kinds, (settle::ending(apply.ending), counts_in)) + 1);
             for counter in &apply.counters {
                 let subject = *subjects.entry(&counter.value).or_insert_with(|| {
                     fields.push(counter.value.field());
@@ -147,9 +146,17 @@ impl Settle {
             }
         }
         let mut program = Program::with_capacity(8 + applies.len() + 8 * fields.len());
-        program.push_len(applies.len()).push_len(fields.len()).push_len(keys.len() - 2);
-        for apply in applies {
-            program.push([settle::ending(apply.ending)]);
+        program.push_len(applies.len()).push_len(fields.len()).push_len(limits.len()).push_len(kinds.len());
+        for (ending, counts_in) in &kinds {
+            program.push([*ending]).push_len(counts_in.len());
+            for limit in counts_in {
+                program.push_len(*limit);
+            }
+        }
+        if kinds.len() > 1 {
+            for kind in kind_of {
+                program.push_len(kind);
+            }
         }
         for sums in &sums {
             program.push_len(sums.len());
@@ -166,9 +173,9 @@ impl Settle {
             generation: scripts.generation,
             script: scripts.settle_held.clone(),
             count: applies.len(),
-            keys,
+            state: Keys::new(organization).state(),
             ids: applies.iter().map(|apply| reservation_field(&apply.id)).collect(),
-            fields,
+            fields: fields.into_iter().chain(limits).collect(),
             program,
             exact: exact && distinct(applies) && !applies.iter().any(|apply| apply.blind),
         }

@@ -1,13 +1,16 @@
 //! Which tenants may have leases, and all that one of them has.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use weir_redis::redis::{Value as Reply, cmd, from_redis_value, pipe};
 use weir_types::OrganizationId;
 
+use super::record::Held;
+use super::sheets::{self, SheetId, Sheets};
 use super::{Keys, Scripts, Store, reservation_of};
-use crate::domain::{SubjectState, Value};
-use crate::storage::store::{Contents, Failure, LeaseCount, List, Record, Result, Tenant};
+use crate::domain::{Millis, SubjectState, Value};
+use crate::storage::store::{Contents, Failure, LeaseCount, List, Result, Tenant};
 
 /// Fields and values of a hash.
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -15,8 +18,8 @@ type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 impl List {
     const fn key(self) -> &'static str {
         match self {
-            Self::Leases => "wq2:{tenants}leases",
-            Self::States => "wq2:{tenants}states",
+            Self::Leases => "wq3:{tenants}leases",
+            Self::States => "wq3:{tenants}states",
         }
     }
 }
@@ -71,7 +74,7 @@ impl Store {
         Ok(pairs.into_iter().filter_map(tenant).collect())
     }
 
-    /// How many leases each of these has.
+    /// How many leases each of these may have.
     ///
     /// # Errors
     /// When the store did not answer.
@@ -113,6 +116,9 @@ impl Store {
         keep_marks: Duration,
     ) -> Result<(String, u64)> {
         let keep = keep_marks.as_millis().to_string();
+        if cursor == "0" {
+            self.tidy(scripts, organization).await?;
+        }
         let keys = [Keys::new(organization).state()];
         self.eval(&scripts.sweep, &keys, &[cursor.as_bytes(), b"250", keep.as_bytes()]).await
     }
@@ -126,13 +132,13 @@ impl Store {
         const AT_ONCE: usize = 5_000;
         let keys = Keys::new(organization);
         let size: usize = self.redis.command(cmd("HLEN").arg(keys.state())).await?;
-        let mut contents = Contents::default();
+        let mut fields = Found::default();
         if size <= AT_ONCE {
             let mut pipeline = pipe();
             pipeline.atomic().cmd("HGETALL").arg(keys.state());
             let values = self.redis.pipeline(&pipeline).await?;
             for value in values {
-                contents.read(read::<Fields>(value)?);
+                fields.take(read::<Fields>(value)?);
             }
         } else {
             let mut cursor = "0".to_owned();
@@ -141,34 +147,68 @@ impl Store {
                 command.arg(keys.state()).arg(&cursor).arg("COUNT").arg(1_000);
                 let page: (String, Fields) = self.redis.command(&command).await?;
                 cursor = page.0;
-                contents.read(page.1);
+                fields.take(page.1);
                 if cursor == "0" {
                     break;
                 }
             }
-            // A scan may answer an element twice.
-            contents.held.sort_unstable_by_key(|(id, _)| *id);
-            contents.held.dedup_by_key(|(id, _)| *id);
+            // A scan may have missed what was put there meanwhile.
+            for number in fields.missing() {
+                for field in sheets::fields(&number) {
+                    let value: Option<Vec<u8>> = self.redis.command(cmd("HGET").arg(keys.state()).arg(&field)).await?;
+                    fields.sheets.take(&field, &value.unwrap_or_default());
+                }
+            }
         }
         let (seconds, micros): (i64, i64) = self.redis.command(&cmd("TIME")).await?;
-        let mut count = cmd("ZCOUNT");
-        count.arg(keys.leases()).arg("-inf").arg(seconds * 1_000 + micros / 1_000);
-        contents.expired = self.redis.command(&count).await?;
-        Ok(contents)
+        Ok(fields.contents(seconds * 1_000 + micros / 1_000))
     }
 }
 
-impl Contents {
-    fn read(&mut self, fields: Fields) {
+/// Fields of a tenant's state that were read; a scan may answer one twice, the later one the truer.
+#[derive(Default)]
+struct Found {
+    subjects: HashMap<Vec<u8>, Vec<u8>>,
+    held: HashMap<Vec<u8>, Vec<u8>>,
+    sheets: Sheets,
+}
+
+impl Found {
+    fn take(&mut self, fields: Fields) {
         for (field, value) in fields {
-            if let Some(id) = reservation_of(&field) {
-                if let Some(record) = Record::decode(&value) {
-                    self.held.push((id, record));
-                }
-            } else if let (Some(whose), Some(state)) = (Value::from_field(&field), SubjectState::decode(&value)) {
-                self.subjects.push((whose, state));
+            if reservation_of(&field).is_some() {
+                self.held.insert(field, value);
+            } else if !self.sheets.take(&field, &value) {
+                self.subjects.insert(field, value);
             }
         }
+    }
+
+    /// The sheets that held reservations are in and that were not found.
+    fn missing(&self) -> Vec<SheetId> {
+        let numbers = self.held.values().filter_map(|value| Held::read(value)?.sheet);
+        let mut missing: Vec<SheetId> = numbers.filter(|number| !self.sheets.has(number)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    fn contents(&self, now: Millis) -> Contents {
+        let mut contents = Contents::default();
+        for (field, value) in &self.held {
+            if let (Some(id), Some(held)) = (reservation_of(field), Held::read(value))
+                && let Some(record) = self.sheets.record(field, &held)
+            {
+                contents.expired += i64::from(held.ends <= now);
+                contents.held.push((id, record));
+            }
+        }
+        let subject =
+            |(field, value): (&Vec<u8>, &Vec<u8>)| Some((Value::from_field(field)?, SubjectState::decode(value)?));
+        contents.subjects.extend(self.subjects.iter().filter_map(subject));
+        contents.held.sort_unstable_by_key(|(id, _)| *id);
+        contents.subjects.sort_unstable_by_key(|(value, _)| value.field());
+        contents
     }
 }
 

@@ -90,6 +90,6 @@ pub struct Holder {
 pub struct Holders {
     /// Those that were asked for.
     pub list: Vec<Holder>,
-    /// How many there are.
+    /// How many there are; where that is more than was asked for, at least so many.
     pub all: i64,
 }

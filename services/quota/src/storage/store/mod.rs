@@ -365,7 +365,7 @@ impl Store {
         }
     }
 
-    /// How many leases each of these has.
+    /// How many leases each of these may have.
     ///
     /// # Errors
     /// When the store did not answer.

@@ -36,11 +36,11 @@ pub struct Tenant {
     pub idle: i64,
 }
 
-/// How many leases a tenant has.
+/// How many leases a tenant may have: more than it has if a store looks for what has ended late; none only if it has none.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseCount {
     /// In all.
     pub all: i64,
-    /// That have ended.
+    /// That may have ended.
     pub expired: i64,
 }

@@ -10,7 +10,7 @@ mod found;
 mod gcra;
 mod history;
 mod reference;
-mod timed;
+pub(crate) mod timed;
 mod two_phase;
 
 use proptest::prelude::*;

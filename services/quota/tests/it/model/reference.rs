@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use weir_proto::billing::v1::CalendarUnit;
-use weir_quota::domain::Millis;
+use weir_quota::domain::{Millis, lease};
 
 use crate::oracle;
 
@@ -492,8 +492,8 @@ impl Reference {
             amounts: amounts.clone(),
             fate: Fate::Held,
             known: Known::Held,
-            lease_ends: self.now + lease,
-            under_way_until: self.now + lease,
+            lease_ends: lease::end(self.now, lease),
+            under_way_until: lease::end(self.now, lease),
             latest: self.latest,
             touches: touches.collect(),
         };
@@ -624,7 +624,7 @@ impl Reference {
     }
 
     pub(crate) fn extend(&mut self, id: u64, lease: Millis) -> &'static str {
-        let ends = self.now + lease;
+        let ends = lease::end(self.now, lease);
         let made = self.made.get_mut(&id).unwrap();
         match (&made.known, &made.fate) {
             (Known::Held, _) => {
@@ -650,7 +650,7 @@ impl Reference {
     /// They are leased to somebody else.
     pub(crate) fn take_over(&mut self, lease: Millis) {
         for id in self.expired() {
-            self.made.get_mut(&id).unwrap().lease_ends = self.now + lease;
+            self.made.get_mut(&id).unwrap().lease_ends = lease::end(self.now, lease);
         }
     }
 }

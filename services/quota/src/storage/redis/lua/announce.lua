@@ -1,21 +1,25 @@
 -- Counts a reservation again that the store has lost or that an earlier generation knew.
 --
--- KEYS: the tenant's state, its leases, its concurrency sets.
--- ARGV: the reservation's field; the program; the record; the fields of the subjects.
--- The program: generation, lease (ms), whether the counters of today's plan have been loaded for this, counters; per counter:
+-- KEYS: the tenant's state, its leases.
+-- ARGV: the reservation's field; the program; the record; the fields of the subjects, of the concurrency limits' counters.
+-- The program: generation, lease (ms) and its grain, subjects, whether the counters of today's plan have been loaded for this, counters; per counter:
 --   subject (1-based), limit, rolling, durable, period or bucket, amount, window's length.
 -- Answers E it was there, N announced, S settled before, C cold.
 local program = ARGV[2]
-local gen, lease, loaded, counters, pos = read('<dddd', program)
+local gen, lease, grain, subjects, loaded, counters, pos = read('<dddddd', program)
 local values = call('HMGET', KEYS[1], ARGV[1], unpack(ARGV, 4))
 local now = now_millis()
 local answer = 'N'
-local record = values[1]
+local record, ends = values[1], lease_end(now, lease, grain)
+local changes, til = {}, write('<dd', ends, ends)
 if record and sub(record, 1, 1) ~= 'R' then return 'S' end
 if record and read('<d', record, 2) == gen then
   answer = 'E'
+  changes = {ARGV[1], sub(record, 1, 9) .. til .. sub(record, 26)}
+  call('ZADD', KEYS[2], 'LT', string.format('%.0f', ends), (sheet_of(record)) or ARGV[1])
 else
-  local changes, states = {ARGV[1], ARGV[3]}, {}
+  local states = {}
+  changes = {ARGV[1], 'R' .. write('<d', gen) .. til .. write('<d', 0) .. ARGV[3]}
   for _ = 1, counters do
     local subject, limit, rolling, durable, place, amount, length
     subject, limit, rolling, durable, place, amount, length, pos = read('<ddddddd', program, pos)
@@ -60,7 +64,18 @@ else
       changes[#changes + 1] = build(counted)
     end
   end
-  call('HSET', KEYS[1], unpack(changes))
+  call('ZADD', KEYS[2], string.format('%.0f', ends), ARGV[1])
 end
-for i = 2, #KEYS do call('ZADD', KEYS[i], now + lease, ARGV[1]) end
+-- One that an earlier generation knew is counted until its former end.
+local before = record and read('<d', record, 18)
+for i = 2 + subjects, #values do
+  local more = {}
+  if before then note(more, before, -1) end
+  note(more, ends, 1)
+  if next(more) then
+    changes[#changes + 1] = ARGV[2 + i]
+    changes[#changes + 1] = recounted(under_way(values[i], now), more, now)
+  end
+end
+call('HSET', KEYS[1], unpack(changes))
 return answer

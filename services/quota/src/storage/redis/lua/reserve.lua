@@ -1,20 +1,23 @@
 -- Reserves for many requests, of one tenant or of several: each of them against all its limits at once, or not at all.
 --
--- KEYS: per tenant its state, its leases, then one set for each concurrency limit.
--- ARGV: the program; the amounts; then per tenant the reservations' fields, the subjects' fields, what is kept of each reservation.
+-- KEYS: per tenant its state, its leases.
+-- ARGV: the program; the amounts; then per tenant the fields of the reservations, of the subjects, of the concurrency limits' counters;
+--   and what is kept of all its reservations.
 -- The program: generation, tenants; per tenant: requests, subjects, concurrency limits, plans, shapes, amounts, whether the
 --   clock is checked; then
 --   per plan: layout, durable, limits, sweep after (-1 never), longest rolling window;
 --     per limit: kind (1 period, 2 rolling), id, cap, then start and end, or length and grain;
 --   per subject: its plan; per limit the sum of what all requests ask of it (-1 untouched);
 --   per concurrency limit: cap, how many requests count in it;
---   per shape (what a request touches): how many cells, and each: a limit of a subject, counted through all subjects, then the
---     concurrency limits;
---   per request: its shape, the lease (ms).
+--   per shape (what a request touches): the lease (ms) and its grain; how many cells, and each: a limit of a subject, counted
+--     through all subjects, then the concurrency limits;
+--   per request its shape, if there is more than one.
 -- The amounts: of each request in the order of its shape's cells.
+-- What is kept: per reservation the length of the rest (four bytes), its field, where in the sheet's bases its own begins (four bytes),
+--   and what record.rs calls sent. Many together are kept as they came, in a sheet; see sheets.lua.
 -- Answers now; then per tenant: one letter per request, or nothing if all are admitted; per shape used and held of each cell before;
 --   what belongs to the letters D and P; and if one is N each subject's value before:
---   A admitted   N refused   D a duplicate (the record)   S settled before   C cold: counters must be loaded
+--   A admitted   N refused   D a duplicate (its value, its sheet's two fields)   S settled before   C cold: counters must be loaded
 --   T the clock is outside a period   P a counter is in a later period (its start)   G the generation is over
 -- Every amount and every cap is at most 2^53 - 1, and so is every sum that is compared: doubles are exact.
 --
@@ -25,32 +28,44 @@ local huge = math.huge
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 local a = {read('<' .. rep('d', #ARGV[1] / 8), ARGV[1])}
-local gen = a[1]
-local head = 'R' .. write('<dd', gen, now)
-local answer, answers = {sub(head, 10)}, 1
-local at, key, arg, b, amounts, last, score = 3, 1, 2, 0, nil, nil, nil
+local gen, moment = a[1], write('<d', now)
+local head, no_sheet = 'R' .. write('<d', gen), write('<d', 0)
+local micros = time[1] * 1000000 + time[2]
+local answer, answers = {moment}, 1
+local at, key, arg, b, amounts = 3, 1, 2, 0, nil
+local argv, formats = ARGV, {}
+-- One for all tenants, and so only what is written for this one may be read: a table that grows costs more than what it is for.
+local used, held, room, sum, whose, from, to = {}, {}, {}, {}, {}, {}, {}
+local plan, plan_of, all, changed, counters = {}, {}, {}, {}, {}
+local shape, base, ends, tally, numbers_of, changes = {}, {}, {}, {}, {}, {}
 for _ = 1, a[2] do
   local requests, subjects, concurrents, plans, shapes = a[at], a[at + 1], a[at + 2], a[at + 3], a[at + 4]
   local numbers, check, fits = a[at + 5], a[at + 6] == 1, true
   at = at + 7
   local fields = arg + requests
-  local kept = fields + subjects
-  local state = call('HMGET', KEYS[key], unpack(ARGV, arg + 1, kept))
+  local kept = fields + subjects + concurrents + 1
+  local sent = argv[kept]
+  -- In place of what was sent: whether there is a sheet of this number already.
+  local number
+  if requests > 1 then
+    number = write('<d', micros)
+    argv[kept] = 'h' .. number
+  end
+  local state = call('HMGET', KEYS[key], unpack(argv, arg + 1, number and kept or kept - 1))
   for r = 1, requests do if state[r] then fits = false end end
-  local plan = {}
   for p = 1, plans do plan[p], at = at, at + 5 + 5 * a[at + 2] end
 
   -- What stands in each cell now, as if time had passed: nothing is written yet.
-  local used, held, room, sum, whose, bad, later, cells = {}, {}, {}, {}, {}, {}, {}, 0
-  local all, plan_of, changed, from, to, more = {}, {}, {}, {}, {}, {}
+  local bad, later, more, cells = {}, {}, {}, 0
   for s = 1, subjects do
     local o = plan[a[at]]
     local limits, sweep, blob, values, adopted, why = a[o + 2], a[o + 3], state[requests + s], nil, false, 'C'
-    plan_of[s] = o
+    formats[limits] = formats[limits] or '<dddd' .. rep('ddddddd', limits)
+    plan_of[s], all[s], changed[s] = o, false, false
     if blob then
       -- Shorter than the format: of another layout.
       if #blob >= 32 + 56 * limits then
-        values = {read('<dddd' .. rep('ddddddd', limits), blob)}
+        values = {read(formats[limits], blob)}
         adopted = values[1] ~= gen
         if values[1] > gen then
           values, why = nil, 'G'
@@ -85,7 +100,7 @@ for _ = 1, a[2] do
         -- The places of the limit in its plan, and of its counter among the values: id, period or -1 - buckets in the queue,
         -- spent, held, version or end of the oldest bucket in the queue, end and size of the newest bucket.
         local c, v, l, total = cells + i, 7 * i - 2, o + 5 * i, a[at + i]
-        sum[c], whose[c] = total, s
+        sum[c], whose[c], used[c], held[c], from[c] = total, s, 0, 0, false
         local p, q = a[l + 3], a[l + 4]
         if a[l] == 1 then
           if total >= 0 then
@@ -125,13 +140,16 @@ for _ = 1, a[2] do
       end
     else
       fits = false
-      for c = cells + 1, cells + limits do bad[c], room[c] = why, -huge end
+      for c = cells + 1, cells + limits do
+        bad[c], room[c], used[c], held[c], from[c] = why, -huge, 0, 0, false
+      end
     end
     cells, at = cells + limits, at + 1 + limits
   end
   for i = 1, concurrents do
     local c = cells + i
-    local live = call('ZCOUNT', KEYS[key + 1 + i], '(' .. now, '+inf')
+    counters[i] = under_way(state[requests + subjects + i], now)
+    local live = counters[i].live
     used[c], held[c], room[c], sum[c] = live, live, a[at] - live, a[at + 1]
     if sum[c] > room[c] then fits = false end
     at = at + 2
@@ -139,12 +157,13 @@ for _ = 1, a[2] do
   local letters_at = answers + 1
   answers = letters_at
   answer[letters_at] = ''
-  local shape, base = {}, {}
   for h = 1, shapes do
-    local n, numbers_of = a[at], {}
+    ends[h], tally[h] = lease_end(now, a[at], a[at + 1]), 0
+    at = at + 2
+    local n = a[at]
     for j = 1, n do
       local c = a[at + j]
-      numbers_of[2 * j - 1], numbers_of[2 * j] = used[c] or 0, held[c] or 0
+      numbers_of[2 * j - 1], numbers_of[2 * j] = used[c], held[c]
     end
     shape[h], base[h] = at, write('<' .. rep('dd', n), unpack(numbers_of, 1, 2 * n))
     answer[answers + h] = base[h]
@@ -152,24 +171,58 @@ for _ = 1, a[2] do
   end
   answers = answers + shapes
 
-  local changes, leases, chosen, n, taken, written = {}, {}, {}, 0, sum, plan_of
+  local leases, n, taken, written = {}, 0, sum, plan_of
   if fits then
-    for r = 1, requests do
-      local h, lease, id = a[at], a[at + 1], ARGV[arg + r]
-      at = at + 2
-      if lease ~= last then last, score = lease, string.format('%.0f', now + lease) end
-      changes[n + 1], changes[n + 2] = id, head .. ARGV[kept + r] .. base[h]
-      leases[n + 1], leases[n + 2] = score, id
-      n = n + 2
-      if concurrents > 0 then chosen[n] = shape[h] end
+    -- All of them have one of a few values.
+    local values, first = {}, ends[1]
+    for h = 1, shapes do
+      if ends[h] < first then first = ends[h] end
+    end
+    if requests == 1 then
+      local h = shapes > 1 and a[at] or 1
+      local til = write('<dd', ends[h], ends[h])
+      changes[1], changes[2] = argv[arg + 1], head .. til .. no_sheet .. moment .. sub(sent, 26) .. base[h]
+      n, tally[h] = 2, 1
+      leases[1], leases[2] = string.format('%.0f', first), argv[arg + 1]
+    else
+      if state[kept - arg] then
+        -- The clock has gone back to the very microsecond of another sheet.
+        repeat
+          micros = micros + 1
+          number = write('<d', micros)
+        until call('HEXISTS', KEYS[key], 'h' .. number) == 0
+      end
+      for h = 1, shapes do values[h] = head .. write('<dd', ends[h], ends[h]) .. number end
+      if shapes == 1 then
+        local value = values[1]
+        for r = 1, requests do
+          changes[n + 1], changes[n + 2] = argv[arg + r], value
+          n = n + 2
+        end
+        tally[1] = requests
+      else
+        for r = 1, requests do
+          local h = a[at + r - 1]
+          changes[n + 1], changes[n + 2] = argv[arg + r], values[h]
+          n, tally[h] = n + 2, tally[h] + 1
+        end
+      end
+      local common = 'h' .. number
+      changes[n + 1], changes[n + 2] = 'b' .. number, sent
+      changes[n + 3] = common
+      changes[n + 4] = moment .. write('<d', requests) .. table.concat(argv, '', arg + 1, fields) .. table.concat(base, '', 1, shapes)
+      n = n + 4
+      leases[1], leases[2] = string.format('%.0f', first), common
     end
   else
     local letters, skipped, skips, refused, place = {}, {}, false, false, b
     taken, written = {}, {}
     amounts = amounts or {read('<' .. rep('d', #ARGV[2] / 8), ARGV[2])}
+    local spot = 1
     for r = 1, requests do
-      local h, lease, id, record, letter, where = a[at], a[at + 1], ARGV[arg + r], state[r], 'A', nil
-      at = at + 2
+      local h, id, record, letter, where = shapes > 1 and a[at + r - 1] or 1, argv[arg + r], state[r], 'A', nil
+      local from_byte = spot
+      spot = spot + 4 + read('<I4', sent, spot)
       local o = shape[h]
       local touched = a[o]
       if record then
@@ -188,11 +241,9 @@ for _ = 1, a[2] do
         end
       end
       if letter == 'A' then
-        if lease ~= last then last, score = lease, string.format('%.0f', now + lease) end
         local before = base[h]
         if skips then
           -- What is kept counts on everyone before having been admitted.
-          local numbers_of = {}
           for j = 1, touched do
             local c = a[o + j]
             local less = skipped[c] or 0
@@ -205,10 +256,11 @@ for _ = 1, a[2] do
           room[c], taken[c] = room[c] - amount, (taken[c] or 0) + amount
           if c <= cells then written[whose[c]] = plan_of[whose[c]] end
         end
-        changes[n + 1], changes[n + 2] = id, head .. ARGV[kept + r] .. before
-        leases[n + 1], leases[n + 2] = score, id
-        n = n + 2
-        chosen[n] = o
+        local til = write('<dd', ends[h], ends[h])
+        changes[n + 1] = id
+        changes[n + 2] = head .. til .. no_sheet .. moment .. sub(sent, from_byte + 25, spot - 1) .. before
+        leases[n + 1], leases[n + 2] = string.format('%.0f', ends[h]), id
+        n, tally[h] = n + 2, tally[h] + 1
       else
         skips = true
         for j = 1, touched do
@@ -216,8 +268,11 @@ for _ = 1, a[2] do
           skipped[c] = (skipped[c] or 0) + amounts[place + j]
         end
         if letter == 'D' then
-          answers = answers + 1
-          answer[answers] = record
+          local common, records = sheet_of(record)
+          answer[answers + 1] = record
+          answer[answers + 2] = common and call('HGET', KEYS[key], common) or ''
+          answer[answers + 3] = common and call('HGET', KEYS[key], records) or ''
+          answers = answers + 3
         elseif letter == 'P' then
           answers = answers + 1
           answer[answers] = write('<d', later[where])
@@ -234,8 +289,9 @@ for _ = 1, a[2] do
     end
   end
 
+  if shapes > 1 then at = at + requests end
   if n > 0 then
-    local live, first = n, 0
+    local first = 0
     for s = 1, subjects do
       local o = plan_of[s]
       local limits = a[o + 2]
@@ -287,34 +343,29 @@ for _ = 1, a[2] do
         else
           queue = sub(blob, queues)
         end
-        changes[n + 1] = ARGV[fields + s]
-        changes[n + 2] = write('<dddd' .. rep('ddddddd', limits), unpack(values, 1, 4 + 7 * limits)) .. extra .. queue
+        changes[n + 1] = argv[fields + s]
+        changes[n + 2] = write(formats[limits], unpack(values, 1, 4 + 7 * limits)) .. extra .. queue
         n = n + 2
       end
       first = first + limits
     end
-    call('HSET', KEYS[key], unpack(changes, 1, n))
-    call('ZADD', KEYS[key + 1], unpack(leases, 1, live))
     for i = 1, concurrents do
-      local c = cells + i
-      local count = taken[c] or 0
-      if 2 * count == live then
-        call('ZADD', KEYS[key + 1 + i], unpack(leases, 1, live))
-      elseif count > 0 then
-        local members, m = {}, 0
-        for k = 2, live, 2 do
-          local o = chosen[k]
-          for j = 1, a[o] do
-            if a[o + j] == c then
-              members[m + 1], members[m + 2] = leases[k - 1], leases[k]
-              m = m + 2
-            end
-          end
+      local more = {}
+      for h = 1, shapes do
+        local o = shape[h]
+        for j = 1, a[o] do
+          if a[o + j] == cells + i and tally[h] > 0 then note(more, ends[h], tally[h]) end
         end
-        call('ZADD', KEYS[key + 1 + i], unpack(members, 1, m))
+      end
+      if next(more) then
+        changes[n + 1] = argv[fields + subjects + i]
+        changes[n + 2] = recounted(counters[i], more, now)
+        n = n + 2
       end
     end
+    call('HSET', KEYS[key], unpack(changes, 1, n))
+    call('ZADD', KEYS[key + 1], unpack(leases))
   end
-  key, arg, b = key + 2 + concurrents, kept + requests, b + numbers
+  key, arg, b = key + 2, kept, b + numbers
 end
 return answer

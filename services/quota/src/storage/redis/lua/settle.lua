@@ -1,8 +1,8 @@
 -- Applies settlements that Postgres has decided, of one tenant. Doing it again changes nothing.
 --
--- KEYS: the tenant's state, its leases, then the concurrency sets of all of them.
--- ARGV: the program; the fields of the subjects; then the fields of the reservations.
--- The program: subjects, settlements, concurrency sets; per settlement: what it is (0 released, 1 estimated, 2 final), whether that
+-- KEYS: the tenant's state.
+-- ARGV: the program; the fields of the subjects, of the reservations, of the concurrency limits' counters.
+-- The program: subjects, settlements, concurrency limits; per settlement: in how many of these it counts, and which; what it is (0 released, 1 estimated, 2 final), whether that
 --   was written just now, counters (-1 if nobody has said which); per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket,
 --   reserved, actual, actual before (of an estimate), then total and version, or the window's length and whether it is durable.
 -- Answers one digit per settlement: 1 if its lease had ended, 2 if it is held and nobody has said where: then nothing was done.
@@ -11,10 +11,9 @@
 -- process's can count twice. Sums and buckets are changed once, while the record says that the reservation is held.
 local now = now_millis()
 local program = ARGV[1]
-local subjects, settlements, sets, pos = read('<ddd', program)
+local subjects, settlements, limits, pos = read('<ddd', program)
 local values = call('HMGET', KEYS[1], unpack(ARGV, 2))
-local ids = {unpack(ARGV, 2 + subjects)}
-local scores = call('ZMSCORE', KEYS[2], unpack(ids))
+local ids = {unpack(ARGV, 2 + subjects, 1 + subjects + settlements)}
 
 local states = {}
 local function state(subject)
@@ -27,11 +26,14 @@ local function state(subject)
   return known
 end
 
-local changes, ended, late, tombs, unknown = {}, {}, {}, {[0] = 'r', 'e', 'f'}, false
+local changes, marks, under, late, tombs, unknown = {}, {}, {}, {}, {[0] = 'r', 'e', 'f'}, false
+for i = 1, limits do under[i] = {} end
 for i = 1, settlements do
-  local is, applied, counters
-  is, applied, counters, pos = read('<ddd', program, pos)
-  local record = values[subjects + i]
+  local memberships, is, applied, counters
+  memberships, pos = read('<d', program, pos)
+  local counts = pos
+  is, applied, counters, pos = read('<ddd', program, pos + 8 * memberships)
+  local record = marks[ids[i]] or values[subjects + i]
   local mark = record and sub(record, 1, 1)
   local held = mark == 'R'
   local gen = held and read('<d', record, 2)
@@ -41,7 +43,9 @@ for i = 1, settlements do
   if held and blind then
     late[i] = '2'
   elseif held then
-    late[i] = (scores[i] and tonumber(scores[i]) <= now) and '1' or '0'
+    local ends, til = read('<dd', record, 10)
+    late[i] = ends <= now and '1' or '0'
+    for m = 0, memberships - 1 do note(under[read('<d', program, counts + 8 * m)], til, -1) end
   else
     late[i] = mark == 'S' and sub(record, 3, 3) or '0'
   end
@@ -80,10 +84,10 @@ for i = 1, settlements do
       end
     end
   end
-  if late[i] ~= '2' then ended[#ended + 1] = ids[i] end
   if (held and not blind) or replaced or not record then
     changes[#changes + 1] = ids[i]
-    changes[#changes + 1] = 'S' .. tombs[is] .. late[i] .. write('<d', now)
+    marks[ids[i]] = 'S' .. tombs[is] .. late[i] .. write('<d', now)
+    changes[#changes + 1] = marks[ids[i]]
   end
 end
 
@@ -93,9 +97,12 @@ for subject, counted in pairs(states) do
     changes[#changes + 1] = build(counted)
   end
 end
+for i, more in ipairs(under) do
+  if next(more) then
+    changes[#changes + 1] = ARGV[1 + subjects + settlements + i]
+    changes[#changes + 1] = recounted(under_way(values[subjects + settlements + i], now), more, now)
+  end
+end
 if unknown then call('HDEL', KEYS[1], '!') end
 if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end
-if #ended > 0 then
-  for i = 2, 2 + sets do call('ZREM', KEYS[i], unpack(ended)) end
-end
 return table.concat(late)

@@ -1,34 +1,55 @@
 -- Applies settlements that Postgres has decided, of one tenant or of several, where all those of a tenant are held in this
 -- generation: then only sums count. For the others nothing is done; settle.lua does it.
 --
--- KEYS: per tenant its state, its leases, then the concurrency sets of all of them.
--- ARGV: the program; then per tenant the fields of the reservations, the fields of the subjects.
--- The program: generation, tenants; per tenant: settlements, subjects, concurrency sets; per settlement: what it is (0 released,
---   1 estimated, 2 final); per subject: counters; per counter: limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved,
+-- KEYS: per tenant its state.
+-- ARGV: the program; then per tenant the fields of the reservations, of the subjects, of the concurrency limits' counters.
+-- The program: generation, tenants; per tenant: settlements, subjects, concurrency limits, kinds of settlements; per kind: what it is
+--   (0 released, 1 estimated, 2 final), in how many limits its reservations count, and which; per settlement its kind, if there is
+--   more than one; per subject: counters; per counter: limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved,
 --   actual, then total and version, or the window's length.
 -- Answers per tenant one digit per settlement, 1 if its lease had ended; nothing if it was not done.
-local call, read, write, sub, rep = redis.call, struct.unpack, struct.pack, string.sub, string.rep
+local call, read, write, sub, rep, floor = redis.call, struct.unpack, struct.pack, string.sub, string.rep, math.floor
+local argv = ARGV
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + floor(time[2] / 1000)
 local a = {read('<' .. rep('d', #ARGV[1] / 8), ARGV[1])}
 local gen, stamp = a[1], write('<d', now)
 local head = 'R' .. write('<d', gen)
 local on_time = {[0] = 'Sr0' .. stamp, 'Se0' .. stamp, 'Sf0' .. stamp}
-local answer, at, key, arg = {}, 3, 1, 1
+local answer, at, arg = {}, 3, 1
 for tenant = 1, a[2] do
-  local count, subjects, sets = a[at], a[at + 1], a[at + 2]
-  at = at + 3
-  local state = call('HMGET', KEYS[key], unpack(ARGV, arg + 1, arg + count + subjects))
-  local held = true
+  local count, subjects, limits, kinds = a[at], a[at + 1], a[at + 2], a[at + 3]
+  at = at + 4
+  local state = call('HMGET', KEYS[tenant], unpack(argv, arg + 1, arg + count + subjects + limits))
+  local kind, counts = {}, {}
+  for k = 1, kinds do kind[k], counts[k], at = at, {}, at + 2 + a[at + 1] end
+  local held, late, changes, n = true, nil, {}, 0
+  -- Those of one sheet have one value, and nearly always are of one kind: a run of them is looked at once.
+  local of, before, mark, run, til = 1, nil, nil, 0, nil
   for i = 1, count do
-    local record = state[i]
-    if not record or sub(record, 1, 9) ~= head then
-      held = false
-      break
+    local value, now_of = state[i], kinds > 1 and a[at + i - 1] or 1
+    if value ~= before or now_of ~= of then
+      if not value or sub(value, 1, 9) ~= head then
+        held = false
+        break
+      end
+      if run > 0 then counts[of][til] = (counts[of][til] or 0) - run end
+      local ends
+      of, before, run = now_of, value, 0
+      ends, til = read('<dd', value, 10)
+      mark = on_time[a[kind[of]]]
+      if ends <= now then
+        late = late or rep('0', i - 1)
+        mark = sub(mark, 1, 2) .. '1' .. stamp
+      end
     end
+    run = run + 1
+    if late then late = late .. sub(mark, 3, 3) end
+    changes[n + 1], changes[n + 2] = argv[arg + i], mark
+    n = n + 2
   end
-  local endings, changes, n = at, {}, 0
-  at = at + count
+  if run > 0 then counts[of][til] = (counts[of][til] or 0) - run end
+  if kinds > 1 then at = at + count end
   for s = 1, subjects do
     local counters, blob, values, format, queues, queue = a[at], state[count + s], nil, nil, nil, nil
     at = at + 1
@@ -113,33 +134,34 @@ for tenant = 1, a[2] do
           end
         end
       end
-      changes[n + 1] = ARGV[arg + count + s]
+      changes[n + 1] = argv[arg + count + s]
       changes[n + 2] = write(format, unpack(values, 1, 4 + 7 * entries)) .. (queue or sub(blob, queues))
       n = n + 2
     end
     at = at + 7 * counters
   end
   if held then
-    local late, scores = {}, nil
-    if call('ZCOUNT', KEYS[key + 1], '-inf', now) > 0 then
-      scores = call('ZMSCORE', KEYS[key + 1], unpack(ARGV, arg + 1, arg + count))
-    end
-    for i = 1, count do
-      local id, ending = ARGV[arg + i], a[endings + i - 1]
-      changes[n + 1] = id
-      if scores and scores[i] and tonumber(scores[i]) <= now then
-        changes[n + 2], late[i] = sub(on_time[ending], 1, 2) .. '1' .. stamp, '1'
-      else
-        changes[n + 2], late[i] = on_time[ending], '0'
+    for i = 1, limits do
+      local more = {}
+      for k = 1, kinds do
+        local o = kind[k] + 1
+        for j = 1, a[o] do
+          if a[o + j] == i then
+            for until_then, calls in pairs(counts[k]) do note(more, until_then, calls) end
+          end
+        end
       end
-      n = n + 2
+      if next(more) then
+        local spot = count + subjects + i
+        changes[n + 1], changes[n + 2] = argv[arg + spot], recounted(under_way(state[spot], now), more, now)
+        n = n + 2
+      end
     end
-    call('HSET', KEYS[key], unpack(changes, 1, n))
-    for i = 1, sets + 1 do call('ZREM', KEYS[key + i], unpack(ARGV, arg + 1, arg + count)) end
-    answer[tenant] = table.concat(late)
+    call('HSET', KEYS[tenant], unpack(changes, 1, n))
+    answer[tenant] = late or rep('0', count)
   else
     answer[tenant] = ''
   end
-  key, arg = key + 2 + sets, arg + count + subjects
+  arg = arg + count + subjects + limits
 end
 return answer

@@ -1,5 +1,5 @@
--- Removes what can't matter any more from a part of one tenant's state: subjects whose windows have all passed, and the marks of
--- settlements that are older than any repeated request.
+-- Removes what can't matter any more from a part of one tenant's state: subjects whose windows have all passed, concurrency limits
+-- that nobody is under way in, and the marks of settlements that are older than any repeated request.
 --
 -- KEYS: the tenant's state. ARGV: the cursor, how many to look at, for how long (ms) marks are kept.
 -- Answers the next cursor and how many fields are left. A fence alone guards nothing and goes, too.
@@ -12,7 +12,9 @@ for i = 1, #page[2], 2 do
   local tag = string.sub(field, 1, 1)
   if tag == 'r' then
     if string.sub(value, 1, 1) == 'S' and struct.unpack('<d', value, 4) + ARGV[3] <= now then gone[#gone + 1] = field end
-  elseif tag ~= '!' then
+  elseif tag == 'c' then
+    if #value == 24 then gone[#gone + 1] = field end
+  elseif tag ~= '!' and tag ~= 'b' and tag ~= 'h' then
     local sweep = struct.unpack('<d', value, 17)
     if sweep >= 0 and sweep <= now then gone[#gone + 1] = field end
   end
