@@ -10,7 +10,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files: Vec<PathBuf> = ["auth", "billing", "broker", "quota", "usage"]
         .iter()
         .map(|name| root.join(format!("weir/{name}/v1/{name}.proto")))
-        .chain([root.join("weir/common/v1/error.proto"), root.join("weir/common/v1/amount.proto")])
+        .chain(
+            ["broker/v1/jobs", "common/v1/error", "common/v1/amount"]
+                .map(|name| root.join(format!("weir/{name}.proto"))),
+        )
         .collect();
     let descriptors = protox::compile(&files, [&root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -3,10 +3,20 @@
 use weir_rpc::Access;
 use weir_types::Scope;
 
-/// Every method of this service; what is not listed is refused.
+/// Every method of this process's gRPC services; what is not listed is refused.
 pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.broker.v1.BrokerService/Invoke", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.BrokerService/StreamInvoke", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.BrokerService/ListModels", Access::Scope(Scope::ModelsRead)),
     ("/weir.broker.v1.BrokerService/GetStatus", Access::Services(&["operator"])),
+    ("/weir.broker.v1.JobService/CreateJob", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/GetJob", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/ListJobs", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/CancelJob", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/RerunJob", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/WatchJob", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/CreateSchedule", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/ListSchedules", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/DeleteSchedule", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.JobService/RotateWebhookSecret", Access::Scope(Scope::KeysManage)),
 ];

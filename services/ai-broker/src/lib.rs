@@ -16,6 +16,7 @@ use weir_database::{Database, Migration};
 use weir_host::{Context, Probe, Service, StartError};
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
+use weir_proto::broker::v1::job_service_server::JobServiceServer;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 
@@ -30,6 +31,7 @@ pub use config::{
 use storage::health::SharedHealth;
 use storage::lines::Lines;
 
+use app::jobs::Jobs;
 use app::{
     Broker, Dispatch, Entitlements, Fleet, Health, Metrics, Reload, Reservations, ReserveOptions, SettleOptions,
     SettlerTask,
@@ -104,8 +106,11 @@ pub async fn start(
     dispatch.run_lines(&fleet.borrow(), &nothing);
     context.tasks.spawn(Reload::new(fleets, dispatch).run(changes, context.shutdown.clone()));
     let server = BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))).max_decoding_message_size(size);
-    let service = Service::new(NAME).grpc(Routes::new(server), ACCESS).probe(prices_are_read(broker));
-    Ok(service.drain(async move { database.close().await }))
+    let jobs = Jobs::start(Arc::clone(&broker), database.clone(), (&config.jobs).into(), context);
+    let job_server = JobServiceServer::new(grpc::JobsGrpc(Arc::clone(&jobs))).max_decoding_message_size(size);
+    let routes = Routes::new(server).add_service(job_server);
+    let service = Service::new(NAME).grpc(routes, ACCESS).probe(prices_are_read(broker));
+    Ok(service.drain(async move { jobs.drained().await }))
 }
 
 /// Without prices every call would be refused.

@@ -35,6 +35,7 @@ const PATH: &str = "/api/v1/openapi.json";
         (name = "users", description = "People of the organisation."),
         (name = "usage", description = "What was used."),
         (name = "limits", description = "What is left."),
+        (name = "jobs", description = "Work that outlives its request: steps, retries, results, schedules, webhooks."),
         (name = "billing", description = "Plans, statements and the ledger."),
     ),
     security(("bearer" = [])),

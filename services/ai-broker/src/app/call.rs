@@ -46,6 +46,19 @@ pub(crate) struct Incoming {
     pub(crate) deadline: Option<Instant>,
     /// The caller does with a cheaper model where the route has one.
     pub(crate) spare: bool,
+    /// How it waits for a provider without room; none: as the provider's configuration says.
+    pub(crate) patience: Option<Patience>,
+}
+
+/// How a call waits that has more time than its client would.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    /// Since when it waits, for its place in line.
+    pub(crate) since: Instant,
+    /// When it is of no use any more.
+    pub(crate) until: Instant,
+    /// Is told where it stands.
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 /// A call on one target of its route, that may be made as soon as its worst case is reserved.
@@ -71,6 +84,7 @@ pub(crate) struct ModelCall {
     pub(crate) priority: i32,
     /// Where it stands while it waits; none before it does.
     pub(crate) waiting: Arc<Waiting>,
+    patience: Option<Patience>,
 }
 
 impl Broker {
@@ -139,9 +153,10 @@ impl ModelCall {
         priority: i32,
     ) -> Result<Self, Error> {
         let route = way.remove(0);
-        let Incoming { caller, body: asked, headers, request_id, received, deadline, .. } = incoming;
+        let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, .. } = incoming;
         let Fitted { provider, worst, exchange } = fit(&request, &asked, &route, &offering)?;
-        let (request, next, waiting) = (Arc::new(request), way, Arc::default());
+        let waiting = patience.as_ref().map(|patience| Arc::clone(&patience.waiting)).unwrap_or_default();
+        let (request, next) = (Arc::new(request), way);
         Ok(Self {
             caller,
             request,
@@ -158,6 +173,7 @@ impl ModelCall {
             deadline,
             priority,
             waiting,
+            patience,
         })
     }
 
@@ -188,6 +204,7 @@ impl ModelCall {
                 deadline: self.deadline,
                 priority: self.priority,
                 waiting: Arc::clone(&self.waiting),
+                patience: self.patience.clone(),
             })
         })
     }
@@ -214,7 +231,15 @@ impl ModelCall {
 
     /// For a provider that has no room; zero for not at all.
     pub(crate) fn max_wait(&self) -> Duration {
-        self.route.patience.max_wait.unwrap_or(self.provider.max_wait)
+        match &self.patience {
+            Some(patience) => patience.until.saturating_duration_since(self.received),
+            None => self.route.patience.max_wait.unwrap_or(self.provider.max_wait),
+        }
+    }
+
+    /// Since when it waits, for its place in line.
+    pub(crate) fn since(&self) -> Instant {
+        self.patience.as_ref().map_or(self.received, |patience| patience.since)
     }
 
     /// What is reserved before each attempt.

@@ -8,6 +8,7 @@ mod entitlements;
 mod fleet;
 mod health;
 mod invoke;
+pub(crate) mod jobs;
 mod keep_leases;
 mod key_use;
 mod metrics;
@@ -33,7 +34,7 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_rpc::Channel;
 use weir_types::Clock;
 
-pub(crate) use call::{Caller, Incoming};
+pub(crate) use call::{Caller, Incoming, Patience};
 pub(crate) use entitlements::Entitlements;
 pub(crate) use fleet::{Fleet, Offering};
 pub(crate) use health::Health;

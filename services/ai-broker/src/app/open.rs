@@ -153,13 +153,13 @@ impl Broker {
     /// A place in the provider's line.
     fn place(&self, call: &ModelCall) -> Place {
         self.metrics.queued.increment(1);
-        let since = tokio::time::Instant::from_std(call.received);
+        let received = tokio::time::Instant::from_std(call.received);
         call.provider.line.join(Newcomer {
             tenant: call.caller.organization,
             priority: call.priority,
             cost: 1,
-            since,
-            until: since + call.max_wait(),
+            since: tokio::time::Instant::from_std(call.since()),
+            until: received + call.max_wait(),
         })
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod api;
 pub(crate) mod catalogue;
 pub mod dialects;
 pub(crate) mod exchange;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod media;
 pub(crate) mod queue;

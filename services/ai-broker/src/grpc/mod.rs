@@ -1,5 +1,7 @@
 //! The gRPC surface: messages to use cases and back.
 
+mod jobs;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use weir_types::{ReservationId, names};
 
 use crate::app::{Broker, Caller, Incoming, StreamAnswer};
 use crate::domain::api::Api;
+
+pub(crate) use jobs::JobsGrpc;
 
 /// In a call's metadata: how much its caller needs the best model (`non-critical`: not at all).
 const PRIORITY: &str = "weir-priority";
@@ -65,12 +69,7 @@ impl Stream for Answer {
 }
 
 fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Result<Incoming, Error> {
-    let api = match asked.operation() {
-        Operation::ChatCompletions => Api::Chat,
-        Operation::Embeddings => Api::Embeddings,
-        Operation::Messages => Api::Messages,
-        Operation::Unspecified => return Err(Error::invalid("operation", "`operation` is required")),
-    };
+    let api = api(asked.operation()).ok_or_else(|| Error::invalid("operation", "`operation` is required"))?;
     if stream && !api.streams() {
         return Err(Error::invalid("operation", format!("{} can't be streamed", api.operation())));
     }
@@ -92,6 +91,7 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         received: Instant::now(),
         deadline: weir_rpc::deadline(request).map(tokio::time::Instant::into_std),
         spare,
+        patience: None,
     })
 }
 
@@ -107,6 +107,16 @@ fn headers(sent: &HashMap<String, String>) -> Result<HeaderMap, Error> {
         }
     }
     Ok(headers)
+}
+
+/// What an operation calls.
+pub(crate) fn api(operation: Operation) -> Option<Api> {
+    match operation {
+        Operation::ChatCompletions => Some(Api::Chat),
+        Operation::Embeddings => Some(Api::Embeddings),
+        Operation::Messages => Some(Api::Messages),
+        Operation::Unspecified => None,
+    }
 }
 
 fn caller(principal: &Principal, ip: String) -> Caller {

@@ -1,4 +1,5 @@
-//! What brokers share through the fast store.
+//! What brokers share: the lines of waiting calls, in Redis; jobs, in Postgres.
 
 pub(crate) mod health;
+pub(crate) mod jobs;
 pub(crate) mod lines;

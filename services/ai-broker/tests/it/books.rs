@@ -71,5 +71,16 @@ async fn the_models_on_offer_are_those_of_the_plan() {
 
 #[test]
 fn every_method_has_a_row_that_says_who_may_call_it() {
-    assert_eq!(weir_rpc::uncovered("weir.broker.v1.BrokerService", weir_ai_broker::ACCESS), Vec::<String>::new());
+    let services = ["weir.broker.v1.BrokerService", "weir.broker.v1.JobService"];
+    let mut rows = 0;
+    for service in services {
+        let own: Vec<_> = weir_ai_broker::ACCESS
+            .iter()
+            .filter(|(path, _)| path[1..].starts_with(&format!("{service}/")))
+            .copied()
+            .collect();
+        assert_eq!(weir_rpc::uncovered(service, &own), Vec::<String>::new());
+        rows += own.len();
+    }
+    assert_eq!(rows, weir_ai_broker::ACCESS.len());
 }

@@ -15,6 +15,7 @@ use weir_database::Database;
 use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{
     Accounting, InvokeRequest, InvokeResponse, ListModelsRequest, Operation, StreamInvokeRequest,
@@ -48,11 +49,16 @@ pub(crate) struct Scene {
     pub(crate) siblings: Arc<Siblings>,
     pub(crate) provider: Arc<Simulator>,
     pub(crate) broker: BrokerServiceClient<Channel>,
+    pub(crate) jobs: JobServiceClient<Channel>,
     pub(crate) database: Database,
     pub(crate) organization: OrganizationId,
-    bearer: Bearer,
+    pub(crate) bearer: Bearer,
+    /// Another organisation.
+    pub(crate) strange: OrganizationId,
+    pub(crate) stranger: Bearer,
     context: Context,
     configs: watch::Sender<Config>,
+    deployment: Deployment,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +96,12 @@ impl Scene {
             ..Options::default()
         };
         let provider = Arc::new(Simulator::start(options).await.unwrap());
-        Self::build(provider, None, &["sk-one"], settings, &["*"], max_wait).await
+        Self::build(provider, None, None, &["sk-one"], settings, &["*"], max_wait).await
+    }
+
+    /// With one key at a provider, and a database: it works on jobs.
+    pub(crate) async fn with_jobs(provider: &Arc<Simulator>, database: Database, settings: &str) -> Self {
+        Self::build(Arc::clone(provider), None, Some(database), &["sk-one"], settings, &["*"], "60s").await
     }
 
     /// With what `broker` says of providers and routes, in TOML.
@@ -99,7 +110,7 @@ impl Scene {
             Some(server) => Some(connect(server).await),
             None => None,
         };
-        Self::start(Arc::clone(provider), redis, load(broker), &["*"]).await
+        Self::start(Arc::clone(provider), redis, None, load(broker), &["*"]).await
     }
 
     /// Gives the broker another configuration of providers and routes.
@@ -117,27 +128,34 @@ impl Scene {
     /// With one key at a provider that other brokers use, too; their calls wait in the same line.
     pub(crate) async fn beside(provider: &Arc<Simulator>, redis: &RedisServer, settings: &str) -> Self {
         let redis = Some(connect(redis).await);
-        Self::build(Arc::clone(provider), redis, &["sk-one"], settings, &["*"], "60s").await
+        Self::build(Arc::clone(provider), redis, None, &["sk-one"], settings, &["*"], "60s").await
     }
 
     async fn set(keys: &[&str], settings: &str, models: &[&str]) -> Self {
         let provider = Arc::new(Simulator::start(Options::default()).await.unwrap());
-        Self::build(provider, None, keys, settings, models, "0s").await
+        Self::build(provider, None, None, keys, settings, models, "0s").await
     }
 
     async fn build(
         provider: Arc<Simulator>,
         redis: Option<Redis>,
+        database: Option<Database>,
         keys: &[&str],
         settings: &str,
         models: &[&str],
         max_wait: &str,
     ) -> Self {
         let config = config(&provider.base_url(), keys, settings, max_wait);
-        Self::start(provider, redis, config, models).await
+        Self::start(provider, redis, database, config, models).await
     }
 
-    async fn start(provider: Arc<Simulator>, redis: Option<Redis>, config: Config, models: &[&str]) -> Self {
+    async fn start(
+        provider: Arc<Simulator>,
+        redis: Option<Redis>,
+        database: Option<Database>,
+        config: Config,
+        models: &[&str],
+    ) -> Self {
         let deployment = Deployment::new().await;
         let siblings = Arc::new(Siblings {
             epoch: AtomicU64::new(1),
@@ -163,16 +181,42 @@ impl Scene {
             revocations: deployment.verifier().revocations().clone(),
         };
         let (configs, changes) = watch::channel(config.clone());
-        let database = crate::database::nowhere().await;
+        let database = match database {
+            Some(database) => database,
+            None => crate::database::nowhere().await,
+        };
         let service = weir_ai_broker::start(config, database.clone(), redis, changes, &context).await.unwrap();
         let stacked = deployment.stack("ai-broker", service.into_routes(), ACCESS).await;
         let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
+        let jobs = JobServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
-        let scopes = [Scope::AiInvoke, Scope::ModelsRead];
+        let scopes = [Scope::AiInvoke, Scope::ModelsRead, Scope::KeysManage];
         let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
-        let scene = Self { siblings, provider, broker, database, organization, bearer, context, configs };
+        let strange = OrganizationId::new_v7();
+        let stranger = deployment.principal(strange, None, None, scopes);
+        let scene = Self {
+            siblings,
+            provider,
+            broker,
+            jobs,
+            database,
+            organization,
+            bearer,
+            strange,
+            stranger,
+            context,
+            configs,
+            deployment,
+        };
         scene.eventually("the price book is read", async |scene| !scene.models().await.is_empty()).await;
         scene
+    }
+
+    /// Calls as the organisation of another scene from now on.
+    pub(crate) fn adopt(&mut self, other: &Self) {
+        self.organization = other.organization;
+        let scopes = [Scope::AiInvoke, Scope::ModelsRead, Scope::KeysManage];
+        self.bearer = self.deployment.principal(other.organization, None, None, scopes);
     }
 
     pub(crate) async fn models(&self) -> Vec<String> {

@@ -33,19 +33,42 @@ impl<T: DeserializeOwned> FromRequest<Arc<Facade>> for ApiJson<T> {
 
     async fn from_request(request: Request, facade: &Arc<Facade>) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
-        let body = facade.api_body.read(&head.headers, body).await?;
-        // Without this an array of the fields' values would do, too.
-        if body.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
-            return Err(wrong("body", ".", "it must be an object"));
-        }
-        let mut deserializer = serde_json::Deserializer::from_slice(&body);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let path = if error.inner().is_data() { error.path().to_string() } else { ".".to_owned() };
-            wrong("body", &path, error.inner())
-        })?;
-        deserializer.end().map_err(|error| wrong("body", ".", error))?;
-        Ok(Self(value))
+        Ok(Self(object(&facade.api_body.read(&head.headers, body).await?)?))
     }
+}
+
+/// A JSON body with calls to models in it: as large as those may be.
+pub(crate) struct LargeJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> LargeJson<T> {
+    /// For handlers that need the head of the request, too.
+    pub(crate) async fn read(request: Request, facade: &Facade) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        Ok(Self(object(&facade.model_body.read(&head.headers, body).await?)?))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<Facade>> for LargeJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, facade: &Arc<Facade>) -> Result<Self, Problem> {
+        Self::read(request, facade).await
+    }
+}
+
+/// An object; what is wrong is said with its path.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    // Without this an array of the fields' values would do, too.
+    if body.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
+        return Err(mistake("body", ".", "it must be an object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = if error.inner().is_data() { error.path().to_string() } else { ".".to_owned() };
+        mistake("body", &path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| mistake("body", ".", error))?;
+    Ok(value)
 }
 
 /// A query string. Unknown parameters are refused by the types themselves.
@@ -104,8 +127,12 @@ impl<T: FromStr> FromRequestParts<Arc<Facade>> for ApiPath<T> {
 
 /// A part of the request can't be read; at `path`, unless that is `.`.
 fn wrong(part: &str, path: &str, error: impl std::fmt::Display) -> Problem {
+    mistake(part, path, error).into()
+}
+
+fn mistake(part: &str, path: &str, error: impl std::fmt::Display) -> Error {
     if path == "." {
-        return Error::new(ErrorReason::InvalidArgument, format!("The {part} can't be read: {error}")).into();
+        return Error::new(ErrorReason::InvalidArgument, format!("The {part} can't be read: {error}"));
     }
-    Error::invalid(path, error.to_string()).into()
+    Error::invalid(path, error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements.
+//! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements, jobs.
 
 mod alerts;
 mod balance;
@@ -6,6 +6,7 @@ mod convert;
 mod created;
 mod explain;
 mod extract;
+mod jobs;
 mod keys;
 mod page;
 mod plans;
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(plans::subscription))
         .routes(routes!(statement::get))
         .routes(routes!(statement::ledger))
+        .merge(jobs::routes())
         .route_layer(map_response(unstored))
 }
 

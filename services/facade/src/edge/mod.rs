@@ -131,7 +131,9 @@ where
 }
 
 fn is_model_call(path: &str) -> bool {
+    // A stream of events lasts as long as an answer of a model may.
     path.strip_prefix("/v1/").is_some_and(|rest| !rest.starts_with("models"))
+        || path.starts_with("/api/v1/jobs/") && path.ends_with("/events")
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Refusal {

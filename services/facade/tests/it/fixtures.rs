@@ -26,6 +26,16 @@ paths! {
     INVOKE = "/weir.broker.v1.BrokerService/Invoke", Access::Scope(Scope::AiInvoke);
     STREAM = "/weir.broker.v1.BrokerService/StreamInvoke", Access::Scope(Scope::AiInvoke);
     LIST_MODELS = "/weir.broker.v1.BrokerService/ListModels", Access::Scope(Scope::ModelsRead);
+    CREATE_JOB = "/weir.broker.v1.JobService/CreateJob", Access::Scope(Scope::AiInvoke);
+    GET_JOB = "/weir.broker.v1.JobService/GetJob", Access::Scope(Scope::AiInvoke);
+    LIST_JOBS = "/weir.broker.v1.JobService/ListJobs", Access::Scope(Scope::AiInvoke);
+    CANCEL_JOB = "/weir.broker.v1.JobService/CancelJob", Access::Scope(Scope::AiInvoke);
+    RERUN_JOB = "/weir.broker.v1.JobService/RerunJob", Access::Scope(Scope::AiInvoke);
+    WATCH_JOB = "/weir.broker.v1.JobService/WatchJob", Access::Scope(Scope::AiInvoke);
+    CREATE_SCHEDULE = "/weir.broker.v1.JobService/CreateSchedule", Access::Scope(Scope::AiInvoke);
+    LIST_SCHEDULES = "/weir.broker.v1.JobService/ListSchedules", Access::Scope(Scope::AiInvoke);
+    DELETE_SCHEDULE = "/weir.broker.v1.JobService/DeleteSchedule", Access::Scope(Scope::AiInvoke);
+    ROTATE_WEBHOOK_SECRET = "/weir.broker.v1.JobService/RotateWebhookSecret", Access::Scope(Scope::KeysManage);
     BALANCE = "/weir.quota.v1.QuotaService/GetBalance", Access::Scope(Scope::QuotaRead);
     LIST_ALERTS = "/weir.quota.v1.QuotaService/ListAlerts", Access::Scope(Scope::QuotaRead);
     EXPLAIN = "/weir.quota.v1.QuotaService/Explain", Access::Scope(Scope::QuotaRead);

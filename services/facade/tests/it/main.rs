@@ -10,6 +10,7 @@ mod credentials;
 mod document;
 mod faults;
 mod fixtures;
+mod jobs;
 mod models;
 mod raw;
 mod rest;

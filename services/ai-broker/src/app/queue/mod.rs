@@ -3,7 +3,7 @@
 mod line;
 mod place;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -26,6 +26,8 @@ struct Heard {
     first: Option<Standing>,
     now: Option<Standing>,
     waited: Duration,
+    /// Since when it waits, while it does.
+    since: Option<Instant>,
 }
 
 impl Waiting {
@@ -34,21 +36,34 @@ impl Waiting {
         let mut heard = self.heard.lock();
         heard.first.get_or_insert(standing);
         heard.now = Some(standing);
+        heard.since.get_or_insert_with(Instant::now);
         drop(heard);
         self.changed.notify_one();
     }
 
     /// It has waited so much longer.
     pub(crate) fn waited(&self, time: Duration) {
-        self.heard.lock().waited += time;
+        let mut heard = self.heard.lock();
+        heard.waited += time;
+        heard.now = None;
+        heard.since = None;
+    }
+
+    /// How long it has waited so far.
+    pub(crate) fn waited_so_far(&self) -> Duration {
+        let heard = self.heard.lock();
+        heard.waited + heard.since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    /// Where it stands now; none if it does not wait.
+    pub(crate) fn now(&self) -> Option<QueueStanding> {
+        self.heard.lock().now.map(queue_standing)
     }
 
     /// Until it stands elsewhere than at the last time.
     pub(crate) async fn changed(&self) -> Option<QueueStanding> {
         self.changed.notified().await;
-        let standing = self.heard.lock().now?;
-        let eta = standing.eta.and_then(|eta| Duration::from_millis(eta.try_into().unwrap_or(0)).try_into().ok());
-        Some(QueueStanding { position: position(standing), eta })
+        self.now()
     }
 
     /// Where it stood when it began to wait (0: it did not), and how long it waited.
@@ -56,6 +71,11 @@ impl Waiting {
         let Heard { first, waited, .. } = *self.heard.lock();
         (first.map_or(0, position), (!waited.is_zero()).then(|| waited.try_into().ok()).flatten())
     }
+}
+
+fn queue_standing(standing: Standing) -> QueueStanding {
+    let eta = standing.eta.and_then(|eta| Duration::from_millis(eta.try_into().unwrap_or(0)).try_into().ok());
+    QueueStanding { position: position(standing), eta }
 }
 
 /// People count from 1.

@@ -1,0 +1,110 @@
+//! A step that calls a model: the same path as any call, on behalf of whoever asked for the job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::time::Instant;
+use weir_proto::broker::v1::{InvokeResponse, Operation};
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::Subject;
+use weir_rpc::Failure;
+use weir_types::names;
+
+use super::Jobs;
+use super::work::{Work, failure};
+use crate::app::queue::Waiting;
+use crate::app::{Caller, Incoming, Patience};
+use crate::domain::jobs::{Ending, Failed, Finished, JobError, Who};
+use crate::storage::jobs::JobKey;
+
+/// How often is looked whether a call has taken too long.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Jobs {
+    pub(super) async fn invoke(&self, work: &mut Work, index: usize, operation: i32, body: Bytes) -> Ending {
+        let Some(api) = Operation::try_from(operation).ok().and_then(crate::grpc::api) else {
+            let error = failure(ErrorReason::InvalidArgument, "the operation is not known");
+            return Ending::Failed(Failed { error, retry_after: None });
+        };
+        let timeout = work.spec.steps.get(index).map_or(LOOK, |step| Duration::from_millis(step.timeout));
+        let waiting = Arc::new(Waiting::default());
+        work.flight.waits(Some(Arc::clone(&waiting)));
+        let received = Instant::now();
+        let call = self.broker.invoke(Incoming {
+            caller: caller(work.key, &work.spec.who),
+            api,
+            body,
+            headers: http::HeaderMap::new(),
+            // The usage events of all tries of a job can be found by it.
+            request_id: request_id(work.key, index, work.attempt),
+            stream: false,
+            deadline: Some(work.expires.into_std()),
+            spare: false,
+            received: received.into_std(),
+            patience: Some(Patience {
+                since: work.since.into_std(),
+                until: work.expires.into_std(),
+                waiting: Arc::clone(&waiting),
+            }),
+        });
+        tokio::pin!(call);
+        let mut aside = false;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut call => break answer,
+                _ = waiting.changed(), if !aside => {
+                    work.step_aside(&self.waiting);
+                    aside = true;
+                }
+                () = tokio::time::sleep(LOOK.min(timeout)) => {
+                    if received.elapsed().saturating_sub(waiting.waited_so_far()) >= timeout {
+                        let error = failure(ErrorReason::DeadlineExceeded, format!("the step took longer than {timeout:?}"));
+                        return Ending::Failed(Failed { error, retry_after: None });
+                    }
+                }
+            }
+        };
+        match answer {
+            Ok(answer) => self.finished(answer),
+            // Who waits in line at the shutdown is turned away.
+            Err(_) if self.stop.is_cancelled() => Ending::Released,
+            Err(error) => Ending::Failed(failed(&Failure::from(tonic::Status::from(error)))),
+        }
+    }
+
+    fn finished(&self, answer: InvokeResponse) -> Ending {
+        if answer.body.len() > self.options.max_result_bytes {
+            let message =
+                format!("the answer has {} bytes; a job keeps {}", answer.body.len(), self.options.max_result_bytes);
+            return Ending::Failed(Failed { error: failure(ErrorReason::TooLarge, message), retry_after: None });
+        }
+        let accounting = answer.accounting.map(|accounting| accounting.encode_to_vec());
+        Ending::Done(Finished { body: answer.body, content_type: answer.content_type, accounting })
+    }
+}
+
+/// `job-{job}-{step}-{attempt}`: the same for no two tries.
+fn request_id(key: JobKey, index: usize, attempt: i32) -> String {
+    format!("job-{}-{index}-{attempt}", key.job)
+}
+
+fn caller(key: JobKey, who: &Who) -> Caller {
+    let organization = key.organization;
+    let subject = Subject {
+        organization: names::organization(&organization),
+        user: who.user.map(|user| names::user(&organization, &user)).unwrap_or_default(),
+        api_key: who.api_key.map(|api_key| names::api_key(&organization, &api_key)).unwrap_or_default(),
+        ip: who.ip.clone(),
+        ..Subject::default()
+    };
+    Caller { organization, subject }
+}
+
+fn failed(failure: &Failure) -> Failed {
+    let http_status = failure.provider_error().map_or(0, |answer| answer.http_status);
+    let error = JobError { reason: failure.reason(), message: failure.message().to_owned(), http_status };
+    Failed { error, retry_after: failure.retry_after() }
+}

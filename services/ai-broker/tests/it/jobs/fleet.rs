@@ -1,0 +1,127 @@
+//! Many jobs, several brokers, and one that is killed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::join_all;
+use weir_proto::broker::v1::{Job, JobState, WatchJobRequest};
+use weir_simulator::{ApiKey, Options, Simulator};
+
+use super::{House, QUICK, invoke, one_step};
+use crate::database;
+use crate::scene::{Scene, chat};
+
+/// Fifteen per window, which is a second instead of a minute.
+fn fifteen() -> Options {
+    Options { api_keys: vec![ApiKey::limited("sk-one", 15)], rate_window: Duration::from_secs(1), ..Options::default() }
+}
+
+#[tokio::test]
+async fn fifty_jobs_at_once_on_a_provider_of_fifteen_a_window_all_complete_and_positions_only_fall() {
+    let House { scene, .. } = &House::with(fifteen(), "queue.beat = \"20ms\"").await;
+    let jobs = join_all((0..50).map(|_| scene.create(one_step("")))).await;
+    let watched = jobs.iter().map(|job| async {
+        let request = scene.bearer.request(WatchJobRequest { name: job.name.clone() });
+        let told = scene.jobs.clone().watch_job(request).await.unwrap().into_inner();
+        let told: Vec<Job> = told.map(|told| told.unwrap().job.unwrap()).collect().await;
+        assert_eq!(told.last().unwrap().state(), JobState::Complete, "{:?}", told.last());
+        told.iter().filter_map(|job| Some(job.standing?.position)).collect::<Vec<_>>()
+    });
+    let positions = join_all(watched).await;
+    assert!(positions.iter().all(|told| told.is_sorted_by(|a, b| a >= b)), "{positions:?}");
+    assert!(positions.iter().any(|told| told.len() > 1), "{positions:?}");
+    assert!(positions.iter().flatten().all(|position| (1..=50).contains(position)), "{positions:?}");
+    assert_eq!(scene.answered(), 50, "each was done once");
+}
+
+#[tokio::test]
+async fn many_jobs_of_one_tenant_do_not_keep_those_of_another_waiting() {
+    let House { scene, .. } = &House::with(Options::default(), "jobs.concurrency = 1\njobs.spacing = \"1s\"").await;
+    let ours = join_all((0..20).map(|_| scene.create(one_step("latency_ms=50")))).await;
+    let request = weir_proto::broker::v1::CreateJobRequest {
+        parent: weir_types::names::organization(&scene.strange),
+        job: Some(one_step("")),
+        ..Default::default()
+    };
+    let theirs = scene.jobs.clone().create_job(scene.stranger.request(request)).await.unwrap().into_inner();
+    let ended = async || {
+        let request = weir_proto::broker::v1::GetJobRequest { name: theirs.name.clone() };
+        scene.jobs.clone().get_job(scene.stranger.request(request)).await.unwrap().into_inner().end_time.is_some()
+    };
+    while !ended().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let complete = scene.listed(JobState::Complete).await.len();
+    assert!(complete < 10, "the stranger waited for {complete} of 20");
+    for job in ours {
+        scene.reaches(&job.name, JobState::Complete).await;
+    }
+}
+
+/// Two brokers, each in a runtime of its own, so that one can end without a word.
+#[test]
+fn when_a_broker_is_killed_halfway_every_job_completes_and_no_result_is_made_twice() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let settings = format!("{QUICK}\njobs.lease = \"1s\"\njobs.concurrency = 10");
+    let (provider, admin) = here.block_on(async {
+        (Arc::new(Simulator::start(Options::default()).await.unwrap()), database::database().await)
+    });
+    let scene = async || Scene::with_jobs(&provider, database::connect(&admin.url).await, &settings).await;
+    let survivor = here.block_on(scene());
+    let victim = there.block_on(scene());
+    let before = here.block_on(async {
+        let jobs = join_all((0..60).map(|_| {
+            let steps = vec![invoke("one", &chat(1, "latency_ms=40")), invoke("two", &chat(1, "latency_ms=40"))];
+            survivor.create(Job { steps, ..Job::default() })
+        }));
+        let jobs = jobs.await;
+        survivor.eventually("half is done", async |_| victim.answered() >= 50).await;
+        // Those whose first step is done already.
+        let stored = join_all(jobs.iter().map(|job| survivor.job(&job.name))).await;
+        there.shutdown_background();
+        stored
+    });
+    here.block_on(async {
+        for job in &before {
+            let ended = survivor.reaches(&job.name, JobState::Complete).await;
+            for (then, now) in job.steps.iter().zip(&ended.steps) {
+                let now = now.result.as_ref().unwrap();
+                assert!(then.result.as_ref().is_none_or(|then| then == now), "a result was made anew");
+            }
+        }
+        // Each call has a reservation of its own; what the victim had under way was begun anew, and nothing else was.
+        let mut calls: HashMap<String, HashSet<String>> = HashMap::new();
+        let siblings = [&survivor.siblings, &victim.siblings];
+        for reserved in
+            siblings.iter().flat_map(|siblings| siblings.reserved.lock().values().cloned().collect::<Vec<_>>())
+        {
+            let draft: weir_proto::usage::v1::UsageEvent = prost::Message::decode(reserved.context).unwrap();
+            let (step, attempt) = draft.request_id.rsplit_once('-').unwrap();
+            assert!(calls.entry(step.into()).or_default().insert(attempt.into()), "{} twice", draft.request_id);
+        }
+        assert_eq!(calls.len(), 120);
+        let again = calls.values().map(|attempts| attempts.len() - 1).sum::<usize>();
+        assert!(again <= 10, "{again} steps were begun anew, and the victim had at most 10");
+    });
+}
+
+#[tokio::test]
+async fn a_shutdown_hands_its_jobs_on() {
+    let admin = database::database().await;
+    let provider = Arc::new(Simulator::start(fifteen()).await.unwrap());
+    let settings = format!("{QUICK}\njobs.lease = \"1h\"");
+    let scene = async || Scene::with_jobs(&provider, database::connect(&admin.url).await, &settings).await;
+    let first = scene().await;
+    let jobs = join_all((0..25).map(|_| first.create(one_step("")))).await;
+    first.eventually("some are done", async |first| first.answered() >= 10).await;
+    first.shut_down().await;
+    let mut second = scene().await;
+    second.adopt(&first);
+    for job in jobs {
+        second.reaches(&job.name, JobState::Complete).await;
+    }
+    assert_eq!(second.answered(), 25, "no lease had to end, and nothing was done twice");
+}
