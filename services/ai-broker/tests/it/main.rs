@@ -8,6 +8,7 @@ mod dialects;
 mod failing_provider;
 mod jobs;
 mod keys;
+mod logs;
 mod messages;
 mod queue;
 mod refusals;
