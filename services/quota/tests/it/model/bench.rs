@@ -9,12 +9,13 @@ use tokio::time::{Instant, sleep};
 use weir_proto::billing::v1::{AnchoredWindow, CalendarWindow, Limit, window};
 use weir_proto::quota::v1::{ExtendRequest, GetBalanceRequest};
 use weir_quota::domain::Millis;
+use weir_quota::storage::memory::Store as Memory;
 use weir_types::{ManualClock, OrganizationId, names};
 
 use super::client::Play;
 use super::history::{History, SUBJECTS, Step, Then};
 use super::reference::{self, Scope, Window};
-use super::timed::TimedRedis;
+use super::timed::{Cut, TimedRedis};
 use crate::billing::{concurrent, lifetime, limit, rolling};
 use crate::house::{Client, Engine, House, settings};
 
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What all histories share.
 pub(crate) struct Bench {
     pub(crate) house: House,
-    pub(crate) redis: TimedRedis,
+    store: Fast,
     clocks: [Arc<ManualClock>; 2],
     engines: Mutex<[Engine; 2]>,
 }
@@ -32,10 +33,21 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) async fn new() -> Self {
         let house = House::new().await;
-        let redis = TimedRedis::start(house.redis.url(), 1_790_000_000_000).await;
+        let store = Fast::Redis(TimedRedis::start(house.redis.url(), 1_790_000_000_000).await);
+        Self::over(house, store).await
+    }
+
+    /// Over a store in memory, which outlives the engines; nothing breaks between it and them.
+    pub(crate) async fn in_memory() -> Self {
+        let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
+        let store = Memory::new(Arc::clone(&clock) as _, 1 << 30, None);
+        Self::over(House::new().await, Fast::Memory(store, clock)).await
+    }
+
+    async fn over(house: House, store: Fast) -> Self {
         let clocks = [(); 2].map(|()| Arc::new(ManualClock::new(DateTime::UNIX_EPOCH)));
-        let engines = [engine(&house, &redis, &clocks[0]).await, engine(&house, &redis, &clocks[1]).await];
-        Self { house, redis, clocks, engines: Mutex::new(engines) }
+        let engines = [store.engine(&house, &clocks[0]).await, store.engine(&house, &clocks[1]).await];
+        Self { house, store, clocks, engines: Mutex::new(engines) }
     }
 
     pub(crate) async fn client(&self, engine: usize) -> Client {
@@ -44,13 +56,13 @@ impl Bench {
 
     /// As by `kill -9`, and another one in its place.
     pub(crate) async fn restart(&self, number: usize) {
-        let new = engine(&self.house, &self.redis, &self.clocks[number]).await;
+        let new = self.store.engine(&self.house, &self.clocks[number]).await;
         drop(std::mem::replace(&mut self.engines.lock().await[number], new));
     }
 
     /// What time it is for the store and, but for their skew, for the engines.
     pub(crate) async fn set_clock(&self, now: Millis, skew: [Millis; 2]) {
-        self.redis.set(now).await;
+        self.store.set(now).await;
         for (clock, skew) in self.clocks.iter().zip(skew) {
             clock.set(DateTime::from_timestamp_millis(now + skew).unwrap());
         }
@@ -62,7 +74,7 @@ impl Bench {
         for engine in 0..2 {
             before = before.max(self.epoch(engine).await);
         }
-        self.redis.lose(now).await;
+        self.store.lose(now).await;
         let until = Instant::now() + PATIENCE;
         for engine in 0..2 {
             while self.epoch(engine).await <= before {
@@ -112,7 +124,7 @@ impl Bench {
     /// Says where the engine did not do what the reference does.
     pub(crate) async fn play(&self, history: &History) -> Result<(), String> {
         let tenant = OrganizationId::new_v7();
-        self.redis.cut(None);
+        self.store.cut(None);
         self.set_clock(history.begins, history.skew).await;
         self.lose(history.begins).await;
         let (limits, caps) = history.limits.iter().cloned().unzip();
@@ -123,10 +135,10 @@ impl Bench {
             let told = |error: String| format!("step {number}, {step:?}: {error}");
             match step {
                 Step::Call { call, engine, trouble } => {
-                    self.redis.cut(trouble.map(|trouble| trouble.cut));
+                    self.store.cut(trouble.map(|trouble| trouble.cut));
                     let then = trouble.map_or(Then::AskAgain, |trouble| trouble.then);
                     play.call(call, *engine, then).await.map_err(told)?;
-                    self.redis.cut(None);
+                    self.store.cut(None);
                 }
                 Step::Clock(by) => {
                     now += by;
@@ -169,13 +181,47 @@ impl Bench {
     }
 }
 
-async fn engine(house: &House, redis: &TimedRedis, clock: &Arc<ManualClock>) -> Engine {
-    let mut settings = settings();
-    settings.redis.url = redis.url().into();
-    settings.quota.rebuild.window = Duration::from_millis(20);
-    settings.quota.rebuild.check_every = Duration::from_millis(20);
-    settings.quota.housekeeping.every = Duration::from_secs(3_600);
-    house.engine_by(settings, Arc::clone(clock) as _).await
+/// The fast store.
+enum Fast {
+    Redis(TimedRedis),
+    Memory(Memory, Arc<ManualClock>),
+}
+
+impl Fast {
+    async fn set(&self, now: Millis) {
+        match self {
+            Self::Redis(redis) => redis.set(now).await,
+            Self::Memory(_, clock) => clock.set(DateTime::from_timestamp_millis(now).unwrap()),
+        }
+    }
+
+    async fn lose(&self, now: Millis) {
+        match self {
+            Self::Redis(redis) => redis.lose(now).await,
+            Self::Memory(memory, _) => memory.lose(),
+        }
+    }
+
+    fn cut(&self, cut: Option<Cut>) {
+        match self {
+            Self::Redis(redis) => redis.cut(cut),
+            Self::Memory(..) => {}
+        }
+    }
+
+    async fn engine(&self, house: &House, clock: &Arc<ManualClock>) -> Engine {
+        let mut settings = settings();
+        settings.quota.rebuild.window = Duration::from_millis(20);
+        settings.quota.rebuild.check_every = Duration::from_millis(20);
+        settings.quota.housekeeping.every = Duration::from_secs(3_600);
+        match self {
+            Self::Redis(redis) => {
+                settings.redis.url = redis.url().into();
+                house.engine_by(settings, Arc::clone(clock) as _).await
+            }
+            Self::Memory(memory, _) => house.engine_over(memory.clone().into(), settings, Arc::clone(clock) as _).await,
+        }
+    }
 }
 
 fn billed(spec: &reference::Limit, cap: i64) -> Limit {

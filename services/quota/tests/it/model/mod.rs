@@ -34,8 +34,17 @@ fn shrinks() -> u32 {
 
 #[test]
 fn every_answer_and_every_counter_is_what_the_reference_says() {
+    holds(Bench::new());
+}
+
+#[test]
+fn every_answer_and_every_counter_in_memory_is_what_the_reference_says() {
+    holds(Bench::in_memory());
+}
+
+fn holds(bench: impl Future<Output = Bench>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let bench = runtime.block_on(Bench::new());
+    let bench = runtime.block_on(bench);
     let config = ProptestConfig {
         cases: cases(),
         max_shrink_iters: shrinks(),
