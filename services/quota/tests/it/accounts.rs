@@ -78,7 +78,8 @@ impl Sides {
             place: if self.rolling { (place.div_euclid(GRAIN) + 1) * GRAIN } else { place },
             age: given_out.then_some(i64::try_from(*id).unwrap()),
             holder: holder(*whose),
-            reserved_at: now - 30,
+            // Surely after the account's beginning, or surely before.
+            reserved_at: if id % 2 == 0 { now } else { now - 1_000_000 },
         });
         let uses = uses.collect();
         let ended = step.ended.iter().map(|(id, reserved, actual, ending, applied, recent, whose)| {
@@ -92,7 +93,7 @@ impl Sides {
                 ending: [Ending::Released, Ending::Estimated, Ending::Final][usize::from(*ending)],
                 applied: *applied,
                 place: if self.rolling { (place.div_euclid(GRAIN) + 1) * GRAIN } else { place },
-                reserved_at: if *recent { now - 25 } else { now - 1_000_000 },
+                reserved_at: if *recent { now } else { now - 1_000_000 },
                 total: if self.durable && *applied { (self.versions % 37, self.versions) } else { (0, 0) },
             }
         });
