@@ -203,7 +203,7 @@ impl Bench {
             ApplyCounter { value, limit, kind, place, reserved, actual, before: 0 }
         });
         let counters = counters.collect();
-        Apply { id, ending: Ending::Final, applied: true, blind: false, counters, concurrent: Vec::new() }
+        Apply { id, ending: Ending::Final, written_in: None, blind: false, counters, concurrent: Vec::new() }
     }
 
     fn commit(&self, organization: &OrganizationId, applies: &[Apply]) {

@@ -1,6 +1,7 @@
 //! Which generation of the fast store is in force, and what to do when it has lost its data.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::metrics::{counter, gauge};
@@ -26,6 +27,8 @@ pub(super) struct Epoch {
     closed_until: Instant,
     /// When it began, by the store's clock and by this process's, if there was one before it.
     follows_since: Option<(Millis, Instant)>,
+    /// Whether this process may read counters for it.
+    read: AtomicBool,
 }
 
 /// How far the clocks of two stores, of which one follows the other, may be apart.
@@ -130,7 +133,12 @@ impl Epochs {
         } else {
             None
         };
-        let epoch = Arc::new(Epoch { store, closed_until: Instant::now() + closed, follows_since });
+        let epoch = Arc::new(Epoch {
+            store,
+            closed_until: Instant::now() + closed,
+            follows_since,
+            read: AtomicBool::new(false),
+        });
         let before = self.current.swap(Some(Arc::clone(&epoch)));
         if before.is_some() {
             counter!("weir_quota_generations_total").increment(1);
@@ -143,6 +151,16 @@ impl Epochs {
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         gauge!("weir_quota_generation").set(generation.number as f64);
         Ok(epoch)
+    }
+
+    /// Must be done before Postgres is asked what has been settled, for all that follows from it in a generation: whatever was
+    /// settled in an earlier one is on the books then, and nothing else will be.
+    pub(super) async fn read_for(&self, epoch: &Epoch) -> Result<()> {
+        if !epoch.read.load(Ordering::Acquire) {
+            self.database.bounded(epochs::read_for(self.database.pool(), epoch.number())).await?;
+            epoch.read.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// The store does not know the generation: finds out whether it is another one, then loads them.

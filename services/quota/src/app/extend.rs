@@ -125,8 +125,11 @@ impl Quota {
         &self,
         id: &OrganizationId,
         extensions: &[Extension],
-        lost: &[(usize, Arc<Epoch>, Box<Handle>)],
+        lost: &[Lost],
     ) -> Result<Vec<(usize, Option<LeaseOutcome>)>> {
+        for (_, epoch, _) in lost {
+            self.epochs.read_for(epoch).await?;
+        }
         let ids: Vec<ReservationId> = lost.iter().map(|(place, ..)| extensions[*place].id).collect();
         let settled = self.settled_among(id, &ids).await?;
         let announced = lost.iter().map(async |(place, epoch, handle)| {
@@ -149,6 +152,7 @@ impl Quota {
         concurrent: &[(LimitId, Value)],
     ) -> Result<Option<LeaseOutcome>> {
         let id = handle.organization;
+        self.epochs.read_for(epoch).await?;
         if self.settled_among(&id, &[extension.id]).await?.contains(&extension.id) {
             return Ok(Some(LeaseOutcome::Settled));
         }

@@ -57,13 +57,14 @@ impl Quota {
 
     async fn recount_some(&self, id: &OrganizationId, epoch: &Epoch, kept: Vec<(Expired, Millis)>) -> Result<()> {
         let ids: Vec<ReservationId> = kept.iter().map(|(held, _)| held.id).collect();
+        self.epochs.read_for(epoch).await?;
         // A store keeps what it has written down, which may be older than what it had answered.
         let settled = self.settled_among(id, &ids).await?;
         let (ended, unsettled): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(held, _)| settled.contains(&held.id));
         let ended = ended.iter().map(|(held, _)| Apply {
             id: held.id,
             ending: Ending::Final,
-            applied: false,
+            written_in: None,
             blind: false,
             counters: Vec::new(),
             concurrent: Handle::decode(&held.record.handle()).map_or_else(|_| Vec::new(), |handle| handle.places()),

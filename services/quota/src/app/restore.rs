@@ -64,6 +64,7 @@ impl Quota {
 
     /// Puts the counters of all organisations in place, unless another process does. Answers of how many subjects.
     async fn restore(&self, epoch: &Epoch) -> Result<u64> {
+        self.epochs.read_for(epoch).await?;
         let mut lock = self.database.begin().await?;
         if !counters::begin_restoring(&mut lock).await? {
             return Ok(0);

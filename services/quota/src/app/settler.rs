@@ -195,11 +195,12 @@ impl Books {
         }
     }
 
-    /// Whoever writes without knowing that counters are being loaded anew can't tell whether they were read before or after. A
+    /// The generation in which they count, if any of them is in a window whose buckets have no version: then they may be written
+    /// only before counters are read for a later one. What was reserved in an earlier one must be counted in this one first. A
     /// store that does not answer loads nothing.
-    async fn confirm(&self, items: &[Item]) -> Result<()> {
+    async fn confirm(&self, items: &[Item]) -> Result<Option<u64>> {
         let mut rolling = items.iter().filter(|item| item.is_in_long_rolling_window());
-        let Some(item) = rolling.next() else { return Ok(()) };
+        let Some(item) = rolling.next() else { return Ok(None) };
         let epoch = self.epochs.current().await?;
         if item.epoch != epoch.number() || rolling.any(|item| item.epoch != epoch.number()) {
             return Err(Error::Unsettled("the store has changed"));
@@ -209,14 +210,14 @@ impl Books {
                 self.epochs.reload().await?;
                 Err(Error::Unsettled("the store has changed"))
             }
-            _ => Ok(()),
+            _ => Ok(Some(epoch.number())),
         }
     }
 
     async fn settle_together(&self, items: &[Item]) -> Result<Vec<Result<Outcome>>> {
-        self.confirm(items).await?;
+        let before = self.confirm(items).await?;
         let rows: Vec<NewSettlement> = items.iter().map(|item| item.settlement.clone()).collect();
-        let (settled, totals) = self.record(&rows).await?;
+        let (settled, totals) = self.record(&rows, before).await?;
         let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();
         let totals = Totals::new(totals);
         let applied = self.apply(items, &settled, &totals).await;
@@ -238,12 +239,16 @@ impl Books {
         Ok(items.iter().map(outcome).collect())
     }
 
-    async fn record(&self, rows: &[NewSettlement]) -> Result<(Vec<Settled>, Vec<(OrganizationId, Total)>)> {
+    async fn record(
+        &self,
+        rows: &[NewSettlement],
+        before: Option<u64>,
+    ) -> Result<(Vec<Settled>, Vec<(OrganizationId, Total)>)> {
         let mut attempts = 0;
         loop {
-            match self.database.bounded(settlements::settle(self.database.pool(), rows)).await {
+            match self.database.bounded(settlements::settle(self.database.pool(), rows, before)).await {
                 Err(weir_database::Error::Serialization) if attempts < 3 => attempts += 1,
-                result => return Ok(result?),
+                result => return result?.ok_or(Error::Unsettled("the store has changed")),
             }
         }
     }
@@ -359,10 +364,11 @@ fn endings(item: &Item, row: &Settled, totals: &Totals) -> Vec<shared::Ending> {
 
 fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
     let amount = |amounts: &ByUnit, key: &CounterKey| amounts.get(key.unit.as_str()).copied().unwrap_or(0);
+    let written_in = row.applied.then_some(item.epoch);
     let Some(handle) = &item.handle else {
         let ending = Ending::of(row.released, row.estimated);
         let (counters, concurrent) = (Vec::new(), Vec::new());
-        return Apply { id: row.id, ending, applied: row.applied, blind: true, counters, concurrent };
+        return Apply { id: row.id, ending, written_in, blind: true, counters, concurrent };
     };
     let counter = |(counter, key): (&HandleCounter, &Arc<CounterKey>)| {
         let place = counter.place(key.kind, handle.reserved_at);
@@ -392,7 +398,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
     Apply {
         id: row.id,
         ending: Ending::of(row.released, row.estimated),
-        applied: row.applied,
+        written_in,
         blind: false,
         counters: handle.counters.iter().zip(&item.keys).map(counter).collect(),
         concurrent: concurrent.collect(),

@@ -45,6 +45,7 @@ impl Quota {
         let totals = if wanted.is_empty() {
             Vec::new()
         } else {
+            self.epochs.read_for(epoch).await?;
             let load = async {
                 let mut transaction = self.database.begin_tenant(*organization).await?;
                 let totals = counters::load(&mut transaction, organization, &wanted).await?;

@@ -160,7 +160,7 @@ impl Scene {
         Apply {
             id,
             ending: Ending::Final,
-            applied: true,
+            written_in: None,
             blind: false,
             counters: counters.collect(),
             concurrent: vec![(AT_ONCE, Value::Organization)],

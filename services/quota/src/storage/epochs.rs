@@ -18,6 +18,17 @@ pub async fn next(pool: &PgPool, server: &str) -> Result<(u64, bool), Error> {
     Ok((u64::try_from(number).unwrap_or(0), earlier))
 }
 
+/// Must be done before counters are read for a generation: waits for what is being settled in earlier ones, and from then on nothing
+/// is. So what is read has all that was ever settled there.
+///
+/// # Errors
+/// The database's. Doing it again is safe.
+pub async fn read_for(pool: &PgPool, number: u64) -> Result<(), Error> {
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    sqlx::query("select quota.read_for($1)").bind(number).execute(pool).await?;
+    Ok(())
+}
+
 /// The last number that was taken; 0 if none was.
 ///
 /// # Errors

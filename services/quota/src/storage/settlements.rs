@@ -84,6 +84,7 @@ with settled as (
     select id, organization, released, estimated, amounts, handle, $7
     from unnest($1::uuid[], $2::uuid[], $3::bool[], $4::bool[], $5::jsonb[], $6::bytea[])
         as n (id, organization, released, estimated, amounts, handle)
+    where $16::bigint is null or (select quota.settles_in($16))
     order by id
     on conflict (reservation_id) do update set (amounts, replaced, estimated, batch, handle, settled_at) = (
         select (case when better then excluded.amounts else s.amounts end),
@@ -122,14 +123,16 @@ from settled
 union all
 select null, organization_id, null, null, null, null, null, limit_id, subject, period, committed, version from counted";
 
-/// Writes settlements of different reservations. Answers them as they now stand, and the totals that they touch.
+/// Writes settlements of different reservations. Answers them as they now stand, and the totals that they touch; none if they were
+/// to be written only while no counters are read for a generation after `before`, and some have been.
 ///
 /// # Errors
 /// The database's; then either all was written or nothing, and doing it again is safe.
 pub async fn settle(
     pool: &PgPool,
     settlements: &[NewSettlement],
-) -> Result<(Vec<Settled>, Vec<(OrganizationId, Total)>), Error> {
+    before: Option<u64>,
+) -> Result<Option<(Vec<Settled>, Vec<(OrganizationId, Total)>)>, Error> {
     let batch = Uuid::now_v7();
     let charges = || settlements.iter().flat_map(|one| one.charges.iter().map(move |charge| (one, charge)));
     let rows = sqlx::query(SETTLE)
@@ -148,6 +151,7 @@ pub async fn settle(
         .bind(charges().map(|(_, charge)| charge.unit.as_str()).collect::<Vec<_>>())
         .bind(charges().map(|(_, charge)| charge.expires_at).collect::<Vec<_>>())
         .bind(charges().map(|(_, charge)| *charge.account.as_uuid()).collect::<Vec<_>>())
+        .bind(before.map(|generation| i64::try_from(generation).unwrap_or(i64::MAX)))
         .fetch_all(pool)
         .await?;
     let (mut settled, mut totals) = (Vec::with_capacity(settlements.len()), Vec::new());
@@ -166,7 +170,8 @@ pub async fn settle(
             }),
         }
     }
-    Ok((settled, totals))
+    let written = !settled.is_empty() || settlements.is_empty();
+    Ok(written.then_some((settled, totals)))
 }
 
 /// Which of these are settled.

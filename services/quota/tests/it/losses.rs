@@ -55,22 +55,25 @@ impl Broker {
     async fn call(&self, work: Duration) -> bool {
         let request = reserve(self.tenant, &[("nano_usd", PRICE), ("token", 10), ("concurrent", 1)]);
         let mut client = self.client.clone();
+        // Whether it may be held, whatever the last answer says.
+        let mut uncertain = false;
         let handle = loop {
-            match open(client.reserve(request.clone()).await) {
+            let failure = match open(client.reserve(request.clone()).await) {
                 Ok(handle) => break handle,
-                Err(failure) if failure.is_transient() => {
-                    if self.stop.load(Ordering::SeqCst) {
-                        // It may have been held after all.
-                        self.settle(release(&request, &ReserveResponse::default()).into()).await;
-                        return false;
-                    }
-                    sleep(Duration::from_millis(20)).await;
-                }
-                Err(failure) => {
-                    assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "{failure}");
-                    return false;
-                }
+                Err(failure) => failure,
+            };
+            if failure.is_transient() && !self.stop.load(Ordering::SeqCst) {
+                uncertain = true;
+                sleep(Duration::from_millis(20)).await;
+                continue;
             }
+            if !failure.is_transient() {
+                assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "{failure}");
+            }
+            if uncertain || failure.is_transient() {
+                self.settle(release(&request, &ReserveResponse::default()).into()).await;
+            }
+            return false;
         };
         self.live.lock().push((request.clone(), handle.clone()));
         self.paid.fetch_add(PRICE, Ordering::SeqCst);

@@ -30,6 +30,7 @@ mod policies;
 mod protocol;
 mod racing;
 mod redis;
+mod relay;
 mod reserving;
 mod rolling;
 mod settling;

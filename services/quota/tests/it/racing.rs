@@ -1,16 +1,17 @@
-//! What comes between the steps of a settlement.
+//! What comes between the steps of a settlement: a Reserve, or a loss of the fast store.
 
 use std::time::Duration;
 
 use sqlx::{Postgres, Transaction};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use weir_database::Database;
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
-use weir_types::OrganizationId;
+use weir_types::{OrganizationId, ReservationId};
 
 use crate::billing::{concurrent, lifetime, limit, rolling};
-use crate::house::{Client, House, balance, commit, open, release, reserve};
+use crate::house::{Client, Engine, House, balance, commit, open, release, reserve};
+use crate::relay::Relay;
 
 const DAY: i64 = 86_400_000;
 
@@ -35,6 +36,29 @@ async fn counted(client: &mut Client, tenant: OrganizationId) -> [(i64, i64); 4]
     states
 }
 
+/// Asked again until it is not transient any more.
+async fn reserved(client: &mut Client, request: &ReserveRequest) -> ReserveResponse {
+    loop {
+        match open(client.reserve(request.clone()).await) {
+            Ok(handle) => return handle,
+            Err(failure) => assert!(failure.is_transient(), "{failure}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asked again until it is answered.
+async fn committed(engine: &Engine, request: &ReserveRequest, handle: &ReserveResponse) {
+    while let Err(failure) = open(engine.client().commit(commit(request, handle, ASKED)).await) {
+        assert!(failure.is_transient(), "{failure}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn id_of(request: &ReserveRequest) -> ReservationId {
+    request.reservation_id.parse().unwrap()
+}
+
 /// Lets nobody write settlements until it is dropped; they can be read.
 async fn block(database: &Database) -> Transaction<'static, Postgres> {
     let mut transaction = database.pool().begin().await.unwrap();
@@ -42,12 +66,42 @@ async fn block(database: &Database) -> Transaction<'static, Postgres> {
     transaction
 }
 
-/// Until a settlement waits for who blocks it.
-async fn until_blocked(database: &Database) {
-    let query = "select count(*) from pg_locks where not granted and relation = 'quota.settlements'::regclass";
-    while sqlx::query_scalar::<_, i64>(query).fetch_one(database.pool()).await.unwrap() == 0 {
+/// Lets nobody write a settlement of this reservation until it is rolled back.
+async fn block_one(database: &Database, id: ReservationId) -> Transaction<'static, Postgres> {
+    let mut transaction = database.pool().begin().await.unwrap();
+    let query =
+        "insert into quota.settlements (reservation_id, organization_id, released, estimated, amounts, batch, handle)
+        values ($1, $1, true, false, '{}', $1, '')";
+    sqlx::query(query).bind(id.as_uuid()).execute(&mut *transaction).await.unwrap();
+    transaction
+}
+
+/// Until somebody waits for a lock of this kind.
+async fn until_blocked(database: &Database, kind: &str) {
+    let query = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and wait_event = $1";
+    let until = Instant::now() + Duration::from_secs(20);
+    while sqlx::query_scalar::<_, i64>(query).bind(kind).fetch_one(database.pool()).await.unwrap() == 0 {
+        assert!(Instant::now() < until, "nobody waits for a lock of this kind: {kind}");
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Until a settlement is committed, whether or not anybody was told.
+async fn until_written(database: &Database, id: ReservationId) {
+    let query = "select count(*) from quota.settlements where reservation_id = $1";
+    while sqlx::query_scalar::<_, i64>(query).bind(id.as_uuid()).fetch_one(database.pool()).await.unwrap() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn two_engines(house: &mut House) -> (Relay, Engine, Engine) {
+    let two = house.engine().await;
+    let relay = Relay::start(&house.url).await;
+    let url = std::mem::replace(&mut house.url, relay.url().to_owned());
+    let one = house.engine().await;
+    house.url = url;
+    (relay, one, two)
 }
 
 #[tokio::test]
@@ -61,7 +115,7 @@ async fn a_release_without_a_handle_that_races_its_reserve_gives_back_what_that_
     let releasing = releasing.release(release(&request, &ReserveResponse::default()));
     let reserving = async {
         // Looked for and not found; now it is there.
-        until_blocked(&database).await;
+        until_blocked(&database, "relation").await;
         let handle = client.reserve(request.clone()).await.unwrap().into_inner();
         drop(blocked);
         handle
@@ -72,4 +126,72 @@ async fn a_release_without_a_handle_that_races_its_reserve_gives_back_what_that_
     engine.assert_balanced().await;
     let failure = open(client.commit(commit(&request, &handle, ASKED)).await).unwrap_err();
     assert_eq!(failure.reason(), ErrorReason::ReservationReleased, "{failure}");
+}
+
+#[tokio::test]
+async fn a_commit_that_a_loss_overtakes_after_it_was_written_counts_once() {
+    let mut house = House::new().await;
+    let (relay, one, two) = two_engines(&mut house).await;
+    let (database, tenant) = (house.database().await, tenant(&house));
+    let (mut client, mut other) = (one.client(), two.client());
+    let request = reserve(tenant, ASKED);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    relay.keep_answers_about(id_of(&request));
+    let losing = async {
+        until_written(&database, id_of(&request)).await;
+        house.lose().await;
+        // Its counters are loaded from books that have the settlement.
+        reserved(&mut other, &reserve(tenant, ASKED)).await;
+        relay.let_go();
+    };
+    tokio::join!(committed(&one, &request, &handle), losing);
+    assert_eq!(counted(&mut other, tenant).await[..3], [(200, 100), (200, 100), (10, 10)]);
+    assert_eq!(two.status().await.drifts, []);
+}
+
+#[tokio::test]
+async fn a_commit_that_a_loss_overtakes_before_it_is_written_counts_once() {
+    let mut house = House::new().await;
+    let (_relay, one, two) = two_engines(&mut house).await;
+    let (database, tenant) = (house.database().await, tenant(&house));
+    let (mut client, mut other) = (one.client(), two.client());
+    let request = reserve(tenant, ASKED);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    let blocked = block_one(&database, id_of(&request)).await;
+    let losing = async {
+        until_blocked(&database, "transactionid").await;
+        house.lose().await;
+        let next = reserve(tenant, ASKED);
+        let reserving = reserved(&mut other, &next);
+        let letting_go = async {
+            // Nobody reads the books before the commit is on them.
+            until_blocked(&database, "advisory").await;
+            blocked.rollback().await.unwrap();
+        };
+        tokio::join!(reserving, letting_go).0
+    };
+    tokio::join!(committed(&one, &request, &handle), losing);
+    assert_eq!(counted(&mut other, tenant).await[..3], [(200, 100), (200, 100), (10, 10)]);
+    assert_eq!(two.status().await.drifts, []);
+}
+
+#[tokio::test]
+async fn a_commit_that_comes_to_the_books_after_they_were_read_for_another_generation_is_counted_there_first() {
+    let mut house = House::new().await;
+    let (relay, one, two) = two_engines(&mut house).await;
+    let tenant = tenant(&house);
+    let (mut client, mut other) = (one.client(), two.client());
+    let request = reserve(tenant, ASKED);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    // The statement itself is on its way for as long as it takes to begin another generation.
+    relay.keep_statements_about(id_of(&request));
+    let losing = async {
+        relay.until_kept().await;
+        house.lose().await;
+        reserved(&mut other, &reserve(tenant, ASKED)).await;
+        relay.let_go();
+    };
+    tokio::join!(committed(&one, &request, &handle), losing);
+    assert_eq!(counted(&mut other, tenant).await[..2], [(200, 100), (200, 100)]);
+    assert_eq!(two.status().await.drifts, []);
 }

@@ -218,7 +218,7 @@ impl Play<'_> {
         let apply = |(_, id): &(usize, ReservationId)| Apply {
             id: *id,
             ending: Ending::Released,
-            applied: true,
+            written_in: None,
             blind: false,
             counters: Vec::new(),
             concurrent: vec![(AT_ONCE, Value::Organization)],

@@ -377,7 +377,7 @@ impl Held {
         Apply {
             id: self.id,
             ending: Ending::of(end.0.is_none(), end.1),
-            applied: true,
+            written_in: None,
             blind: false,
             counters: vec![
                 counter(1, ApplyKind::Sum, limit(1).period(now()).start, self.reserved.1, money),
@@ -424,7 +424,7 @@ async fn settlements_together_count_as_each_for_itself() {
                     applies.push(Apply {
                         id,
                         ending: Ending::Released,
-                        applied: true,
+                        written_in: None,
                         blind: false,
                         counters: vec![],
                         concurrent: vec![],

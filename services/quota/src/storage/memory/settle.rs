@@ -39,7 +39,7 @@ impl Tenant {
             }
         };
         for counter in &settle.counters {
-            self.settle_counter(counter, found, settle.applied, now);
+            self.settle_counter(counter, found, settle.written_in, now);
         }
         if found.held.is_some() || found.replaced || found.unknown {
             self.end(settle.id, Mark { at: now, ending: settle.ending, late });
@@ -53,7 +53,7 @@ impl Tenant {
         Some((subject.generation, subject.counter(settle.limit)?))
     }
 
-    fn settle_counter(&mut self, settle: &ApplyCounter, found: Found, applied: bool, now: Millis) {
+    fn settle_counter(&mut self, settle: &ApplyCounter, found: Found, written_in: Option<u64>, now: Millis) {
         let Some((generation, counter)) = self.counter(settle) else {
             if matches!(settle.kind, ApplyKind::Total(..) | ApplyKind::Rolling(_, true)) {
                 self.fence = None;
@@ -71,8 +71,9 @@ impl Tenant {
                 let difference = if found.held.is_some() {
                     // What Postgres knows was read anew in another generation, without what was held.
                     if holds || !durable { settle.actual - settle.reserved } else { 0 }
-                } else if found.replaced || (applied && durable && found.unknown) {
-                    // Where the mark is lost the buckets were read from Postgres, which had the estimate.
+                } else if found.replaced || (durable && found.unknown && written_in == Some(generation)) {
+                    // Where the mark is lost the buckets were read from Postgres, which had the estimate; and if that was for a
+                    // later generation than the one that this was written in, this as well.
                     settle.actual - settle.before
                 } else {
                     0

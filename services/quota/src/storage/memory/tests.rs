@@ -47,7 +47,7 @@ fn used(total: (i64, i64)) -> Vec<ApplyCounter> {
 }
 
 fn settlement(id: ReservationId, counters: Vec<ApplyCounter>) -> Apply {
-    Apply { id, ending: Ending::Final, applied: true, blind: false, counters, concurrent: Vec::new() }
+    Apply { id, ending: Ending::Final, written_in: Some(1), blind: false, counters, concurrent: Vec::new() }
 }
 
 /// Holds five in each counter, as far as a generation knows.

@@ -19,7 +19,9 @@ pub(super) fn command(scripts: &Scripts, organization: &OrganizationId, settles:
             body.push_len(place(&mut limits, concurrency_field(*limit, value)) + 1);
         }
         let counters = if settle.blind { -1 } else { len(settle.counters.len()) };
-        body.push([ending(settle.ending), i64::from(settle.applied), counters]);
+        // No generation is 0.
+        let written_in = settle.written_in.map_or(0, |generation| i64::try_from(generation).unwrap_or(i64::MAX));
+        body.push([ending(settle.ending), written_in, counters]);
         for counter in &settle.counters {
             let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
                 subjects.push(&counter.value);

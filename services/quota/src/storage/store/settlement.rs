@@ -11,8 +11,8 @@ pub struct Apply {
     pub id: ReservationId,
     /// How it ended.
     pub ending: Ending,
-    /// Whether that was written just now, not before.
-    pub applied: bool,
+    /// While which generation that was written just now; none if it was written before. What was read for a later one has it.
+    pub written_in: Option<u64>,
     /// Whether nobody has said where it is held. Then it ends only what is not held: see [`Applied::Held`].
     pub blind: bool,
     /// The counters that it was held in.

@@ -2,9 +2,10 @@
 --
 -- KEYS: the tenant's state.
 -- ARGV: the program; the fields of the subjects, of the reservations, of the concurrency limits' counters.
--- The program: subjects, settlements, concurrency limits; per settlement: in how many of these it counts, and which; what it is (0 released, 1 estimated, 2 final), whether that
---   was written just now, counters (-1 if nobody has said which); per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket,
---   reserved, actual, actual before (of an estimate), then total and version, or the window's length and whether it is durable.
+-- The program: subjects, settlements, concurrency limits; per settlement: in how many of these it counts, and which; what it is
+--   (0 released, 1 estimated, 2 final), while which generation that was written just now (0 if before), counters (-1 if nobody has
+--   said which); per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved, actual,
+--   actual before (of an estimate), then total and version, or the window's length and whether it is durable.
 -- Answers one digit per settlement: 1 if its lease had ended, 2 if it is held and nobody has said where: then nothing was done.
 --
 -- Totals are set, not added to, and only by a newer version: neither a repeated settlement nor one that was overtaken by another
@@ -29,10 +30,10 @@ end
 local changes, marks, under, late, tombs, unknown = {}, {}, {}, {}, {[0] = 'r', 'e', 'f'}, false
 for i = 1, limits do under[i] = {} end
 for i = 1, settlements do
-  local memberships, is, applied, counters
+  local memberships, is, written_in, counters
   memberships, pos = read('<d', program, pos)
   local counts = pos
-  is, applied, counters, pos = read('<ddd', program, pos + 8 * memberships)
+  is, written_in, counters, pos = read('<ddd', program, pos + 8 * memberships)
   local record = marks[ids[i]] or values[subjects + i]
   local mark = record and sub(record, 1, 1)
   local held = mark == 'R'
@@ -62,8 +63,9 @@ for i = 1, settlements do
           if gen == counted.gen then entry.held = clamp(entry.held - reserved) end
           -- What Postgres knows was read anew in another generation, without what was held.
           if (gen == counted.gen or version == 0) and place + total > now then adjust(entry, place, actual - reserved) end
-        elseif (replaced or (applied == 1 and version == 1 and not record)) and place + total > now then
-          -- Where the mark is lost the buckets were read from Postgres, which had the estimate.
+        elseif (replaced or (written_in == counted.gen and version == 1 and not record)) and place + total > now then
+          -- Where the mark is lost the buckets were read from Postgres, which had the estimate; and if that was for a later
+          -- generation than the one that this was written in, this as well.
           adjust(entry, place, actual - before)
         end
       else
