@@ -125,3 +125,23 @@ async fn a_shutdown_hands_its_jobs_on() {
     }
     assert_eq!(second.answered(), 25, "no lease had to end, and nothing was done twice");
 }
+
+#[tokio::test]
+async fn a_broker_whose_job_another_one_has_writes_nothing_more() {
+    let admin = database::database().await;
+    let provider = Arc::new(Simulator::start(Options::default()).await.unwrap());
+    // It hears of nothing before it writes.
+    let settings = QUICK.replace("beat = \"50ms\"", "beat = \"5s\"");
+    let scene = Scene::with_jobs(&provider, database::connect(&admin.url).await, &settings).await;
+    let job = scene.create(one_step("latency_ms=500")).await;
+    scene.eventually("it is under way", async |scene| !scene.siblings.reserved.lock().is_empty()).await;
+    // As if it had been taken for lost, and another broker had it for two seconds and died.
+    let taken = "update broker.jobs set attempt = 7, leased_until = now() + interval '2 seconds' where state = 2";
+    assert_eq!(sqlx::query(taken).execute(scene.database.pool()).await.unwrap().rows_affected(), 1);
+    scene.eventually("the first attempt is answered", async |scene| scene.answered() == 1).await;
+    scene.reaches(&job.name, JobState::Complete).await;
+    assert_eq!(scene.answered(), 2, "the first attempt's answer was not written");
+    let attempt: i32 =
+        sqlx::query_scalar("select attempt from broker.jobs").fetch_one(scene.database.pool()).await.unwrap();
+    assert_eq!(attempt, 8);
+}
