@@ -16,6 +16,7 @@ pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub(crate) max_body_bytes: usize,
+    pub(crate) max_upload_bytes: usize,
     #[serde(with = "weir_config::duration")]
     pub(crate) body_pause: Duration,
     #[serde(with = "weir_config::duration")]
@@ -39,6 +40,7 @@ impl Validate for Config {
             }
         };
         check(self.max_body_bytes >= 1024, "max_body_bytes", "must be at least 1024");
+        check(self.max_upload_bytes >= 1024, "max_upload_bytes", "must be at least 1024");
         for (key, duration) in
             [("body_pause", self.body_pause), ("deadline", self.deadline), ("api_deadline", self.api_deadline)]
         {

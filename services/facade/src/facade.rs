@@ -36,6 +36,8 @@ pub(crate) struct Facade {
     pub(crate) billing: BillingServiceClient<Channel>,
     /// Of a call to a model.
     pub(crate) model_body: BodyLimits,
+    /// Of a call with a file.
+    pub(crate) upload_body: BodyLimits,
     /// Of our own API.
     pub(crate) api_body: BodyLimits,
     /// Room for calls to models.
@@ -58,6 +60,15 @@ pub(crate) struct Incoming {
 impl Facade {
     /// Finds room and identifies the caller first, and only then reads the body.
     pub(crate) async fn receive(&self, request: Request) -> Result<Incoming, Refusal> {
+        self.receive_within(request, &self.model_body).await
+    }
+
+    /// The same for a body with a file in it.
+    pub(crate) async fn receive_upload(&self, request: Request) -> Result<Incoming, Refusal> {
+        self.receive_within(request, &self.upload_body).await
+    }
+
+    async fn receive_within(&self, request: Request, limits: &BodyLimits) -> Result<Incoming, Refusal> {
         let (head, body) = request.into_parts();
         let room = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
             Error::new(ErrorReason::Overloaded, "Too many requests are being served.")
@@ -65,7 +76,7 @@ impl Facade {
         })?;
         let caller = self.credentials.caller(&head.headers).await?;
         let client_ip = network::client(&head.extensions, &head.headers, &self.trusted_proxies);
-        let body = self.model_body.read(&head.headers, body).await?;
+        let body = limits.read(&head.headers, body).await?;
         let client_ip = client_ip.map(|ip| ip.to_string()).unwrap_or_default();
         let priority = head.headers.get(PRIORITY).cloned();
         Ok(Incoming { caller, body, client_ip, priority, room })

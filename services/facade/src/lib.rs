@@ -9,6 +9,7 @@ mod config;
 mod cors;
 mod credentials;
 mod edge;
+mod elevenlabs;
 mod facade;
 mod network;
 mod openai;
@@ -64,6 +65,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         usage: UsageServiceClient::new(context.channels.to("usage")).max_decoding_message_size(size),
         billing: BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size),
         model_body: BodyLimits { max_bytes: config.max_body_bytes, pause: config.body_pause },
+        upload_body: BodyLimits { max_bytes: config.max_upload_bytes, pause: config.body_pause },
         api_body: BodyLimits { max_bytes: MAX_API_BODY, pause: config.body_pause },
         in_flight: Arc::new(tokio::sync::Semaphore::new(config.max_in_flight)),
         trusted_proxies: config.trusted_proxies,

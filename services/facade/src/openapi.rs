@@ -14,7 +14,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::facade::Facade;
-use crate::{anthropic, api, openai};
+use crate::{anthropic, api, elevenlabs, openai};
 
 /// Where the document is.
 const PATH: &str = "/api/v1/openapi.json";
@@ -30,6 +30,7 @@ const PATH: &str = "/api/v1/openapi.json";
     tags(
         (name = "openai", description = "Calls to models, as OpenAI's SDKs make them."),
         (name = "anthropic", description = "Calls to models, as Anthropic's SDKs make them."),
+        (name = "elevenlabs", description = "Speech, as ElevenLabs' SDKs ask for it."),
         (name = "tokens", description = "Signing in."),
         (name = "keys", description = "API keys."),
         (name = "users", description = "People of the organisation."),
@@ -59,6 +60,7 @@ fn documented() -> OpenApiRouter<Arc<Facade>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(openai::routes())
         .merge(anthropic::routes())
+        .merge(elevenlabs::routes())
         .merge(api::routes())
 }
 

@@ -12,6 +12,7 @@ pub use metered::Metered;
 pub use tokens::{TokenPrice, Tokens};
 
 use crate::money::{NanoUsd, Overflow};
+use crate::unit;
 
 /// The list prices of one model. All in nano-USD per million units.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +73,11 @@ impl Price {
         let tokens = self.of_tokens(used.tokens.input, used.tier.as_deref())?;
         let mut millionths = tokens.millionths(&used.tokens)?;
         for (unit, &count) in used.units.iter().filter(|(_, count)| **count != 0) {
-            let price = *self.units.get(unit).ok_or_else(|| NoCost::NoPrice(unit.clone()))?;
+            let price = match self.units.get(unit) {
+                Some(price) => *price,
+                None if self.counts_beside(unit) => continue,
+                None => return Err(NoCost::NoPrice(unit.clone())),
+            };
             if price < 0 || count < 0 {
                 return Err(NoCost::OutOfRange);
             }
@@ -80,6 +85,11 @@ impl Price {
             millionths = millionths.checked_add(part).ok_or(NoCost::OutOfRange)?;
         }
         i64::try_from(round_half_even(millionths)).map(NanoUsd).map_err(|_| NoCost::OutOfRange)
+    }
+
+    /// Whether a unit is counted for limits alone: media of a model that is charged by tokens.
+    fn counts_beside(&self, unit: &str) -> bool {
+        self.tokens.input > 0 && [unit::SECOND, unit::CHARACTER, unit::IMAGE].contains(&unit)
     }
 
     /// The prices that hold for a call with so much input, in this tier.
@@ -156,6 +166,8 @@ mod tests {
         assert_eq!(price.cost(&of("image_1024x1024_hd", 2)), Ok(NanoUsd(160_000_000)));
         assert_eq!(price.cost(&of("second", 1)), Err(NoCost::NoPrice("second".to_owned())));
         assert_eq!(price.cost(&of("second", 0)), Ok(NanoUsd::ZERO));
+        assert_eq!(Price::from(TEXT).cost(&of("second", 9)), Ok(NanoUsd::ZERO), "it is charged by tokens");
+        assert!(Price::from(TEXT).cost(&of("web_search", 1)).is_err());
         assert_eq!(price.cost(&of("image_1024x1024_hd", -1)), Err(NoCost::OutOfRange));
     }
 

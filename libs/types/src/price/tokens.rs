@@ -93,6 +93,12 @@ impl TokenPrice {
 }
 
 impl Tokens {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.input == 0 && self.output == 0
+    }
+
     fn counts(&self) -> [i64; 8] {
         [
             self.input,

@@ -106,11 +106,11 @@ impl Broker {
         };
         let sent = Instant::now();
         let answer = call.provider.client.send(ProviderCall {
-            url: call.provider.url(call.exchange.api),
+            url: call.provider.url(call.exchange.api, &call.exchange.suffix),
             headers: call.provider.headers(key.index(), call.own_headers()),
             id: HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("")),
             body: call.exchange.body.clone(),
-            stream: call.request.stream,
+            accept: call.accept(),
             timeout: call.first_byte_timeout(),
         });
         match answer.await {

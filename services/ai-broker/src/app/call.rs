@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use weir_proto::common::v1::{Amount, ErrorReason};
 use weir_proto::quota::v1::Subject;
 use weir_proto::usage::v1::{Outcome, UsageEvent};
@@ -22,7 +22,7 @@ use crate::domain::catalogue::{self, NoRoute, Route};
 use crate::domain::exchange::Exchange;
 use crate::domain::request::ModelRequest;
 use crate::error::invalid_request;
-use crate::provider::Provider;
+use crate::provider::{ANYTHING, EVENT_STREAM, JSON, Provider};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
     /// What the client told a provider of its own dialect beside the body.
     pub(crate) headers: HeaderMap,
+    /// What stands behind the endpoint in a URL of ElevenLabs'.
+    pub(crate) suffix: String,
     pub(crate) request_id: String,
     pub(crate) stream: bool,
     pub(crate) received: Instant,
@@ -90,7 +92,9 @@ pub(crate) struct ModelCall {
 impl Broker {
     /// Reads the request and finds its route: everything that can be refused before a reservation.
     pub(crate) async fn prepare(&self, incoming: Incoming) -> Result<ModelCall, Error> {
-        let request = ModelRequest::read(incoming.api, &incoming.body).map_err(invalid_request)?;
+        let mut request =
+            ModelRequest::read(incoming.api, &incoming.body, &incoming.headers).map_err(invalid_request)?;
+        request.suffix.clone_from(&incoming.suffix);
         if request.stream != incoming.stream {
             return Err(Error::invalid("stream", "`stream` must be true for StreamInvoke and only for it"));
         }
@@ -289,6 +293,15 @@ impl ModelCall {
             outcome: Outcome::Unknown.into(),
             request_id: self.request_id.clone(),
             ..UsageEvent::default()
+        }
+    }
+
+    /// What is expected back.
+    pub(crate) fn accept(&self) -> HeaderValue {
+        match self.exchange.api {
+            Api::Speech | Api::TextToSpeech | Api::Transcriptions => ANYTHING,
+            _ if self.request.stream => EVENT_STREAM,
+            _ => JSON,
         }
     }
 

@@ -17,6 +17,7 @@ use super::open::Opened;
 use super::settle::Used;
 use crate::domain::dialects::TranslateError;
 use crate::domain::keys::KeyOutcome;
+use crate::domain::request::MediaUnits;
 use crate::domain::usage::{Reported, estimated_tokens};
 use crate::provider::{CallFailure, MAX_ANSWER, read};
 
@@ -65,13 +66,20 @@ fn judge(call: &ModelCall, client: &Presence, answer: Result<Bytes, CallFailure>
     let complete = if client.is_gone() { Outcome::Cancelled } else { Outcome::Complete };
     let broken = || cant_be_read(call);
     match answer {
-        Ok(body) => match call.exchange.reported(&body) {
-            Reported::Tokens(tokens) => (call.used(tokens.into(), false, complete), Ok(body)),
+        Ok(body) => match call.exchange.reported(&body, &call.worst.used) {
+            Reported::Used(used) => (call.used(used, false, complete), Ok(body)),
+            // Its length says nothing of sounds and pictures.
+            Reported::Missing if call.request.units != MediaUnits::None => {
+                (call.used(call.worst.used.clone(), true, complete), Ok(body))
+            }
             Reported::Missing => {
                 let received = estimated_tokens(i64::try_from(body.len()).unwrap_or(i64::MAX));
                 (call.used(estimate(call, received).into(), true, complete), Ok(body))
             }
             // What came is not what was produced, so its length says nothing: the output may be all that was reserved.
+            Reported::Unreadable if call.request.units != MediaUnits::None => {
+                (call.used(call.worst.used.clone(), true, Outcome::Broken), Err(broken()))
+            }
             Reported::Unreadable => (call.used(estimate(call, i64::MAX).into(), true, Outcome::Broken), Err(broken())),
         },
         Err(failure) => {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
-use weir_proto::billing::v1::{GetPriceBookRequest, ModelPrice};
+use weir_proto::billing::v1::{GetPriceBookRequest, ModelPrice, TokenPrices};
 use weir_rpc::{Channel, Failure};
-use weir_types::price::TokenPrice;
+use weir_types::price::{LongPrompt, Price, TokenPrice};
 
 use super::Broker;
 use super::fleet::{Fleet, Offering};
@@ -86,11 +86,38 @@ async fn read(billing: &BillingServiceClient<Channel>) -> Result<Book, Failure> 
 
 fn priced(price: ModelPrice) -> PricedModel {
     PricedModel {
+        price: list(&price),
         list: price.provider,
         model: price.model,
-        price: TokenPrice::of_text(price.input_per_million, price.cached_input_per_million, price.output_per_million)
-            .into(),
         max_output_tokens: price.max_output_tokens,
         context_tokens: price.context_tokens,
+    }
+}
+
+/// The whole list of a model; a book that says no more has three prices.
+fn list(price: &ModelPrice) -> Price {
+    let text =
+        || TokenPrice::of_text(price.input_per_million, price.cached_input_per_million, price.output_per_million);
+    let long_prompt = price
+        .long_prompt
+        .as_ref()
+        .and_then(|long| Some(LongPrompt { above: long.above_tokens, tokens: token_price(long.tokens.as_ref()?) }));
+    Price {
+        tokens: price.tokens.as_ref().map_or_else(text, token_price),
+        long_prompt,
+        tiers: price.tiers.iter().map(|(tier, tokens)| (tier.clone(), token_price(tokens))).collect(),
+        units: price.units.iter().map(|(unit, price)| (unit.clone(), *price)).collect(),
+    }
+}
+
+fn token_price(price: &TokenPrices) -> TokenPrice {
+    TokenPrice {
+        input: price.input_per_million,
+        cached_input: price.cached_input_per_million,
+        cache_write: price.cache_write_per_million,
+        cache_write_long: price.cache_write_1h_per_million,
+        audio_input: price.audio_input_per_million,
+        output: price.output_per_million,
+        audio_output: price.audio_output_per_million,
     }
 }

@@ -28,6 +28,7 @@ use super::queue::Waiting;
 use super::reservations::Held;
 use super::settle::Used;
 use crate::domain::keys::KeyOutcome;
+use crate::domain::request::MediaUnits;
 use crate::domain::sse::{Count, Scanner};
 
 /// What is ready at once is passed on together, up to here.
@@ -243,7 +244,10 @@ impl Running {
     async fn drain(&mut self) -> Stopped {
         loop {
             match self.body.frame().await {
-                None => return Stopped::Ended,
+                None => {
+                    drop(self.scanner.finish());
+                    return Stopped::Ended;
+                }
                 Some(Err(error)) => return Stopped::Broke(error.to_string()),
                 Some(Ok(frame)) => {
                     if let Ok(Err(error)) = frame.into_data().map(|data| self.scanner.push(data)) {
@@ -287,6 +291,10 @@ impl Running {
             _ => Outcome::Broken,
         };
         let used = match count {
+            // Sounds are charged by what was to be said, whoever stops listening.
+            _ if self.call.request.units != MediaUnits::None => {
+                self.call.used(self.call.worst.used.clone(), !whole, outcome)
+            }
             Count::Final(tokens) => self.call.used(tokens.into(), false, outcome),
             Count::Seen { begun, output } => {
                 let estimate = estimate(&self.call, output);

@@ -1,13 +1,16 @@
 //! What a call reserves at most, and what it used in the end, in the units that limits count in.
 
+use std::collections::BTreeMap;
+
 use memchr::memmem;
 use weir_proto::common::v1::Amount;
 use weir_types::price::{Metered, NoCost, TokenPrice, Tokens};
 use weir_types::{NanoUsd, unit};
 
 use super::catalogue::Route;
+use super::dialects::media::Pictures;
 use super::exchange::Manner;
-use super::request::{InvalidRequest, ModelRequest};
+use super::request::{InvalidRequest, MediaUnits, ModelRequest};
 
 /// The most that a call can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(crate) fn worst_case(
     route: &Route,
     manner: &Manner,
 ) -> Result<WorstCase, InvalidRequest> {
-    let text = request.input_bytes.div_euclid(route.input_bytes_per_token) + 1;
+    let text = request.input_bytes.div_euclid(route.input_bytes_per_token).saturating_add(1);
     let media = request.media_parts.saturating_mul(route.media_part_tokens);
     let input = text.saturating_add(media).saturating_add(manner.added_input(body)).min(route.context_tokens);
     let per_answer = match request.max_output {
@@ -43,10 +46,48 @@ pub(crate) fn worst_case(
     };
     let output = per_answer.saturating_mul(request.choices);
     let list = route.price.of_tokens(input, None).map_err(|error| no_cost(&error, per_answer, route))?;
-    let used = Metered::from(dearest(list, input, output, body, manner));
+    let tokens = dearest(list, input, output, body, manner);
+    let used = match &request.units {
+        MediaUnits::None => tokens.into(),
+        units => of_media(units, tokens, route)?,
+    };
     let cost = route.price.cost(&used).map_err(|error| no_cost(&error, per_answer, route))?;
     let set_max_output = route.default_output_tokens.filter(|_| request.max_output.is_none());
     Ok(WorstCase { used, cost, per_answer, set_max_output })
+}
+
+/// Media in the units that the list prices; where it has none, in tokens, and in units for limits alone.
+fn of_media(units: &MediaUnits, tokens: Tokens, route: &Route) -> Result<Metered, InvalidRequest> {
+    let listed = &route.price.units;
+    let (unit, count) = match units {
+        MediaUnits::None => return Ok(tokens.into()),
+        MediaUnits::Seconds(seconds) => (unit::SECOND.to_owned(), *seconds),
+        MediaUnits::Characters(characters) => (unit::CHARACTER.to_owned(), *characters),
+        MediaUnits::Pictures(pictures) => (picture_unit(pictures, listed), pictures.count),
+    };
+    let by_unit = listed.contains_key(&unit);
+    // No provider says how many tokens it spoke.
+    if !by_unit && (route.price.tokens.input == 0 || matches!(units, MediaUnits::Characters(_))) {
+        return Err(no_cost(&NoCost::NoPrice(unit), 0, route));
+    }
+    let tokens = match units {
+        _ if by_unit => Tokens::default(),
+        MediaUnits::Pictures(pictures) => Tokens { output: pictures.output_tokens(), ..tokens },
+        _ => tokens,
+    };
+    Ok(Metered { tokens, units: [(unit, count)].into(), ..Metered::default() })
+}
+
+/// The unit of a list for such pictures: by size and quality, or each alike; where the request leaves a choice, the dearest.
+fn picture_unit(pictures: &Pictures, listed: &BTreeMap<String, i64>) -> String {
+    let exact = format!("{}_{}", unit::IMAGE, pictures.price_key().replace('/', "_"));
+    if listed.contains_key(&exact) {
+        return exact;
+    }
+    let open = pictures.size.is_none() || pictures.quality.is_none();
+    let kinds = listed.iter().filter(|(name, _)| name.starts_with(unit::IMAGE));
+    let dearest = kinds.max_by_key(|(_, price)| **price).map(|(name, _)| name.clone());
+    dearest.filter(|_| open).unwrap_or_else(|| unit::IMAGE.to_owned())
 }
 
 /// All input and all output of the kind that costs most, of those that the request can lead to.
@@ -186,6 +227,28 @@ mod tests {
         assert_eq!(asked.used.tokens.cache_write_long, asked.used.tokens.input);
         let by_itself = worst_of("", &dear, Dialect::OpenAi).expect("fits");
         assert_eq!(by_itself.used.tokens.cache_write_long, by_itself.used.tokens.input);
+    }
+
+    #[test]
+    fn media_are_reserved_in_the_units_that_the_list_prices() {
+        let units =
+            [("second".to_owned(), 100_000_000_000), ("image".to_owned(), 5), ("image_1024x1024_hd".to_owned(), 9)];
+        let by_unit = Route { price: Price { units: units.into(), ..Price::default() }, ..route() };
+        let of = |units: MediaUnits, route: &Route| of_media(&units, Tokens { input: 7, ..Tokens::default() }, route);
+        let heard = of(MediaUnits::Seconds(61), &by_unit).expect("priced");
+        assert_eq!((heard.tokens, heard.units["second"]), (Tokens::default(), 61));
+        assert_eq!(by_unit.price.cost(&heard), Ok(NanoUsd(61 * 100_000)));
+        let by_token = of(MediaUnits::Seconds(61), &route()).expect("priced by tokens");
+        assert_eq!((by_token.tokens.input, by_token.units["second"]), (7, 61));
+        assert_eq!(of(MediaUnits::Characters(3), &route()).expect_err("no price").param, "model");
+        assert!(of(MediaUnits::Characters(3), &by_unit).is_err());
+        let pictures = |size, quality: Option<&str>| {
+            let asked = Pictures { count: 2, size, quality: quality.map(str::to_owned) };
+            of(MediaUnits::Pictures(asked), &by_unit).expect("priced").units.into_keys().next()
+        };
+        assert_eq!(pictures(Some((1024, 1024)), Some("hd")).as_deref(), Some("image_1024x1024_hd"));
+        assert_eq!(pictures(Some((512, 512)), Some("hd")).as_deref(), Some("image"));
+        assert_eq!(pictures(None, None).as_deref(), Some("image_1024x1024_hd"), "the dearest that it can be");
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(crate) enum Dialect {
     OpenAi,
     /// Anthropic.
     Anthropic,
+    /// ElevenLabs.
+    ElevenLabs,
 }
 
 /// An endpoint: of a client's request, or of a provider's that serves it.
@@ -22,6 +24,16 @@ pub(crate) enum Api {
     Embeddings,
     /// Anthropic's `POST /v1/messages`.
     Messages,
+    /// OpenAI's `POST /v1/responses`.
+    Responses,
+    /// OpenAI's `POST /v1/audio/transcriptions`.
+    Transcriptions,
+    /// OpenAI's `POST /v1/audio/speech`.
+    Speech,
+    /// OpenAI's `POST /v1/images/generations`.
+    Images,
+    /// ElevenLabs' `POST /v1/text-to-speech/{voice}`.
+    TextToSpeech,
 }
 
 impl Api {
@@ -31,21 +43,32 @@ impl Api {
             Self::Chat => "chat.completions",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
+            Self::Responses => "responses",
+            Self::Transcriptions => "audio.transcriptions",
+            Self::Speech | Self::TextToSpeech => "audio.speech",
+            Self::Images => "images.generations",
         }
     }
 
     /// Whether answers can come as a stream.
     pub(crate) const fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings)
+        !matches!(self, Self::Embeddings | Self::Transcriptions | Self::Images)
+    }
+
+    /// Whether answers are sounds, which come as a stream only.
+    pub(crate) const fn is_sound(self) -> bool {
+        matches!(self, Self::Speech | Self::TextToSpeech)
     }
 
     /// The endpoint of a provider that answers such a request.
     pub(crate) fn at(self, dialect: Dialect) -> Option<Self> {
         match (self, dialect) {
-            (Self::Chat | Self::Embeddings, Dialect::OpenAi) => Some(self),
+            (Self::TextToSpeech, Dialect::OpenAi) => None,
             (Self::Messages, Dialect::OpenAi) => Some(Self::Chat),
+            (_, Dialect::OpenAi) => Some(self),
             (Self::Chat | Self::Messages, Dialect::Anthropic) => Some(Self::Messages),
-            (Self::Embeddings, Dialect::Anthropic) => None,
+            (Self::Speech | Self::TextToSpeech, Dialect::ElevenLabs) => Some(Self::TextToSpeech),
+            (_, Dialect::Anthropic | Dialect::ElevenLabs) => None,
         }
     }
 
@@ -67,6 +90,10 @@ mod tests {
         assert_eq!(Api::Messages.at(Dialect::OpenAi), Some(Api::Chat));
         assert_eq!(Api::Messages.at(Dialect::Anthropic), Some(Api::Messages));
         assert_eq!(Api::Embeddings.at(Dialect::Anthropic), None);
+        assert_eq!(Api::Responses.at(Dialect::Anthropic), None);
+        assert_eq!(Api::Speech.at(Dialect::ElevenLabs), Some(Api::TextToSpeech));
+        assert_eq!(Api::Speech.at(Dialect::OpenAi), Some(Api::Speech));
+        assert_eq!(Api::TextToSpeech.at(Dialect::OpenAi), None);
         assert!(Api::Embeddings.not_at("m").message.contains("embeddings"));
     }
 }

@@ -2,14 +2,16 @@
 
 use bytes::Bytes;
 use memchr::memmem;
-use weir_types::Clock;
+use weir_types::price::Metered;
+use weir_types::{Clock, unit};
 
 use super::amounts::WorstCase;
 use super::api::{Api, Dialect};
 use super::catalogue::{Route, is_allowed};
 use super::dialects::{
-    Envelope, Target, ThinkingStyle, TranslateError, anthropic_client, errors, openai_client, usage,
+    Envelope, Target, ThinkingStyle, TranslateError, anthropic_client, errors, media, openai_client, usage,
 };
+use super::request::media::speech_of_elevenlabs;
 use super::request::{InvalidRequest, ModelRequest};
 use super::sse::{Passage, Scanner, Watch};
 use super::usage::{Reported, of_answer};
@@ -35,6 +37,8 @@ pub(crate) struct Exchange {
     pub(crate) api: Api,
     /// For the provider.
     pub(crate) body: Bytes,
+    /// What stands behind the endpoint in its URL.
+    pub(crate) suffix: String,
     include_usage: bool,
 }
 
@@ -50,14 +54,24 @@ impl Exchange {
         manner: &Manner,
         worst: &WorstCase,
     ) -> Result<Self, InvalidRequest> {
+        let mut suffix = request.suffix.clone();
         let api = request.api.at(manner.dialect).ok_or_else(|| request.api.not_at(&route.id))?;
         let body = if api == request.api {
-            let bound = worst.set_max_output.map(|max| (manner.max_tokens_field.as_str(), max));
+            let field = match api {
+                Api::Responses => "max_output_tokens",
+                _ => &manner.max_tokens_field,
+            };
+            let bounded = matches!(api, Api::Chat | Api::Responses);
+            let bound = worst.set_max_output.filter(|_| bounded).map(|max| (field, max));
             request.upstream_body(body, &route.model, bound)
+        } else if api == Api::TextToSpeech {
+            let (url, body) = speech_of_elevenlabs(body, &route.model)?;
+            suffix = url;
+            body.into()
         } else {
             translated(request.api, body, route, manner, worst)?
         };
-        Ok(Self { client: request.api, api, body, include_usage: request.include_usage })
+        Ok(Self { client: request.api, api, body, suffix, include_usage: request.include_usage })
     }
 
     /// What the client gets of a whole answer.
@@ -81,18 +95,22 @@ impl Exchange {
         }
     }
 
-    /// What a whole answer of the provider's says that it used.
-    pub(crate) fn reported(&self, body: &[u8]) -> Reported {
-        let dialect = match self.api {
-            Api::Chat | Api::Embeddings => usage::Dialect::Chat,
-            Api::Messages => usage::Dialect::Messages,
-        };
-        of_answer(dialect, body)
+    /// What a whole answer of the provider's says that it used; `most` is the worst case.
+    pub(crate) fn reported(&self, body: &[u8], most: &Metered) -> Reported {
+        match self.api {
+            Api::Chat | Api::Embeddings => of_answer(usage::Dialect::Chat, body),
+            Api::Messages => of_answer(usage::Dialect::Messages, body),
+            Api::Responses => of_answer(usage::Dialect::Responses, body),
+            Api::Transcriptions => transcribed(body, most),
+            Api::Images => drawn(body, most),
+            Api::Speech | Api::TextToSpeech => Reported::Used(most.clone()),
+        }
     }
 
     /// Reads the provider's stream, and says what the client gets of it.
     pub(crate) fn scanner(&self, clock: &dyn Clock) -> Scanner {
         let passage = match (self.client, self.api) {
+            _ if self.api.is_sound() => Passage::Bytes,
             (Api::Chat, Api::Messages) => {
                 Passage::ToChat(Box::new(openai_client::Stream::new(&envelope(clock), self.include_usage)))
             }
@@ -103,6 +121,35 @@ impl Exchange {
         };
         Scanner::new(Watch::new(self.api), passage)
     }
+}
+
+/// A transcription is charged by the provider's own seconds or tokens, else by the file's length.
+fn transcribed(body: &[u8], most: &Metered) -> Reported {
+    if !most.tokens.is_none() {
+        return match usage::Usage::of_answer(usage::Dialect::Transcriptions, body) {
+            Some(usage) => Reported::Used(Metered { tokens: usage.into(), ..most.clone() }),
+            None => Reported::Missing,
+        };
+    }
+    let mut used = most.clone();
+    if let Some(seconds) = usage::transcribed_seconds(body) {
+        used.units.insert(unit::SECOND.to_owned(), seconds);
+    }
+    Reported::Used(used)
+}
+
+/// Pictures are charged by the provider's own tokens, or by how many it made.
+fn drawn(body: &[u8], most: &Metered) -> Reported {
+    let Some(delivered) = media::delivered_pictures(body) else { return Reported::Unreadable };
+    let mut used = most.clone();
+    used.units.values_mut().for_each(|count| *count = delivered.min(*count));
+    if !most.tokens.is_none() {
+        match usage::Usage::of_answer(usage::Dialect::Responses, body) {
+            Some(usage) => used.tokens = usage.into(),
+            None => return Reported::Missing,
+        }
+    }
+    Reported::Used(used)
 }
 
 /// A translated answer keeps the provider's own id and model, as one that is passed on does.

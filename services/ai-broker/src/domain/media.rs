@@ -27,6 +27,9 @@ struct Part<'a> {
     input_audio: Option<&'a RawValue>,
     #[serde(borrow)]
     file: Option<&'a RawValue>,
+    /// Of a response's input.
+    #[serde(borrow)]
+    file_data: Option<&'a RawValue>,
     /// Of Anthropic's pictures and documents.
     #[serde(borrow)]
     source: Option<&'a RawValue>,
@@ -37,6 +40,8 @@ struct Part<'a> {
 
 /// What a body has in it if it has media, in OpenAI's words.
 pub(crate) const OPENAI: &[&[u8]] = &[b"image_url", b"input_audio", b"\"file\""];
+/// The same in a response's input.
+pub(crate) const RESPONSES: &[&[u8]] = &[b"image_url", b"file_data"];
 /// The same in Anthropic's.
 pub(crate) const ANTHROPIC: &[&[u8]] = &[b"\"source\""];
 
@@ -52,7 +57,8 @@ pub(crate) fn measure(body: &[u8], messages: Option<&RawValue>, signs: &[&[u8]])
         let parts = parts(message.content);
         let answered = parts.iter().flat_map(|part| self::parts(part.content)).collect::<Vec<_>>();
         for part in parts.iter().chain(&answered) {
-            for raw in [part.image_url, part.input_audio, part.file, part.source].into_iter().flatten() {
+            for raw in [part.image_url, part.input_audio, part.file, part.file_data, part.source].into_iter().flatten()
+            {
                 media.parts += 1;
                 media.bytes += inline_bytes(raw.get());
             }

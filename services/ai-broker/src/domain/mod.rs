@@ -9,6 +9,7 @@ pub(crate) mod exchange;
 pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod media;
+pub(crate) mod multipart;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod retry_after;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use weir_types::price::Tokens;
+use weir_types::price::{Metered, Tokens};
 
 use super::dialects::usage::{Dialect, Usage};
 
@@ -15,8 +15,8 @@ struct Answer<'a> {
 /// What a plain answer says that it used.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reported {
-    /// The provider's own count.
-    Tokens(Tokens),
+    /// The provider's own count, or what is known without it.
+    Used(Metered),
     /// An answer, but without a count that makes sense.
     Missing,
     /// Not a JSON object.
@@ -29,7 +29,7 @@ pub(crate) fn of_answer(dialect: Dialect, body: &[u8]) -> Reported {
         Ok(answer) => answer
             .usage
             .and_then(|usage| Usage::of(dialect, usage.get().as_bytes()))
-            .map_or(Reported::Missing, |usage| Reported::Tokens(usage.into())),
+            .map_or(Reported::Missing, |usage| Reported::Used(Tokens::from(usage).into())),
         Err(_) if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok() => {
             Reported::Missing
         }
@@ -56,9 +56,9 @@ mod tests {
         let body = br#"{"id":"x","choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15,
             "prompt_tokens_details":{"cached_tokens":8,"audio_tokens":0}}}"#;
         let tokens = Tokens { input: 12, cached_input: 8, output: 3, ..Tokens::default() };
-        assert_eq!(of_chat(body), Reported::Tokens(tokens));
+        assert_eq!(of_chat(body), Reported::Used(tokens.into()));
         let embedding = br#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#;
-        assert_eq!(of_chat(embedding), Reported::Tokens(Tokens { input: 5, ..Tokens::default() }));
+        assert_eq!(of_chat(embedding), Reported::Used(Tokens { input: 5, ..Tokens::default() }.into()));
     }
 
     #[test]

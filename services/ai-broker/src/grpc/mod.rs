@@ -22,6 +22,7 @@ use weir_types::{ReservationId, names};
 
 use crate::app::{Broker, Caller, Incoming, StreamAnswer};
 use crate::domain::api::Api;
+use crate::domain::request::media::is_voice;
 
 pub(crate) use jobs::JobsGrpc;
 
@@ -73,12 +74,16 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
     if stream && !api.streams() {
         return Err(Error::invalid("operation", format!("{} can't be streamed", api.operation())));
     }
+    if !stream && api.is_sound() {
+        return Err(Error::invalid("operation", format!("{} is answered as a stream", api.operation())));
+    }
     let headers = headers(&asked.headers)?;
     let spare = match request.metadata().get(PRIORITY).map(|value| value.as_bytes()) {
         None | Some(b"normal") => false,
         Some(b"non-critical") => true,
         Some(_) => return Err(Error::invalid(PRIORITY, "must be `normal` or `non-critical`")),
     };
+    let suffix = voice(api, &asked.voice, &asked.query)?;
     let principal = weir_rpc::caller(request).principal()?;
     let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
     Ok(Incoming {
@@ -86,6 +91,7 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         api,
         body: asked.body,
         headers,
+        suffix,
         request_id,
         stream,
         received: Instant::now(),
@@ -96,7 +102,23 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
 }
 
 /// Headers that a client may send through to a provider of its dialect.
-const PASSED_ON: [&str; 2] = ["anthropic-beta", "anthropic-version"];
+const PASSED_ON: [&str; 3] = ["anthropic-beta", "anthropic-version", "content-type"];
+
+/// What stands behind ElevenLabs' endpoint: nothing of a client's reaches a URL but what can't lead elsewhere.
+fn voice(api: Api, voice: &str, query: &str) -> Result<String, Error> {
+    if api != Api::TextToSpeech {
+        return Ok(String::new());
+    }
+    if !is_voice(voice) {
+        return Err(Error::invalid("voice", "must be letters and digits"));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=&.".contains(&byte);
+    if query.len() > 256 || !query.bytes().all(plain) {
+        return Err(Error::invalid("query", "must be parameters of ElevenLabs'"));
+    }
+    let mark = if query.is_empty() { "" } else { "?" };
+    Ok(format!("/{voice}/stream{mark}{query}"))
+}
 
 fn headers(sent: &HashMap<String, String>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
@@ -115,6 +137,11 @@ pub(crate) fn api(operation: Operation) -> Option<Api> {
         Operation::ChatCompletions => Some(Api::Chat),
         Operation::Embeddings => Some(Api::Embeddings),
         Operation::Messages => Some(Api::Messages),
+        Operation::Responses => Some(Api::Responses),
+        Operation::Transcriptions => Some(Api::Transcriptions),
+        Operation::Speech => Some(Api::Speech),
+        Operation::TextToSpeech => Some(Api::TextToSpeech),
+        Operation::Images => Some(Api::Images),
         Operation::Unspecified => None,
     }
 }

@@ -16,22 +16,24 @@ pub(crate) const MAX_ANSWER: usize = 64 << 20;
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+pub(crate) const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
 /// A pool of connections to one provider.
 #[derive(Clone)]
 pub(crate) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 /// What is sent.
-pub(crate) struct ProviderCall<'a> {
-    pub(crate) url: &'a Uri,
+pub(crate) struct ProviderCall {
+    pub(crate) url: Uri,
     /// The key, and whatever else the provider wants to be told.
     pub(crate) headers: HeaderMap,
     /// Told to the provider as `x-client-request-id`: the reservation's id.
     pub(crate) id: HeaderValue,
     pub(crate) body: Bytes,
-    pub(crate) stream: bool,
+    /// What is expected back.
+    pub(crate) accept: HeaderValue,
     pub(crate) timeout: Duration,
 }
 
@@ -70,15 +72,15 @@ impl Client {
     }
 
     /// Sends a call; answers when the provider's answer begins.
-    pub(crate) async fn send(&self, call: ProviderCall<'_>) -> Result<Response<Incoming>, CallFailure> {
+    pub(crate) async fn send(&self, call: ProviderCall) -> Result<Response<Incoming>, CallFailure> {
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = call.url.clone();
+        *request.uri_mut() = call.url;
         *request.headers_mut() = call.headers;
         let headers = request.headers_mut();
         headers.reserve(4);
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(ACCEPT, if call.stream { EVENT_STREAM } else { JSON });
+        headers.entry(CONTENT_TYPE).or_insert(JSON);
+        headers.insert(ACCEPT, call.accept);
         headers.insert(USER_AGENT, AGENT);
         headers.insert(CLIENT_REQUEST_ID, call.id);
         match tokio::time::timeout(call.timeout, self.0.request(request)).await {

@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-pub(crate) use client::{CallFailure, Client, MAX_ANSWER, ProviderCall, read};
+pub(crate) use client::{ANYTHING, CallFailure, Client, EVENT_STREAM, JSON, MAX_ANSWER, ProviderCall, read};
 
 use crate::app::Line;
 use crate::config::{Config, ProviderConfig, key_label, resolve};
@@ -36,8 +36,10 @@ pub(crate) struct Provider {
     /// How long a call may wait; zero for not at all.
     pub(crate) max_wait: Duration,
     pub(crate) client: Client,
-    /// By [`Api`]; none where the provider has no such endpoint.
-    urls: [Uri; 3],
+    /// By [`Api`].
+    urls: [Uri; 8],
+    /// ElevenLabs' endpoint, before the voice.
+    text_to_speech: String,
     key_header: HeaderName,
     /// What that header says, by key.
     key_values: Vec<HeaderValue>,
@@ -98,19 +100,36 @@ impl Provider {
             line: before.map(|before| Arc::clone(&before.line)).unwrap_or_default(),
             max_wait: config.max_wait,
             client: client.map_or_else(|| Client::new(config.connect_timeout), |before| before.client.clone()),
-            urls: [url("/chat/completions")?, url("/embeddings")?, url("/messages")?],
+            urls: [
+                url("/chat/completions")?,
+                url("/embeddings")?,
+                url("/messages")?,
+                url("/responses")?,
+                url("/audio/transcriptions")?,
+                url("/audio/speech")?,
+                url("/images/generations")?,
+                url("/text-to-speech")?,
+            ],
+            text_to_speech: format!("{}/text-to-speech", config.base_url.trim_end_matches('/')),
             key_header,
             key_values,
         })
     }
 
-    /// The URL of an endpoint.
-    pub(crate) fn url(&self, api: Api) -> &Uri {
-        &self.urls[match api {
+    /// The URL of an endpoint; `suffix` is a voice and what is asked of it.
+    pub(crate) fn url(&self, api: Api, suffix: &str) -> Uri {
+        let index = match api {
             Api::Chat => 0,
             Api::Embeddings => 1,
             Api::Messages => 2,
-        }]
+            Api::Responses => 3,
+            Api::Transcriptions => 4,
+            Api::Speech => 5,
+            Api::Images => 6,
+            Api::TextToSpeech => 7,
+        };
+        let with_voice = (!suffix.is_empty()).then(|| format!("{}{suffix}", self.text_to_speech).parse().ok());
+        with_voice.flatten().unwrap_or_else(|| self.urls[index].clone())
     }
 
     /// What the provider is told with the key at `index`: who asks, and what the client itself said in its dialect.
@@ -140,6 +159,7 @@ fn key_header(config: &ProviderConfig) -> Option<(HeaderName, &'static str)> {
     match (&config.key_header, config.dialect) {
         (Some(name), _) => Some((name.parse().ok()?, "")),
         (None, Dialect::OpenAi) => Some((AUTHORIZATION, "Bearer ")),
+        (None, Dialect::ElevenLabs) => Some((HeaderName::from_static("xi-api-key"), "")),
         (None, Dialect::Anthropic) => Some((HeaderName::from_static("x-api-key"), "")),
     }
 }

@@ -66,7 +66,10 @@ async fn an_answer_without_a_count_is_estimated() {
 #[tokio::test]
 async fn the_models_on_offer_are_those_of_the_plan() {
     let scene = Scene::new().await;
-    assert_eq!(scene.models().await, ["fast", "sim-claude", "sim-large", "sim-small"]);
+    assert_eq!(
+        scene.models().await,
+        ["dall-e-3", "eleven_flash_v2_5", "fast", "sim-claude", "sim-large", "sim-small", "tts-1", "whisper-1"]
+    );
 }
 
 #[test]

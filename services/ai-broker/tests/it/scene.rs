@@ -224,6 +224,21 @@ impl Scene {
         answer.unwrap().into_inner().models.into_iter().map(|model| model.id).collect()
     }
 
+    /// A plain call as it is.
+    pub(crate) async fn invoke_request(&self, request: InvokeRequest) -> Result<InvokeResponse, Failure> {
+        let request = self.bearer.request(request);
+        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// A stream as it is.
+    pub(crate) async fn stream_request(
+        &self,
+        request: InvokeRequest,
+    ) -> Result<tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>, Failure> {
+        let request = self.bearer.request(StreamInvokeRequest { request: Some(request) });
+        self.broker.clone().stream_invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
     /// A plain call of another kind.
     pub(crate) async fn invoke_as(&self, operation: Operation, body: &Value) -> Result<InvokeResponse, Failure> {
         let request = InvokeRequest { operation: operation.into(), ..invocation(body.to_string()) };
@@ -365,6 +380,8 @@ fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Conf
         "{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.claude]\nbase_url = \"{base_url}\"\nprice_list = \"claude\"\ndialect = \"anthropic\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
+         [broker.providers.voices]\nbase_url = \"{base_url}\"\nprice_list = \"voices\"\ndialect = \"elevenlabs\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
          [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"

@@ -237,9 +237,28 @@ impl BillingService for FakeBilling {
             output_per_million: times * 600_000_000,
             max_output_tokens: 16_384,
             context_tokens: 128_000,
+            ..Default::default()
         };
         let claude = billing::ModelPrice { provider: "claude".into(), ..price("sim-claude", 1) };
-        let prices = vec![price("sim-small", 1), price("sim-large", 10), claude];
+        let by_unit = |provider: &str, model: &str, units: &[(&str, i64)]| billing::ModelPrice {
+            provider: provider.into(),
+            model: model.into(),
+            units: units.iter().map(|(unit, price)| ((*unit).to_owned(), *price)).collect(),
+            ..Default::default()
+        };
+        let prices = vec![
+            price("sim-small", 1),
+            price("sim-large", 10),
+            claude,
+            by_unit("simulated", "whisper-1", &[("second", 100_000_000_000)]),
+            by_unit("simulated", "tts-1", &[("character", 15_000_000_000)]),
+            by_unit(
+                "simulated",
+                "dall-e-3",
+                &[("image", 40_000_000_000_000), ("image_1024x1024_hd", 80_000_000_000_000)],
+            ),
+            by_unit("voices", "eleven_flash_v2_5", &[("character", 50_000_000_000)]),
+        ];
         Ok(Response::new(billing::PriceBook { version: "2026-11-01".into(), prices }))
     }
 

@@ -47,9 +47,10 @@ impl Billing {
 
 /// A price that was published stays: usage was and will be rated with it. New models may join.
 async fn publish_prices(tx: &mut Tx, file: &PriceFile) -> Result<()> {
-    for (provider, model, published) in prices::published(tx, &file.version).await? {
-        let now = file.prices.iter().find(|price| price.provider == provider && price.model == model);
-        if now.is_none_or(|now| now.price.tokens != published) {
+    for published in prices::published(tx, &file.version).await? {
+        let (provider, model) = (&published.provider, &published.model);
+        let now = file.prices.iter().find(|price| price.provider == *provider && price.model == *model);
+        if !now.is_some_and(|now| published.holds(&now.price)) {
             return Err(Error::Bug(format!(
                 "price book `{}` was published with another price for `{model}` of `{provider}`: give the new price a new version",
                 file.version

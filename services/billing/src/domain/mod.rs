@@ -8,6 +8,7 @@ pub(crate) mod limit;
 pub(crate) mod plan_file;
 pub(crate) mod price_book;
 pub(crate) mod price_file;
+mod price_list;
 pub(crate) mod price_shelf;
 pub(crate) mod rating;
 pub(crate) mod statement;

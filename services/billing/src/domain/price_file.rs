@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use toml::Table;
-use weir_types::price::TokenPrice;
-use weir_types::{MAX_AMOUNT, NanoUsd};
+use weir_types::MAX_AMOUNT;
 
 use super::document::{Faults, Reader, parse};
 use super::price_book::ModelPrice;
+use super::price_list;
 
 /// The content of a price file.
 #[derive(Debug, Clone)]
@@ -102,26 +102,12 @@ fn model<'a>(provider: &str, reader: &mut Reader<'a>, faults: &mut Faults) -> Op
         reader.rename(format!("{at}model `{name}`"));
     }
     let aliases = reader.texts("aliases", faults);
-    let input = reader.dollars("input", faults);
-    if input == Some(NanoUsd::ZERO) {
-        faults.add(reader.place("input"), "must be above zero: nothing is free by mistake");
-    }
-    let cached_input = if reader.has("cached_input") { reader.dollars("cached_input", faults) } else { input };
-    if let (Some(cached), Some(full)) = (cached_input, input)
-        && cached > full
-    {
-        faults.add(reader.place("cached_input"), "is above the price of input that is not cached");
-    }
-    let answers = reader.has("output") || reader.has("max_output");
-    let (output, max_output) = if answers {
-        (reader.dollars("output", faults), tokens("max_output", reader, faults))
-    } else {
-        (Some(NanoUsd::ZERO), Some(0))
-    };
-    if answers && output == Some(NanoUsd::ZERO) {
-        faults.add(reader.place("output"), "must be above zero: nothing is free by mistake");
-    }
-    let context = tokens("context", reader, faults);
+    let (price, has_tokens) = price_list::read(reader, faults).unzip();
+    let answers = reader.has("output") || reader.has("max_output") || reader.has("audio_output");
+    let max_output = if answers { tokens("max_output", reader, faults) } else { Some(0) };
+    // What is charged by media alone takes no tokens.
+    let needs_context = has_tokens != Some(false) || reader.has("context");
+    let context = if needs_context { tokens("context", reader, faults) } else { Some(0) };
     if let (Some(context), Some(max_output)) = (context, max_output)
         && max_output > context
     {
@@ -130,7 +116,7 @@ fn model<'a>(provider: &str, reader: &mut Reader<'a>, faults: &mut Faults) -> Op
     let price = ModelPrice {
         provider: provider.to_owned(),
         model: String::new(),
-        price: TokenPrice::of_text(input?.0, cached_input?.0, output?.0).into(),
+        price: price?,
         max_output_tokens: max_output?,
         context_tokens: context?,
     };
@@ -154,6 +140,8 @@ fn is_version(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use weir_types::price::TokenPrice;
+
     use super::*;
 
     const BUILT_IN: &str = include_str!("../../price-books/2026-11-01.toml");

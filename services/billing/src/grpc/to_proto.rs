@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use weir_proto::billing::v1 as proto;
 use weir_proto::billing::v1::window::Kind;
 use weir_types::names;
+use weir_types::price::TokenPrice;
 
 use crate::app::{Signal, Status};
 use crate::domain::catalogue::Plan;
@@ -110,8 +111,28 @@ pub(super) fn price_book(book: &PriceBook) -> proto::PriceBook {
         output_per_million: price.price.tokens.output,
         max_output_tokens: price.max_output_tokens,
         context_tokens: price.context_tokens,
+        tokens: Some(token_prices(&price.price.tokens)),
+        long_prompt: price
+            .price
+            .long_prompt
+            .as_ref()
+            .map(|long| proto::LongPromptPrice { above_tokens: long.above, tokens: Some(token_prices(&long.tokens)) }),
+        tiers: price.price.tiers.iter().map(|(tier, tokens)| (tier.clone(), token_prices(tokens))).collect(),
+        units: price.price.units.clone().into_iter().collect(),
     });
     proto::PriceBook { version: book.version().to_owned(), prices: prices.collect() }
+}
+
+fn token_prices(price: &TokenPrice) -> proto::TokenPrices {
+    proto::TokenPrices {
+        input_per_million: price.input,
+        cached_input_per_million: price.cached_input,
+        cache_write_per_million: price.cache_write,
+        cache_write_1h_per_million: price.cache_write_long,
+        audio_input_per_million: price.audio_input,
+        output_per_million: price.output,
+        audio_output_per_million: price.audio_output,
+    }
 }
 
 pub(super) fn statement(statement: &Statement) -> proto::Statement {

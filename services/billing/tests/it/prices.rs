@@ -66,3 +66,24 @@ async fn a_published_price_can_not_be_changed() {
     let error = house.replica(with(&BOOK.replace("PRICE", "0.11"))).await.map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("give the new price a new version"), "{error}");
 }
+
+#[tokio::test]
+async fn what_was_published_before_there_was_more_to_say_may_gain_it_once() {
+    let house = House::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let with = |write: &str| {
+        let text = BOOK.replace("PRICE", "0.10").replace(" output = ", &format!(" cache_write = \"{write}\", output = "));
+        let mut settings = settings();
+        settings.billing.price_books = vec![file(&folder, "next.toml", &text)];
+        settings
+    };
+    let replica = house.replica(with("0.20")).await.unwrap();
+    let request = GetPriceBookRequest { version: "2026-12-01".to_owned() };
+    let book = open(replica.operator().get_price_book(request).await).unwrap();
+    assert_eq!(book.prices[0].tokens.unwrap().cache_write_per_million, 200_000_000);
+    let error = house.replica(with("0.21")).await.map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("give the new price a new version"), "{error}");
+    let mut superuser = house.superuser().await;
+    sqlx::query("update billing.published_prices set list = null").execute(&mut superuser).await.unwrap();
+    house.replica(with("0.21")).await.unwrap();
+}

@@ -37,6 +37,6 @@ pub(crate) async fn create(
 async fn answer(facade: &Facade, request: Request) -> Result<Response<Body>, Refusal> {
     let headers = super::passed_on(request.headers());
     let incoming = facade.receive(request).await?;
-    let asked = Asked { operation: Operation::Messages, headers: headers? };
+    let asked = Asked { headers: headers?, ..Operation::Messages.into() };
     calls::answer(facade, incoming, asked, Shape::Anthropic).await
 }

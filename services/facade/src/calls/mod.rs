@@ -2,6 +2,7 @@
 
 mod events;
 pub(crate) mod headers;
+mod sound;
 
 use std::collections::HashMap;
 
@@ -20,6 +21,7 @@ use crate::facade::{Facade, Incoming};
 use crate::refusal::Refusal;
 use crate::shape::Shape;
 use events::Events;
+use sound::Sound;
 
 /// nginx and others that understand it must not hold events back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -30,6 +32,9 @@ pub(crate) struct Asked {
     pub(crate) operation: Operation,
     /// Of the client's headers, those that a provider of its dialect gets.
     pub(crate) headers: HashMap<String, String>,
+    /// Of a request for speech at ElevenLabs.
+    pub(crate) voice: String,
+    pub(crate) query: String,
 }
 
 impl From<Operation> for Asked {
@@ -108,11 +113,38 @@ fn with_priority<M>(mut request: tonic::Request<M>, priority: Option<HeaderValue
     request
 }
 
+/// An answer that is no events but bytes: it begins when the provider's does, and one that fails breaks off.
+pub(crate) async fn bytes(
+    facade: &Facade,
+    incoming: Incoming,
+    asked: Asked,
+    shape: Shape,
+) -> Result<Response<Body>, Refusal> {
+    let Incoming { caller, body, client_ip, priority, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, asked)) };
+    let answer = facade.as_caller(&caller, request, async |request| {
+        facade.broker.clone().stream_invoke(with_priority(request, priority)).await
+    });
+    let mut parts = answer.await?;
+    loop {
+        match parts.message().await.map_err(Failure::from)?.and_then(|first| first.part) {
+            // Where it stands can't be told in the middle of a sound.
+            Some(Part::Queued(_)) => {}
+            Some(Part::Start(start)) => {
+                let accounting = start.accounting.unwrap_or_default();
+                let sound = Body::new(Sound::new(parts, room));
+                return Ok(respond(facade, shape, &start.content_type, &accounting, sound));
+            }
+            _ => return Err(Error::defect("the broker's stream does not begin with its start").into()),
+        }
+    }
+}
+
 fn invocation(body: Bytes, client_ip: String, asked: Asked) -> InvokeRequest {
     let call = Call::current();
     let request_id = call.as_ref().and_then(|call| call.request_id().to_str().ok()).unwrap_or_default().to_owned();
-    let Asked { operation, headers } = asked;
-    InvokeRequest { operation: operation.into(), body, request_id, client_ip, headers }
+    let Asked { operation, headers, voice, query } = asked;
+    InvokeRequest { operation: operation.into(), body, request_id, client_ip, headers, voice, query }
 }
 
 fn respond(facade: &Facade, shape: Shape, content_type: &str, accounting: &Accounting, body: Body) -> Response<Body> {

@@ -12,7 +12,10 @@ const KEY_START: &str = "weir_";
 /// Longer than any API key is.
 const MAX_KEY: usize = 256;
 
-/// The credential: `authorization: Bearer …`, else `x-api-key`.
+/// Where SDKs put a key that is no bearer: Anthropic's and others', and ElevenLabs'.
+const KEY_HEADERS: [&str; 2] = ["x-api-key", "xi-api-key"];
+
+/// The credential: `authorization: Bearer …`, else `x-api-key` or `xi-api-key`.
 pub(super) fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().map_err(|_| malformed())?;
@@ -24,7 +27,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
             Err(malformed())
         };
     }
-    match headers.get("x-api-key").map(|value| value.to_str()) {
+    match KEY_HEADERS.iter().find_map(|name| headers.get(*name)).map(|value| value.to_str()) {
         Some(Ok(key)) if !key.is_empty() => Ok(key),
         Some(_) => Err(malformed()),
         None => Err(refused("No API key was sent. Send it as a header: `Authorization: Bearer weir_…`.")),
@@ -66,6 +69,7 @@ mod tests {
         assert_eq!(sent("authorization", "Bearer weir_1"), Ok("weir_1".into()));
         assert_eq!(sent("authorization", "bearer  weir_1"), Ok("weir_1".into()));
         assert_eq!(sent("x-api-key", "weir_1"), Ok("weir_1".into()));
+        assert_eq!(sent("xi-api-key", "weir_1"), Ok("weir_1".into()));
     }
 
     #[test]

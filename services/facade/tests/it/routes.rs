@@ -8,7 +8,7 @@ use crate::scene::Scene;
 #[tokio::test]
 async fn what_does_not_exist_is_said_in_the_shape_of_its_api() {
     let scene = Scene::new().await;
-    for path in ["/v1", "/v1/", "/v1/nothing", "/v1/chat/completions/", "/v1/audio/speech?x=1"] {
+    for path in ["/v1", "/v1/", "/v1/nothing", "/v1/chat/completions/", "/v1/audio/unheard-of?x=1"] {
         let (status, error) = openai_error(scene.get(path).send().await.unwrap()).await;
         assert_eq!((status, error["code"].as_str()), (404, Some("not_found")), "{path}");
     }

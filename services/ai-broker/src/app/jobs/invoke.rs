@@ -36,6 +36,7 @@ impl Jobs {
             caller: caller(work.key, &work.spec.who),
             api,
             body,
+            suffix: String::new(),
             headers: http::HeaderMap::new(),
             // The usage events of all tries of a job can be found by it.
             request_id: request_id(work.key, index, work.attempt),

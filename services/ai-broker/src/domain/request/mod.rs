@@ -1,16 +1,20 @@
 //! What a request asks for, read without touching what Weir does not know, and written again with only what must change.
 
+pub(crate) mod media;
 mod messages;
+mod responses;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::Api;
-use super::media;
+use super::dialects::media::Pictures;
+use super::media as inline;
 
 /// Why a request is refused before anything is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +29,19 @@ impl InvalidRequest {
     pub(crate) fn new(param: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { param: param.into(), message: message.into() }
     }
+}
+
+/// Media that a request asks for, in what they are charged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MediaUnits {
+    /// Tokens alone.
+    None,
+    /// Audio that is heard.
+    Seconds(i64),
+    /// Text that is spoken.
+    Characters(i64),
+    /// Pictures that are made.
+    Pictures(Pictures),
 }
 
 /// What the broker needs to know of a request, and where in the body it stands.
@@ -42,7 +59,12 @@ pub(crate) struct ModelRequest {
     /// Bytes that can become input tokens, and media parts that are counted apart.
     pub(crate) input_bytes: i64,
     pub(crate) media_parts: i64,
+    pub(crate) units: MediaUnits,
+    /// What stands behind the endpoint in the URL.
+    pub(crate) suffix: String,
     model_at: Range<usize>,
+    /// The model's name stands without quotes.
+    model_is_bare: bool,
     stream_options: Option<(Range<usize>, String)>,
     open: usize,
 }
@@ -73,6 +95,20 @@ struct Fields<'a> {
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
     #[serde(borrow)]
+    max_output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    background: Option<&'a RawValue>,
+    #[serde(borrow)]
+    previous_response_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model_id: Option<&'a RawValue>,
+    #[serde(borrow)]
     speed: Option<&'a RawValue>,
     #[serde(borrow)]
     inference_geo: Option<&'a RawValue>,
@@ -80,11 +116,16 @@ struct Fields<'a> {
 
 impl ModelRequest {
     /// Reads a request of this API.
-    pub(crate) fn read(api: Api, body: &[u8]) -> Result<Self, InvalidRequest> {
+    pub(crate) fn read(api: Api, body: &[u8], headers: &HeaderMap) -> Result<Self, InvalidRequest> {
         match api {
             Api::Chat => Self::chat(body),
             Api::Embeddings => Self::embeddings(body),
             Api::Messages => Self::messages(body),
+            Api::Responses => Self::responses(body),
+            Api::Transcriptions => Self::transcription(body, headers),
+            Api::Speech => Self::speech(body),
+            Api::TextToSpeech => Self::text_to_speech(body),
+            Api::Images => Self::images(body),
         }
     }
 
@@ -99,7 +140,7 @@ impl ModelRequest {
         let choices = integer(fields.n, "n", 1, MAX_CHOICES)?.unwrap_or(1);
         let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
         let options = StreamOptions::read(&fields, body)?;
-        let media = media::measure(body, fields.messages, media::OPENAI);
+        let media = inline::measure(body, fields.messages, inline::OPENAI);
         Ok(Self {
             max_output,
             choices,
@@ -139,7 +180,10 @@ impl ModelRequest {
             choices: 1,
             input_bytes: count(body.len()),
             media_parts: 0,
+            units: MediaUnits::None,
+            suffix: String::new(),
             model_at: position(body, raw),
+            model_is_bare: false,
             stream_options: None,
             open: body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1),
         })
@@ -156,7 +200,8 @@ impl ModelRequest {
             edits.push(edit.clone());
         }
         if model != self.model {
-            edits.push((self.model_at.clone(), serde_json::Value::from(model).to_string()));
+            let name = if self.model_is_bare { model.to_owned() } else { serde_json::Value::from(model).to_string() };
+            edits.push((self.model_at.clone(), name));
         }
         if edits.is_empty() {
             return body.clone();

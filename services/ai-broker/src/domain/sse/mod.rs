@@ -30,6 +30,8 @@ pub(crate) enum Passage {
         /// The client asked for it.
         usage: bool,
     },
+    /// They are no events but the bytes of a sound.
+    Bytes,
     /// A message's events become a chat's chunks.
     ToChat(Box<openai_client::Stream>),
     /// A chat's chunks become a message's events.
@@ -52,6 +54,9 @@ impl Scanner {
 
     /// Takes the next bytes of the stream; answers what is for the client, in whole events.
     pub(crate) fn push(&mut self, bytes: Bytes) -> Result<Bytes, Unreadable> {
+        if matches!(self.passage, Passage::Bytes) {
+            return Ok(bytes);
+        }
         let bytes = if self.partial.is_empty() {
             bytes
         } else {
@@ -59,6 +64,7 @@ impl Scanner {
             self.partial.split().freeze()
         };
         let (passed, length) = match &mut self.passage {
+            Passage::Bytes => (Bytes::new(), 0),
             Passage::AsTheyAre { usage } => pass_on(&bytes, &mut self.watch, *usage),
             Passage::ToChat(stream) => translate(&bytes, &mut self.watch, |data, out| stream.event(data, out))?,
             Passage::ToMessages(stream) => translate(&bytes, &mut self.watch, |data, out| stream.event(data, out))?,
@@ -74,6 +80,8 @@ impl Scanner {
         let mut out = String::new();
         let whole = match &mut self.passage {
             Passage::AsTheyAre { .. } => false,
+            // A sound has no last word: what ends well is whole.
+            Passage::Bytes => true,
             Passage::ToChat(stream) => stream.finish(&mut out),
             Passage::ToMessages(stream) => stream.finish(&mut out),
         };
@@ -87,7 +95,8 @@ fn pass_on(bytes: &Bytes, watch: &mut Watch, with_usage: bool) -> (Bytes, usize)
     let mut passed = Passed::new(bytes);
     let mut start = 0;
     while let Some(len) = event_length(&bytes[start..]) {
-        let only_usage = data_of(&bytes[start..start + len]).is_some_and(|data| watch.see(data));
+        let event = &bytes[start..start + len];
+        let only_usage = line_of(event, b"data:").is_some_and(|data| watch.see(|| line_of(event, b"event:"), data));
         if only_usage && !with_usage {
             passed.skip(start, start + len);
         } else {
@@ -106,8 +115,9 @@ fn translate(
 ) -> Result<(Bytes, usize), Unreadable> {
     let (mut out, mut start) = (String::new(), 0);
     while let Some(len) = event_length(&bytes[start..]) {
-        if let Some(data) = data_of(&bytes[start..start + len]) {
-            watch.see(data);
+        let read = &bytes[start..start + len];
+        if let Some(data) = line_of(read, b"data:") {
+            watch.see(|| line_of(read, b"event:"), data);
             event(data, &mut out)?;
         }
         start += len;
@@ -159,10 +169,9 @@ fn event_length(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// The data of an event with one `data:` line, which is all that the dialects have.
-fn data_of(event: &[u8]) -> Option<&[u8]> {
-    let line = event.split(|&b| b == b'\n').find(|line| line.starts_with(b"data:"))?;
-    Some(line[b"data:".len()..].trim_ascii())
+/// What the first line of this name says. The dialects have one `data:` line in an event.
+fn line_of<'a>(event: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    event.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ impl Watch {
     pub(crate) fn new(api: Api) -> Self {
         let meter = match api {
             Api::Messages => Some(Meter::new(Dialect::Messages)),
-            Api::Chat | Api::Embeddings => None,
+            Api::Responses => Some(Meter::new(Dialect::Responses)),
+            _ => None,
         };
         Self {
             api,
@@ -59,11 +60,13 @@ impl Watch {
         }
     }
 
-    /// Looks at one event's data; answers whether it carries the usage and nothing else.
-    pub(crate) fn see(&mut self, data: &[u8]) -> bool {
+    /// Looks at one event's name, if it has one, and its data; answers whether it carries the usage and nothing else.
+    pub(crate) fn see<'a>(&mut self, name: impl FnOnce() -> Option<&'a [u8]>, data: &'a [u8]) -> bool {
+        let kind = || name().unwrap_or_else(|| kind(data));
         match self.api {
-            Api::Messages => self.see_message(data),
-            Api::Chat | Api::Embeddings => return self.see_chunk(data),
+            Api::Messages => self.see_message(kind(), data),
+            Api::Responses => self.see_response(kind(), data),
+            _ => return self.see_chunk(data),
         }
         false
     }
@@ -114,8 +117,8 @@ impl Watch {
         choices.is_empty()
     }
 
-    fn see_message(&mut self, data: &[u8]) {
-        match kind(data) {
+    fn see_message(&mut self, kind: &[u8], data: &[u8]) {
+        match kind {
             b"content_block_delta" => {
                 self.content_events += 1;
                 self.content_bytes += content_length(data);
@@ -131,6 +134,27 @@ impl Watch {
         }
     }
 
+    fn see_response(&mut self, kind: &[u8], data: &[u8]) {
+        match kind {
+            b"response.completed" | b"response.incomplete" => {
+                self.read_meter(data);
+                self.is_final = self.tokens.is_some();
+                self.done = true;
+            }
+            b"response.failed" => {
+                self.read_meter(data);
+                self.is_final = self.tokens.is_some();
+                self.failed = true;
+            }
+            b"error" => self.failed = true,
+            kind if kind.ends_with(b".delta") => {
+                self.content_events += 1;
+                self.content_bytes += content_length(data);
+            }
+            _ => {}
+        }
+    }
+
     fn read_meter(&mut self, data: &[u8]) {
         if let Some(meter) = &mut self.meter {
             meter.event(data);
@@ -139,13 +163,16 @@ impl Watch {
     }
 }
 
-/// The bytes of an event's longest text: what it adds, without what is around it.
+/// The bytes of the text that an event adds, without what is around it.
 fn content_length(data: &[u8]) -> i64 {
-    let longest = data.split(|&byte| byte == b'"').map(<[u8]>::len).max().unwrap_or_default();
-    i64::try_from(longest).unwrap_or(i64::MAX)
+    let names: [&[u8]; 4] = [b"\"delta\":\"", b"\"text\":\"", b"\"partial_json\":\"", b"\"thinking\":\""];
+    let text = names.iter().find_map(|name| Some(&data[memmem::find(data, name)? + name.len()..])).unwrap_or_default();
+    let is_end = |at: &usize| *at == 0 || text[at - 1] != b'\\';
+    let length = memchr::memchr_iter(b'"', text).find(is_end).unwrap_or(text.len());
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// The value of the first `type`: both dialects that name their events begin with it.
+/// The value of the first `type`: what an event without a name of its own is called.
 fn kind(data: &[u8]) -> &[u8] {
     let Some(at) = memmem::find(data, b"\"type\"") else { return b"" };
     let rest = data[at + b"\"type\"".len()..].trim_ascii_start();
@@ -180,23 +207,43 @@ mod tests {
     fn a_message_that_is_whole_has_the_providers_count() {
         let mut watch = Watch::new(Api::Messages);
         for data in [START, DELTA, br#"{"type":"ping"}"#] {
-            assert!(!watch.see(data));
+            assert!(!watch.see(|| None, data));
         }
         let begun = Tokens { input: 35, cache_write: 5, output: 1, ..Tokens::default() };
         assert_eq!(watch.count(), Count::Seen { begun: Some(begun), output: 5 });
-        watch.see(br#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#);
+        watch.see(
+            || None,
+            br#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#,
+        );
         assert_eq!(watch.count(), Count::Final(Tokens { output: 9, ..begun }));
         assert!(!watch.done);
-        watch.see(br#"{"type":"message_stop"}"#);
+        watch.see(|| None, br#"{"type":"message_stop"}"#);
+        assert!(watch.done && !watch.failed);
+    }
+
+    #[test]
+    fn a_response_says_its_count_at_its_end() {
+        let mut watch = Watch::new(Api::Responses);
+        watch.see(|| None, br#"{"type":"response.created","response":{"status":"in_progress","usage":null}}"#);
+        watch.see(|| None, br#"{"type":"response.output_text.delta","delta":"hi"}"#);
+        assert_eq!(watch.count(), Count::Seen { begun: None, output: 1 });
+        watch.see(
+            || Some(b"response.completed"),
+            br#"{"response":{"usage":{"input_tokens":3,"output_tokens":1}},"type":"x"}"#,
+        );
+        assert_eq!(watch.count(), Count::Final(Tokens { input: 3, output: 1, ..Tokens::default() }));
         assert!(watch.done && !watch.failed);
     }
 
     #[test]
     fn an_error_of_anthropics_is_seen_and_a_text_about_one_is_not() {
         let mut watch = Watch::new(Api::Messages);
-        watch.see(br#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"{\"type\":\"error\"}"}}"#);
+        watch.see(
+            || None,
+            br#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"{\"type\":\"error\"}"}}"#,
+        );
         assert!(!watch.failed);
-        watch.see(br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
+        watch.see(|| None, br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
         assert!(watch.failed);
     }
 }

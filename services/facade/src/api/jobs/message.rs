@@ -73,6 +73,10 @@ pub(crate) enum Operation {
     /// `POST /v1/messages`.
     #[serde(rename = "messages")]
     Messages,
+    /// OpenAI's responses.
+    Responses,
+    /// OpenAI's images.
+    Images,
 }
 
 /// Where a webhook goes, and what it says.
@@ -247,6 +251,8 @@ impl From<Operation> for proto::Operation {
             Operation::ChatCompletions => Self::ChatCompletions,
             Operation::Embeddings => Self::Embeddings,
             Operation::Messages => Self::Messages,
+            Operation::Responses => Self::Responses,
+            Operation::Images => Self::Images,
         }
     }
 }
@@ -256,7 +262,13 @@ fn operation(operation: proto::Operation) -> Option<Operation> {
         proto::Operation::ChatCompletions => Some(Operation::ChatCompletions),
         proto::Operation::Embeddings => Some(Operation::Embeddings),
         proto::Operation::Messages => Some(Operation::Messages),
-        proto::Operation::Unspecified => None,
+        proto::Operation::Responses => Some(Operation::Responses),
+        proto::Operation::Images => Some(Operation::Images),
+        // Sounds and files are no JSON.
+        proto::Operation::Transcriptions
+        | proto::Operation::Speech
+        | proto::Operation::TextToSpeech
+        | proto::Operation::Unspecified => None,
     }
 }
 

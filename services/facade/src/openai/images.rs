@@ -1,0 +1,27 @@
+//! `POST /v1/images/generations`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::Response;
+use weir_proto::broker::v1::Operation;
+
+use super::errors::{ErrorBody, OpenAiError};
+use crate::calls;
+use crate::facade::Facade;
+use crate::shape::Shape;
+
+/// Makes pictures. Takes what OpenAI's endpoint takes, but for `stream`.
+#[utoipa::path(
+    post, path = "/v1/images/generations", operation_id = "createImage", tag = "openai",
+    request_body(content = Object, description = "As OpenAI documents it."),
+    responses(
+        (status = 200, description = "As the provider answers, with the headers of a chat completion.", body = Object),
+        (status = "default", description = "A refusal.", body = ErrorBody)
+    )
+)]
+pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Result<Response<Body>, OpenAiError> {
+    let incoming = facade.receive(request).await?;
+    Ok(calls::invoke(&facade, incoming, Operation::Images.into(), Shape::OpenAi).await?)
+}
