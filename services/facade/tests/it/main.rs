@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 mod answers;
+mod anthropic;
 mod bad_input;
 mod bodies;
 mod chat;
@@ -11,6 +12,7 @@ mod document;
 mod faults;
 mod fixtures;
 mod jobs;
+mod media;
 mod models;
 mod raw;
 mod rest;

@@ -35,7 +35,7 @@ fn every_example_of_a_configuration_is_accepted() {
                 std::fs::write(dir.path().join(file), block).unwrap();
                 let mut command = weir(dir.path());
                 command.args(["check-config", "--config", "weir.toml"]);
-                for provider in ["OPENAI", "ANTHROPIC", "AZURE_OPENAI", "GROQ"] {
+                for provider in ["OPENAI", "ANTHROPIC", "ELEVENLABS", "AZURE_OPENAI", "GROQ"] {
                     command.env(format!("{provider}_API_KEY"), "sk-test");
                 }
                 command.env("WEIR_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");

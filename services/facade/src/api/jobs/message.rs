@@ -73,9 +73,11 @@ pub(crate) enum Operation {
     /// `POST /v1/messages`.
     #[serde(rename = "messages")]
     Messages,
-    /// OpenAI's responses.
+    /// `POST /v1/responses`.
+    #[serde(rename = "responses")]
     Responses,
-    /// OpenAI's images.
+    /// `POST /v1/images/generations`.
+    #[serde(rename = "images.generations")]
     Images,
 }
 
