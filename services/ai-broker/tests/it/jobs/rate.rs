@@ -17,7 +17,7 @@ const AT_ONCE: usize = 512;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures"]
 async fn jobs_per_second() {
-    let settings = "max_unsettled = 100000\njobs.concurrency = 1024\njobs.lease = \"60s\"\njobs.beat = \"10s\"";
+    let settings = "max_unsettled = 100000\njobs.concurrency = 1024\njobs.lease = \"60s\"";
     let House { scene, .. } = &House::with(Options::default(), settings).await;
     let mut step = invoke("one", &json!({"model": "sim-small", "input": "one two three"}));
     if let Some(job_step::Action::Invoke(invoke)) = &mut step.action {
