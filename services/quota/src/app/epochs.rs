@@ -133,6 +133,7 @@ impl Epochs {
         } else {
             None
         };
+        self.database.bounded(epochs::enforce(self.database.pool(), generation.number)).await?;
         let epoch = Arc::new(Epoch {
             store,
             closed_until: Instant::now() + closed,

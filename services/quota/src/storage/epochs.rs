@@ -3,14 +3,14 @@
 use sqlx::{PgConnection, PgPool};
 use weir_database::Error;
 
-/// Takes the next number, and says whether there was one before.
+/// Takes the next number, and says whether anything may have been counted under one before.
 ///
 /// # Errors
 /// The database's.
 pub async fn next(pool: &PgPool, server: &str) -> Result<(u64, bool), Error> {
     let (number, earlier): (i64, bool) = sqlx::query_as(
         "with next as (insert into quota.epochs (server) values ($1) returning generation)
-         select generation, exists (select from quota.epochs) from next",
+         select generation, exists (select from quota.epochs where in_force) from next",
     )
     .bind(server)
     .fetch_one(pool)
@@ -26,6 +26,18 @@ pub async fn next(pool: &PgPool, server: &str) -> Result<(u64, bool), Error> {
 pub async fn read_for(pool: &PgPool, number: u64) -> Result<(), Error> {
     let number = i64::try_from(number).unwrap_or(i64::MAX);
     sqlx::query("select quota.read_for($1)").bind(number).execute(pool).await?;
+    Ok(())
+}
+
+/// Notes that a generation is in force. Nobody counts anything in it before.
+///
+/// # Errors
+/// The database's.
+pub async fn enforce(pool: &PgPool, generation: u64) -> Result<(), Error> {
+    sqlx::query("update quota.epochs set in_force = true where generation = $1 and not in_force")
+        .bind(i64::try_from(generation).unwrap_or(i64::MAX))
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

@@ -194,6 +194,20 @@ async fn a_killed_postgres_oversells_nothing_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn processes_that_start_together_on_a_new_store_have_lost_nothing() {
+    for _ in 0..5 {
+        let house = House::new().await;
+        let engines = futures::future::join_all((0..6).map(|_| house.engine())).await;
+        let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 6, lifetime())]);
+        let answers = engines.iter().map(|engine| async move {
+            open(engine.client().reserve(reserve(tenant, &[("nano_usd", 1)])).await).unwrap().epoch
+        });
+        let epochs = futures::future::join_all(answers).await;
+        assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    }
+}
+
+#[tokio::test]
 async fn after_a_loss_money_is_closed_until_live_leases_are_announced_again() {
     let house = House::new().await;
     let (one, two) = (house.engine().await, house.engine().await);
