@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use weir_quota::domain::handle::Draft;
 use weir_quota::domain::{
-    Amounts, CalendarUnit, Demand, Limit, OnFailure, Plan, Scope, Subject, Tuning, Unit, Value, Window,
+    Amounts, CalendarUnit, Demand, Limit, Millis, OnFailure, Plan, Scope, Subject, Tuning, Unit, Value, Window,
 };
 use weir_quota::storage::memory::Store;
 use weir_quota::storage::store::{
@@ -79,8 +79,11 @@ pub(crate) fn engine(shape: Shape, count: usize) -> Rates {
             })
             .collect();
         let ids: Vec<ReservationId> = subjects.iter().map(|_| ReservationId::new_v7()).collect();
-        reserving += cpu_time(|| subjects.iter().zip(&ids).for_each(|(subject, id)| bench.reserve(subject, *id)));
-        let applies: Vec<Apply> = subjects.iter().zip(&ids).map(|(subject, id)| bench.apply(subject, *id)).collect();
+        let mut times = Vec::with_capacity(GROUP);
+        reserving +=
+            cpu_time(|| times.extend(subjects.iter().zip(&ids).map(|(subject, id)| bench.reserve(subject, *id))));
+        let reserved = subjects.iter().zip(ids).zip(times);
+        let applies: Vec<Apply> = reserved.map(|((subject, id), at)| bench.apply(subject, id, at)).collect();
         committing += cpu_time(|| {
             for (subject, apply) in subjects.iter().zip(&applies) {
                 bench.commit(&subject.organization, std::slice::from_ref(apply));
@@ -92,8 +95,8 @@ pub(crate) fn engine(shape: Shape, count: usize) -> Rates {
     for _ in 0..2 {
         for user in 0..users {
             let (subject, id) = (bench.subject(user), ReservationId::new_v7());
-            bench.reserve(&subject, id);
-            bench.commit(&subject.organization, &[bench.apply(&subject, id)]);
+            let at = bench.reserve(&subject, id);
+            bench.commit(&subject.organization, &[bench.apply(&subject, id, at)]);
         }
         bench.forget_settled();
         // The next bucket of a minute in sixty of them.
@@ -171,7 +174,8 @@ impl Bench {
         assert!(self.store.install(GENERATION, &subject.organization, &fence, &subjects).unwrap());
     }
 
-    fn reserve(&self, subject: &Subject, id: ReservationId) {
+    /// Answers when.
+    fn reserve(&self, subject: &Subject, id: ReservationId) -> Millis {
         let demand = Demand::new(&self.plan, subject, &self.amounts, now());
         let draft = Draft::new(id, subject, &self.amounts, &demand);
         let reserve = Reserve {
@@ -183,12 +187,14 @@ impl Bench {
             lease: LEASE,
             check_clock: true,
         };
-        let admission = self.store.reserve(GENERATION, &reserve).unwrap();
-        assert!(matches!(admission, Admission::Admitted { .. }), "{admission:?}");
+        match self.store.reserve(GENERATION, &reserve).unwrap() {
+            Admission::Admitted { at, .. } => at,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// What the settler makes of a commit of half the tokens and money.
-    fn apply(&self, subject: &Subject, id: ReservationId) -> Apply {
+    fn apply(&self, subject: &Subject, id: ReservationId, at: Millis) -> Apply {
         let demand = Demand::new(&self.plan, subject, &self.amounts, now());
         let counters = demand.windows().map(|(part, limit, touch)| {
             let actual = (touch.amount + 1) / 2;
@@ -203,7 +209,8 @@ impl Bench {
             ApplyCounter { value, limit, kind, place, reserved, actual, before: 0 }
         });
         let counters = counters.collect();
-        Apply { id, ending: Ending::Final, written_in: None, blind: false, counters, concurrent: Vec::new() }
+        let reserved_at = Some(at);
+        Apply { id, ending: Ending::Final, written_in: None, reserved_at, counters, concurrent: Vec::new() }
     }
 
     fn commit(&self, organization: &OrganizationId, applies: &[Apply]) {

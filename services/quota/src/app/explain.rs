@@ -337,8 +337,9 @@ impl Quota {
         let counters = handle.counters.iter().map(|one| (one.limit, whose(one.value), one.amount, one.cap));
         let concurrent = handle.concurrent.iter().map(|one| (one.limit, whose(one.value), 1, one.cap));
         // What stood in limits across tenants nobody wrote down: their slices are counted in each process.
-        let across = handle.shared.counters.iter();
-        let across = across.map(|one| (one.account.limit, one.account.value.to_string(), one.amount, Some(one.cap)));
+        let across = handle.across();
+        let across =
+            across.map(|(_, one)| (one.account.limit, one.account.value.to_string(), one.amount, Some(one.cap)));
         let touched: Vec<_> = counters.chain(concurrent).chain(across).collect();
         let ids: Vec<_> = touched.iter().map(|(limit, ..)| *limit).collect();
         let keys = self.dictionary.keys(&ids).await?;

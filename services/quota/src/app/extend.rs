@@ -17,7 +17,7 @@ use crate::storage::settlements;
 use crate::storage::store::{Announce, AnnounceCounter, Announced, Extended, Failure, Record};
 
 /// A lease to lengthen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Extension {
     /// Which reservation.
     pub id: ReservationId,
@@ -49,8 +49,13 @@ enum Asked {
     Again,
 }
 
-/// What the store has lost: its place among what was asked, the generation, its handle.
-type Lost = (usize, Arc<Epoch>, Box<Handle>);
+/// A reservation that the store does not know in a generation.
+struct Lost {
+    /// Its place among those that are lengthened.
+    place: usize,
+    epoch: Arc<Epoch>,
+    handle: Box<Handle>,
+}
 
 impl Quota {
     /// Lengthens leases; answers in their order, with the generation that they now count in.
@@ -80,7 +85,7 @@ impl Quota {
             match asked? {
                 Asked::Done(outcome) => outcomes[place] = Some(outcome),
                 Asked::Unknown(epoch, handle) => {
-                    lost.entry(handle.organization).or_default().push((place, epoch, handle));
+                    lost.entry(handle.organization).or_default().push(Lost { place, epoch, handle });
                 }
                 Asked::Again => {}
             }
@@ -127,12 +132,12 @@ impl Quota {
         extensions: &[Extension],
         lost: &[Lost],
     ) -> Result<Vec<(usize, Option<LeaseOutcome>)>> {
-        for (_, epoch, _) in lost {
+        for Lost { epoch, .. } in lost {
             self.epochs.read_for(epoch).await?;
         }
-        let ids: Vec<ReservationId> = lost.iter().map(|(place, ..)| extensions[*place].id).collect();
+        let ids: Vec<ReservationId> = lost.iter().map(|one| extensions[one.place].id).collect();
         let settled = self.settled_among(id, &ids).await?;
-        let announced = lost.iter().map(async |(place, epoch, handle)| {
+        let announced = lost.iter().map(async |Lost { place, epoch, handle }| {
             let extension = &extensions[*place];
             if settled.contains(&extension.id) {
                 return Ok((*place, Some(LeaseOutcome::Settled)));

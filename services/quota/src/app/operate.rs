@@ -2,7 +2,8 @@
 
 use futures::future::join_all;
 
-use super::{Extension, LeaseOutcome, Outcome, Quota, Request, Reserved, Settle};
+use super::{Extension, Grown, LeaseOutcome, Outcome, Quota, Request, Reserved, Settle};
+use crate::domain::Amounts;
 use crate::error::{Error, Result};
 
 /// One operation of a stream.
@@ -12,6 +13,8 @@ pub enum Operation {
     Reserve(Request),
     /// Lengthens a lease.
     Extend(Extension),
+    /// Lengthens a lease, and lets the reservation hold so much in all.
+    Grow(Extension, Amounts),
     /// Commits or releases.
     Settle(Settle),
 }
@@ -23,6 +26,8 @@ pub enum Done {
     Reserved(Reserved),
     /// What became of the lease, and the generation that it counts in.
     Extended(LeaseOutcome, u64),
+    /// What became of a reservation that shall hold more.
+    Grown(Grown),
     /// How the reservation ended.
     Settled(Outcome),
 }
@@ -46,6 +51,7 @@ impl Quota {
                 let outcome = outcomes.first().ok_or_else(|| Error::Bug("a lease without an outcome".to_owned()))?;
                 Ok(Done::Extended(*outcome, epoch))
             }
+            Operation::Grow(extension, amounts) => Ok(Done::Grown(Box::pin(self.grow(extension, amounts)).await?)),
             Operation::Settle(settle) => {
                 let outcome = self.settle(vec![settle]).await.pop().unwrap_or(Err(Error::Stopping))?;
                 Ok(Done::Settled(outcome))

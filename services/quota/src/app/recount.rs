@@ -65,7 +65,7 @@ impl Quota {
             id: held.id,
             ending: Ending::Final,
             written_in: None,
-            blind: false,
+            reserved_at: Some(held.record.reserved_at),
             counters: Vec::new(),
             concurrent: Handle::decode(&held.record.handle()).map_or_else(|_| Vec::new(), |handle| handle.places()),
         });

@@ -10,7 +10,7 @@ use super::Quota;
 use super::entitlements::Organization;
 use super::epochs::Epoch;
 use super::local::Admitted;
-use super::shared::{Asks, SharedState, Taken, Took};
+use super::shared::{Asks, SharedState, Taken, Taker, Took};
 use crate::domain::demand::bucket_end;
 use crate::domain::evaluate::until;
 use crate::domain::handle::Draft;
@@ -32,6 +32,12 @@ pub struct Request {
     pub lease: Duration,
     /// Kept for whoever takes it over.
     pub context: Bytes,
+}
+
+impl Request {
+    fn taker(&self) -> Taker {
+        Taker { organization: self.subject.organization, reservation: self.id, growth: 0 }
+    }
 }
 
 /// A reservation that was made.
@@ -95,7 +101,7 @@ impl Quota {
                 // A slice of another generation is void.
                 taken = taken.filter(|(generation, _)| *generation == epoch.number());
                 if taken.is_none() {
-                    let took = self.shared.take(&asks, epoch.number(), (id, request.id), request.lease);
+                    let took = self.shared.take(&asks, epoch.number(), request.taker(), request.lease);
                     match Box::pin(took).await? {
                         Took::All(all) => taken = Some((epoch.number(), all)),
                         Took::Moved => {
@@ -245,8 +251,9 @@ impl Quota {
         }
         let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
         let asks = self.shared.asks(plan, &request.subject, &request.amounts).await?;
-        let id = (request.subject.organization, request.id);
-        let Some(across) = self.shared.take_without_store(&asks, epoch, id) else { return Err(failure.into()) };
+        let Some(across) = self.shared.take_without_store(&asks, epoch, request.taker()) else {
+            return Err(failure.into());
+        };
         match admitted {
             Admitted::Local => self.metrics.local.increment(1),
             Admitted::Open | Admitted::No => self.metrics.without_store.increment(1),
@@ -282,7 +289,7 @@ pub(super) fn refused(demand: &Demand<'_>, reading: &Reading, epoch: &Epoch, acr
 }
 
 /// The limits after a reservation, as its handle has them; none if it has not, or if other limits apply now.
-fn decided(demand: &Demand<'_>, handle: &Handle) -> Option<Vec<LimitState>> {
+pub(super) fn decided(demand: &Demand<'_>, handle: &Handle) -> Option<Vec<LimitState>> {
     let touched = demand.windows().map(|(_, limit, _)| (limit.id, limit.limit.cap));
     let touched = touched.chain(demand.concurrent().map(|(_, limit)| (limit.id, limit.limit.cap)));
     let held = handle.counters.iter().map(|counter| (counter.limit, counter.cap));
@@ -292,7 +299,7 @@ fn decided(demand: &Demand<'_>, handle: &Handle) -> Option<Vec<LimitState>> {
 }
 
 /// The limits after a reservation, from what the store answers.
-fn admitted(demand: &Demand<'_>, decision: &[Decided], at: Millis) -> Vec<LimitState> {
+pub(super) fn admitted(demand: &Demand<'_>, decision: &[Decided], at: Millis) -> Vec<LimitState> {
     let windows = demand.windows().map(|(_, limit, touch)| {
         let reset = match limit.rolling() {
             // Unless nothing was asked for, the newest bucket is this reservation's own.

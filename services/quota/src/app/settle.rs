@@ -8,6 +8,7 @@ use super::Quota;
 use super::reserve::ATTEMPTS;
 use super::settler::Item;
 use super::shared::nobody;
+use crate::domain::handle::HandleShared;
 use crate::domain::{Amounts, CounterKey, Handle, Millis, Subject, Unit};
 use crate::error::{Error, Result};
 use crate::storage::settlements::{self, ByUnit, Charge, NewSettlement};
@@ -42,23 +43,20 @@ const GRACE: i64 = 3_600_000;
 impl Quota {
     /// Settles many, each on its own; answers in their order.
     pub async fn settle(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
-        let blind = settles.iter().enumerate().filter(|(_, settle)| settle.handle.is_empty());
-        let blind: Vec<(usize, Settle)> = blind.map(|(place, settle)| (place, settle.clone())).collect();
-        let mut outcomes = self.settle_once(settles).await;
-        for (place, settle) in blind {
-            if let Some(outcome) = outcomes.get_mut(place)
-                && let Err(Error::HeldMeanwhile { duplicate }) = *outcome
-            {
+        let mut outcomes = self.settle_once(&settles).await;
+        for (settle, outcome) in settles.into_iter().zip(&mut outcomes) {
+            if let Err(Error::HeldMeanwhile { duplicate }) = *outcome {
                 *outcome = Box::pin(self.settle_held(settle, duplicate)).await;
             }
         }
         outcomes
     }
 
-    /// Settles what was reserved while it was settled without a handle: by now the fast store has that.
-    async fn settle_held(&self, settle: Settle, duplicate: bool) -> Result<Outcome> {
+    /// Settles what was reserved, or has grown, while it was settled: the fast store has its handle.
+    async fn settle_held(&self, mut settle: Settle, duplicate: bool) -> Result<Outcome> {
+        settle.handle.clear();
         for _ in 0..ATTEMPTS {
-            match self.settle_once(vec![settle.clone()]).await.pop().unwrap_or(Err(Error::Stopping)) {
+            match self.settle_once(std::slice::from_ref(&settle)).await.pop().unwrap_or(Err(Error::Stopping)) {
                 Err(Error::HeldMeanwhile { .. }) => {}
                 outcome => return Ok(Outcome { duplicate, ..outcome? }),
             }
@@ -66,14 +64,14 @@ impl Quota {
         Err(Error::HeldMeanwhile { duplicate })
     }
 
-    async fn settle_once(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
+    async fn settle_once(&self, settles: &[Settle]) -> Vec<Result<Outcome>> {
         // One after the other: with a handle there is nothing to wait for. All are queued before the first is
         // awaited, so that they share batches.
         let epoch = match self.epochs.current().await {
             Ok(epoch) => epoch,
             Err(error) => return settles.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut uncounted = self.count_before_settling(&epoch, &settles).await;
+        let mut uncounted = self.count_before_settling(&epoch, settles).await;
         let mut queued = Vec::with_capacity(settles.len());
         for settle in settles {
             let prepared = match uncounted.remove(&settle.id) {
@@ -101,10 +99,10 @@ impl Quota {
         outcomes
     }
 
-    async fn prepare(&self, settle: Settle, epoch: u64) -> Result<Item> {
+    async fn prepare(&self, settle: &Settle, epoch: u64) -> Result<Item> {
         let bytes = match settle.handle.is_empty() {
             // Boxed, here and below: every settlement's future would be as large as what few come to.
-            true => Box::pin(self.find_handle(&settle)).await?,
+            true => Box::pin(self.find_handle(settle)).await?,
             false => settle.handle.clone(),
         };
         let handle = if bytes.is_empty() { None } else { Some(Handle::decode(&bytes)?) };
@@ -121,8 +119,8 @@ impl Quota {
             None => Vec::new(),
         };
         let shared = match &handle {
-            Some(handle) if !handle.shared.counters.is_empty() => {
-                let ids: Vec<_> = handle.shared.counters.iter().map(|counter| counter.account.limit).collect();
+            Some(handle) if !handle.shared.is_empty() => {
+                let ids: Vec<_> = handle.across().map(|(_, counter)| counter.account.limit).collect();
                 self.dictionary.keys(&ids).await?
             }
             _ => Vec::new(),
@@ -191,8 +189,12 @@ fn charges(handle: &Handle, keys: &[Arc<CounterKey>], shared: &[Arc<CounterKey>]
         let period = counter.place(key.kind, handle.reserved_at);
         charge(handle.organization, counter.limit, handle.values[counter.value].text(), period, key)
     });
-    let across = handle.shared.counters.iter().zip(shared).filter(|(_, key)| key.is_durable()).map(|(counter, key)| {
-        let period = counter.place(key.kind, handle.reserved_at);
+    // All that was used counts where it last grew.
+    let last = |part: &HandleShared, account| !handle.holds_later(part.growth, account);
+    let across =
+        handle.across().zip(shared).filter(|((part, counter), key)| key.is_durable() && last(part, &counter.account));
+    let across = across.map(|((part, counter), key)| {
+        let period = counter.place(key.kind, part.taken_at);
         charge(nobody(), counter.account.limit, counter.account.value.to_string(), period, key)
     });
     own.chain(across).collect()

@@ -18,7 +18,7 @@ use super::epochs::Epochs;
 use super::settle::Outcome;
 use super::shared::{self, Shared};
 use crate::config::Settlements;
-use crate::domain::handle::SharedCounter;
+use crate::domain::handle::{HandleShared, SharedCounter};
 use crate::domain::shared::Ended;
 use crate::domain::{self, CounterKey, Handle, HandleCounter, Kind, LimitId, Millis};
 use crate::error::{Error, Result};
@@ -338,15 +338,17 @@ impl Totals {
 fn endings(item: &Item, row: &Settled, totals: &Totals) -> Vec<shared::Ending> {
     let Some(handle) = &item.handle else { return Vec::new() };
     let amount = |amounts: &ByUnit, key: &CounterKey| amounts.get(key.unit.as_str()).copied().unwrap_or(0);
-    let ending = |(counter, key): (&SharedCounter, &Arc<CounterKey>)| {
-        let place = counter.place(key.kind, handle.reserved_at);
+    let ending = |((part, counter), key): ((&HandleShared, &SharedCounter), &Arc<CounterKey>)| {
+        let place = counter.place(key.kind, part.taken_at);
+        let used =
+            |amounts: &ByUnit| if handle.holds_later(part.growth, &counter.account) { 0 } else { amount(amounts, key) };
         let total = totals.0.get(&(shared::nobody(), counter.account.limit, counter.account.value.to_string(), place));
         let ended = counter.at.is_some().then(|| Ended {
-            id: row.id,
-            holder: handle.shared.holder,
+            id: part.entry(row.id),
+            holder: part.holder,
             reserved: counter.amount,
-            actual: amount(&row.amounts, key),
-            before: row.replaced.as_ref().map_or(0, |replaced| amount(replaced, key)),
+            actual: used(&row.amounts),
+            before: row.replaced.as_ref().map_or(0, used),
             ending: match Ending::of(row.released, row.estimated) {
                 Ending::Released => domain::shared::Ending::Released,
                 Ending::Estimated => domain::shared::Ending::Estimated,
@@ -354,12 +356,12 @@ fn endings(item: &Item, row: &Settled, totals: &Totals) -> Vec<shared::Ending> {
             },
             applied: row.applied,
             place,
-            reserved_at: handle.reserved_at,
+            reserved_at: part.taken_at,
             total: total.copied().unwrap_or((0, 0)),
         });
         shared::Ending { id: row.id, account: counter.account.clone(), ended }
     };
-    handle.shared.counters.iter().zip(&item.shared).map(ending).collect()
+    handle.across().zip(&item.shared).map(ending).collect()
 }
 
 fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
@@ -368,7 +370,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
     let Some(handle) = &item.handle else {
         let ending = Ending::of(row.released, row.estimated);
         let (counters, concurrent) = (Vec::new(), Vec::new());
-        return Apply { id: row.id, ending, written_in, blind: true, counters, concurrent };
+        return Apply { id: row.id, ending, written_in, reserved_at: None, counters, concurrent };
     };
     let counter = |(counter, key): (&HandleCounter, &Arc<CounterKey>)| {
         let place = counter.place(key.kind, handle.reserved_at);
@@ -399,7 +401,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
         id: row.id,
         ending: Ending::of(row.released, row.estimated),
         written_in,
-        blind: false,
+        reserved_at: Some(handle.reserved_at),
         counters: handle.counters.iter().zip(&item.keys).map(counter).collect(),
         concurrent: concurrent.collect(),
     }

@@ -173,10 +173,13 @@ impl Quota {
                 let sum = expected.entry((handle.organization, counter.limit, subject, place)).or_default();
                 *sum = sum.saturating_add(amounts.get(key.unit.as_str()).copied().unwrap_or(0));
             }
-            let ids: Vec<LimitId> = handle.shared.counters.iter().map(|counter| counter.account.limit).collect();
+            let ids: Vec<LimitId> = handle.across().map(|(_, counter)| counter.account.limit).collect();
             let keys = self.dictionary.keys(&ids).await?;
-            for (counter, key) in handle.shared.counters.iter().zip(&keys).filter(|(_, key)| key.is_durable()) {
-                let place = counter.place(key.kind, handle.reserved_at);
+            for ((part, counter), key) in handle.across().zip(&keys).filter(|(_, key)| key.is_durable()) {
+                if handle.holds_later(part.growth, &counter.account) {
+                    continue;
+                }
+                let place = counter.place(key.kind, part.taken_at);
                 let subject = counter.account.value.to_string();
                 let sum = expected.entry((nobody(), counter.account.limit, subject, place)).or_default();
                 *sum = sum.saturating_add(amounts.get(key.unit.as_str()).copied().unwrap_or(0));

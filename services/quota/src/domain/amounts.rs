@@ -119,6 +119,27 @@ impl Amounts {
         self.0.iter().find(|(name, _)| name == unit).map(|(_, value)| *value)
     }
 
+    /// These, with those of `others` in place of their own.
+    ///
+    /// # Errors
+    /// When they are too many units.
+    pub fn with(&self, others: &Self) -> Result<Self, InvalidAmounts> {
+        let kept = self.0.iter().filter(|(unit, _)| others.get(unit).is_none());
+        let mut list: Vec<_> = kept.chain(&others.0).cloned().collect();
+        if list.len() > MAX_UNITS {
+            return Err(InvalidAmounts::TooMany);
+        }
+        list.sort_unstable();
+        Ok(Self(list))
+    }
+
+    /// By how much they are more than `others`, where they are.
+    #[must_use]
+    pub fn beyond(&self, others: &Self) -> Self {
+        let more = self.0.iter().map(|(unit, amount)| (unit.clone(), amount - others.get(unit).unwrap_or(0)));
+        Self(more.filter(|(_, amount)| *amount > 0).collect())
+    }
+
     /// All of them, ordered by unit.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Unit, i64)> {
         self.0.iter().map(|(unit, value)| (unit, *value))

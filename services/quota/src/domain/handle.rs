@@ -1,8 +1,11 @@
 //! What settles a reservation even if the fast store has lost it.
 //!
 //! Version 2: `2, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
-//! concurrency limits, the limits across tenants, the decision. Numbers after the ids are LEB128. Six limits of an organisation, a user and a key take about
-//! 220 bytes. Version 1 has neither caps nor a decision; it is read as long as there may be one, which is as long as a lease or a
+//! concurrency limits, the limits across tenants, the decision. Numbers after the ids are LEB128. Six limits of an organisation, a
+//! user and a key take about 220 bytes.
+//!
+//! Version 3 is that of a reservation that has grown: of limits across tenants it has several parts, each with its number and its
+//! time. Version 1 has neither caps nor a decision; it is read as long as there may be one, which is as long as a lease or a
 //! settlement is kept.
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use super::{Amounts, Demand, Kind, LimitId, Millis, Part, Subject, Unit, Value};
 /// A reservation: what it holds, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handle {
-    /// When it was made, by the fast store's clock.
+    /// When it was made, or has last grown, by the fast store's clock.
     pub reserved_at: Millis,
     /// Its id.
     pub reservation: ReservationId,
@@ -30,8 +33,8 @@ pub struct Handle {
     pub counters: Vec<HandleCounter>,
     /// The concurrency limits that it counts in.
     pub concurrent: Vec<HandleConcurrent>,
-    /// The limits across tenants that it counts in.
-    pub shared: HandleShared,
+    /// What it holds of limits across tenants: what it began with, then what it grew by.
+    pub shared: Vec<HandleShared>,
     /// What stood in each of the counters, and then in each of the concurrency limits, with the reservation. None if the store did
     /// not say: in version 1, and where it was admitted while the store was away.
     pub decision: Vec<Decided>,
@@ -63,9 +66,13 @@ pub struct HandleConcurrent {
     pub cap: Option<i64>,
 }
 
-/// What a reservation holds of limits across tenants.
+/// What a reservation took of limits across tenants at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HandleShared {
+    /// 0 when it was made, then counted up each time that it grew.
+    pub growth: u8,
+    /// When, by the fast store's clock; 0 before the store has said.
+    pub taken_at: Millis,
     /// The process whose slices it was taken from.
     pub holder: HolderId,
     /// The limits.
@@ -85,12 +92,29 @@ pub struct SharedCounter {
     pub cap: i64,
 }
 
+impl HandleShared {
+    /// The id under which it is counted there: each growth has one of its own, so that it is counted once, like any reservation.
+    #[must_use]
+    pub fn entry(&self, reservation: ReservationId) -> ReservationId {
+        entry(reservation, self.growth)
+    }
+}
+
+/// The id under which what a reservation takes of limits across tenants is counted.
+#[must_use]
+pub fn entry(reservation: ReservationId, growth: u8) -> ReservationId {
+    let mut bytes = *reservation.as_uuid().as_bytes();
+    // Random bits of a UUIDv7, which nobody else has.
+    bytes[15] ^= growth;
+    Uuid::from_bytes(bytes).into()
+}
+
 impl SharedCounter {
     /// The period's start, or the end of the bucket that it was counted in; 0 of a concurrency limit.
     #[must_use]
-    pub const fn place(&self, kind: Kind, reserved_at: Millis) -> Millis {
+    pub const fn place(&self, kind: Kind, taken_at: Millis) -> Millis {
         match self.at {
-            Some(at) if kind.is_rolling() => bucket_end(reserved_at, at),
+            Some(at) if kind.is_rolling() => bucket_end(taken_at, at),
             Some(at) => at,
             None => 0,
         }
@@ -113,6 +137,8 @@ pub struct InvalidHandle;
 
 /// The version that is written.
 pub const VERSION: u8 = 2;
+/// The version of what has grown and holds something of limits across tenants.
+pub const GROWN: u8 = 3;
 /// The oldest version that is read.
 const OLDEST: u8 = 1;
 /// Version and time.
@@ -129,6 +155,8 @@ impl HandleCounter {
 /// A handle without what the store decides (its time, and what stood in the counters), and how much of it identifies the request.
 #[derive(Debug, Clone)]
 pub struct Draft {
+    /// The version of the handle.
+    pub version: u8,
     /// Everything between the head and the decision.
     pub tail: Vec<u8>,
     /// The length of its first part: id, organisation, subject and amounts, which a repeated request must repeat.
@@ -180,26 +208,34 @@ impl Draft {
             put(&mut tail, limit.limit.cap);
         }
         put(&mut tail, 0);
-        Self { tail, fingerprint }
+        Self { version: VERSION, tail, fingerprint }
     }
 
     /// The same with what it holds of limits across tenants.
     #[must_use]
     pub fn with_shared(mut self, shared: &HandleShared) -> Self {
-        if shared.counters.is_empty() {
+        if !shared.counters.is_empty() {
+            // In place of the 0 that says that there are none.
+            self.tail.pop();
+            put_shared(&mut self.tail, shared);
+        }
+        self
+    }
+
+    /// The same with what it took of limits across tenants at several times.
+    #[must_use]
+    pub fn with_all_shared(mut self, shared: &[HandleShared]) -> Self {
+        if shared.is_empty() {
             return self;
         }
-        // In place of the 0 that says that there are none.
+        self.version = GROWN;
         self.tail.pop();
-        put(&mut self.tail, shared.counters.len());
-        self.tail.extend_from_slice(&shared.holder);
-        for counter in &shared.counters {
-            put(&mut self.tail, counter.account.limit);
-            put(&mut self.tail, counter.account.value.len());
-            self.tail.extend_from_slice(counter.account.value.as_bytes());
-            put(&mut self.tail, counter.at.map_or(0, |at| at.saturating_add(1)));
-            put(&mut self.tail, counter.amount);
-            put(&mut self.tail, counter.cap);
+        put(&mut self.tail, shared.len());
+        for part in shared {
+            self.tail.push(part.growth);
+            // What is taken now has the handle's own time, which the store decides.
+            put(&mut self.tail, part.taken_at);
+            put_shared(&mut self.tail, part);
         }
         self
     }
@@ -207,7 +243,7 @@ impl Draft {
     /// The handle of a reservation that was made at this time; the decision is empty if the store did not make it.
     #[must_use]
     pub fn at(&self, reserved_at: Millis, decision: &[Decided]) -> Bytes {
-        assemble(VERSION, reserved_at, &self.tail, decision)
+        assemble(self.version, reserved_at, &self.tail, decision)
     }
 
     /// Whether another reservation of the same id asks for the same.
@@ -275,8 +311,19 @@ impl Handle {
     #[must_use]
     pub fn peek_reserved_at(bytes: &[u8]) -> Option<Millis> {
         let version = *bytes.first()?;
-        let known = (OLDEST..=VERSION).contains(&version);
+        let known = (OLDEST..=GROWN).contains(&version);
         known.then_some(Millis::from_le_bytes(bytes.get(1..9)?.try_into().ok()?))
+    }
+
+    /// Everything that it holds of limits across tenants, with when and how it was taken.
+    pub fn across(&self) -> impl Iterator<Item = (&HandleShared, &SharedCounter)> {
+        self.shared.iter().flat_map(|part| part.counters.iter().map(move |counter| (part, counter)))
+    }
+
+    /// Whether it took more of a limit across tenants after this growth. What it uses counts where it last took of it.
+    #[must_use]
+    pub fn holds_later(&self, growth: u8, account: &AccountKey) -> bool {
+        self.across().any(|(part, counter)| part.growth > growth && counter.account == *account)
     }
 
     /// The concurrency limits that it counts in, with whose counters they are.
@@ -290,7 +337,7 @@ impl Handle {
 fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
     let mut reader = Reader(bytes);
     let version = reader.take(1)?[0];
-    if !(OLDEST..=VERSION).contains(&version) {
+    if !(OLDEST..=GROWN).contains(&version) {
         return Err(InvalidHandle);
     }
     let reserved_at = Millis::from_le_bytes(reader.take(8)?.try_into().map_err(|_| InvalidHandle)?);
@@ -319,7 +366,11 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
         let (limit, value) = (reader.limit()?, reader.place(values.len())?);
         concurrent.push(HandleConcurrent { limit, value, cap: reader.cap(version)? });
     }
-    let shared = if version > 1 { reader.shared()? } else { HandleShared::default() };
+    let shared = match version {
+        1 => Vec::new(),
+        GROWN => reader.all_shared(reserved_at)?,
+        _ => Vec::from_iter(reader.shared(0, reserved_at)?),
+    };
     let end = bytes.len() - reader.0.len();
     let mut decision = Vec::new();
     if version > 1 {
@@ -343,6 +394,19 @@ fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
 }
 
 const TIMES: std::ops::RangeInclusive<Millis> = 0..=weir_types::MAX_AMOUNT;
+
+fn put_shared(bytes: &mut Vec<u8>, shared: &HandleShared) {
+    put(bytes, shared.counters.len());
+    bytes.extend_from_slice(&shared.holder);
+    for counter in &shared.counters {
+        put(bytes, counter.account.limit);
+        put(bytes, counter.account.value.len());
+        bytes.extend_from_slice(counter.account.value.as_bytes());
+        put(bytes, counter.at.map_or(0, |at| at.saturating_add(1)));
+        put(bytes, counter.amount);
+        put(bytes, counter.cap);
+    }
+}
 
 fn put(bytes: &mut Vec<u8>, number: impl TryInto<u64>) {
     // Nothing that is put is negative.
@@ -395,21 +459,33 @@ impl<'a> Reader<'a> {
         if version > 1 { self.number().map(Some) } else { Ok(None) }
     }
 
-    fn shared(&mut self) -> Result<HandleShared, InvalidHandle> {
-        let mut shared = HandleShared::default();
-        let count = self.count(256)?;
-        if count > 0 {
-            shared.holder = self.take(16)?.try_into().map_err(|_| InvalidHandle)?;
+    fn all_shared(&mut self, reserved_at: Millis) -> Result<Vec<HandleShared>, InvalidHandle> {
+        let mut all = Vec::new();
+        for _ in 0..self.count(256)? {
+            let growth = self.take(1)?[0];
+            let taken_at = Some(self.number()?).filter(|at| TIMES.contains(at)).ok_or(InvalidHandle)?;
+            let taken_at = if taken_at == 0 { reserved_at } else { taken_at };
+            all.extend(self.shared(growth, taken_at)?);
         }
+        Ok(all)
+    }
+
+    fn shared(&mut self, growth: u8, taken_at: Millis) -> Result<Option<HandleShared>, InvalidHandle> {
+        let count = self.count(256)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let holder = self.take(16)?.try_into().map_err(|_| InvalidHandle)?;
+        let mut counters = Vec::with_capacity(count);
         for _ in 0..count {
             let limit = self.limit()?;
             let length = self.count(256)?;
             let value = std::str::from_utf8(self.take(length)?).map_err(|_| InvalidHandle)?.into();
             let at = self.number()?.checked_sub(1).filter(|at| *at >= 0);
             let (amount, cap) = (self.number()?, self.number()?);
-            shared.counters.push(SharedCounter { account: AccountKey { limit, value }, at, amount, cap });
+            counters.push(SharedCounter { account: AccountKey { limit, value }, at, amount, cap });
         }
-        Ok(shared)
+        Ok(Some(HandleShared { growth, taken_at, holder, counters }))
     }
 
     fn amounts(&mut self) -> Result<Vec<(Unit, i64)>, InvalidHandle> {

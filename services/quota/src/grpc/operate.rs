@@ -203,7 +203,10 @@ impl Operations {
                 let parsed = parse::extension(&request);
                 (name.reservation_id, name.kind) = (std::mem::take(&mut request.reservation_id), Kind::Extend);
                 let parsed = parsed?;
-                (parsed.id, Operation::Extend(parsed))
+                match request.amounts.is_empty() {
+                    true => (parsed.id, Operation::Extend(parsed)),
+                    false => (parsed.id, Operation::Grow(parsed, parse::amounts("leases.amounts", &request.amounts)?)),
+                }
             }
             operation::Operation::Commit(mut request) => {
                 let parsed = parse::commit(&self.caller, &request);
@@ -266,7 +269,12 @@ fn carry_out(
             Ok(Ok(Done::Reserved(reserved))) => Outcome::Reserved(render::reserved(reserved)),
             Ok(Ok(Done::Extended(outcome, epoch))) => {
                 let outcome = render::lease_outcome(outcome).into();
-                Outcome::Extended(proto::ExtendOutcome { outcome, epoch })
+                Outcome::Extended(proto::ExtendOutcome { outcome, epoch, grown: None })
+            }
+            Ok(Ok(Done::Grown(grown))) => {
+                let proto::ExtendResponse { outcomes, epoch, grown } = render::grown(grown);
+                let outcome = outcomes.first().copied().unwrap_or_default();
+                Outcome::Extended(proto::ExtendOutcome { outcome, epoch, grown })
             }
             Ok(Ok(Done::Settled(outcome))) if name.kind == proto::OperationKind::Commit => {
                 Outcome::Committed(render::committed(&outcome))

@@ -68,6 +68,11 @@ pub(super) fn extension(request: &proto::LeaseExtension) -> Result<Extension> {
     })
 }
 
+/// An extension with amounts.
+pub(super) fn growth(request: &proto::LeaseExtension) -> Result<(Extension, Amounts)> {
+    Ok((extension(request)?, amounts("leases.amounts", &request.amounts)?))
+}
+
 pub(super) fn commit(caller: &Caller, request: &proto::CommitRequest) -> Result<Settle> {
     Ok(Settle {
         id: reservation("reservation_id", &request.reservation_id)?,

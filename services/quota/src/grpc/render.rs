@@ -8,7 +8,7 @@ use prost_types::{Duration as ProtoDuration, Timestamp};
 use weir_proto::common::v1::{Amount, ItemError};
 use weir_proto::quota::v1 as proto;
 
-use crate::app::{Drift, LeaseOutcome, Outcome, Reserved, TakenOver};
+use crate::app::{Drift, Grown, LeaseOutcome, Outcome, Reserved, TakenOver};
 use crate::domain::{LimitState, Millis};
 use crate::error::Error;
 use crate::refusal;
@@ -41,6 +41,12 @@ pub(super) const fn lease_outcome(outcome: LeaseOutcome) -> proto::LeaseOutcome 
         LeaseOutcome::Announced => proto::LeaseOutcome::Announced,
         LeaseOutcome::Settled => proto::LeaseOutcome::Settled,
     }
+}
+
+pub(super) fn grown(grown: Grown) -> proto::ExtendResponse {
+    let epoch = grown.reserved.as_ref().map_or(0, |reserved| reserved.epoch);
+    let outcomes = vec![lease_outcome(grown.outcome).into()];
+    proto::ExtendResponse { outcomes, epoch, grown: grown.reserved.map(reserved) }
 }
 
 pub(super) fn committed(outcome: &Outcome) -> proto::CommitResponse {

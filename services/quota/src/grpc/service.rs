@@ -105,10 +105,17 @@ impl QuotaService for Grpc {
     async fn extend(&self, request: Request<proto::ExtendRequest>) -> Result<Response<proto::ExtendResponse>, Status> {
         let leases = &request.get_ref().leases;
         at_most("leases", leases.len())?;
+        if let Some(growing) = leases.iter().find(|lease| !lease.amounts.is_empty()) {
+            if leases.len() > 1 {
+                return Err(weir_rpc::Error::invalid("leases.amounts", "only in a message with one lease").into());
+            }
+            let (extension, amounts) = parse::growth(growing)?;
+            return Ok(Response::new(render::grown(self.quota.grow(extension, amounts).await?)));
+        }
         let extensions = leases.iter().map(parse::extension).collect::<Result<Vec<_>, _>>()?;
         let (outcomes, epoch) = self.quota.extend(extensions).await?;
         let outcomes = outcomes.into_iter().map(|one| render::lease_outcome(one).into()).collect();
-        Ok(Response::new(proto::ExtendResponse { outcomes, epoch }))
+        Ok(Response::new(proto::ExtendResponse { outcomes, epoch, grown: None }))
     }
 
     async fn commit(&self, request: Request<proto::CommitRequest>) -> Result<Response<proto::CommitResponse>, Status> {

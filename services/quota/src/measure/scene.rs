@@ -161,7 +161,7 @@ impl Scene {
             id,
             ending: Ending::Final,
             written_in: None,
-            blind: false,
+            reserved_at: Some(0),
             counters: counters.collect(),
             concurrent: vec![(AT_ONCE, Value::Organization)],
         }

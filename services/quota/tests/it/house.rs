@@ -346,6 +346,7 @@ pub(crate) fn extension(reserved: &ReserveRequest, handle: &ReserveResponse, sec
         handle: handle.handle.clone(),
         lease: Some(prost_types::Duration { seconds, nanos: 0 }),
         context: reserved.context.clone(),
+        amounts: Vec::new(),
     }
 }
 

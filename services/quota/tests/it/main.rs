@@ -13,6 +13,7 @@ mod configuration;
 mod entitlements;
 mod explaining;
 mod fuzzing;
+mod growing;
 mod handles;
 mod histories;
 mod house;
@@ -54,6 +55,7 @@ mod memory {
     mod batches;
     mod entitlements;
     mod explaining;
+    mod growing;
     mod histories;
     mod leases;
     mod losses;

@@ -219,7 +219,7 @@ impl Play<'_> {
             id: *id,
             ending: Ending::Released,
             written_in: None,
-            blind: false,
+            reserved_at: Some(0),
             counters: Vec::new(),
             concurrent: vec![(AT_ONCE, Value::Organization)],
         };

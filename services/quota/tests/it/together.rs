@@ -378,7 +378,7 @@ impl Held {
             id: self.id,
             ending: Ending::of(end.0.is_none(), end.1),
             written_in: None,
-            blind: false,
+            reserved_at: Some(0),
             counters: vec![
                 counter(1, ApplyKind::Sum, limit(1).period(now()).start, self.reserved.1, money),
                 counter(2, ApplyKind::Rolling(3_600_000, false), self.at + 1, self.reserved.0, tokens),
@@ -425,7 +425,7 @@ async fn settlements_together_count_as_each_for_itself() {
                         id,
                         ending: Ending::Released,
                         written_in: None,
-                        blind: false,
+                        reserved_at: Some(0),
                         counters: vec![],
                         concurrent: vec![],
                     });

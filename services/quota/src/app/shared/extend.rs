@@ -8,6 +8,7 @@ use weir_types::ReservationId;
 
 use super::{Account, Shared};
 use crate::domain::Handle;
+use crate::domain::handle::{HandleShared, SharedCounter};
 use crate::domain::shared::{Ended, Ending};
 use crate::error::{Error, Result};
 
@@ -15,7 +16,7 @@ impl Shared {
     /// Keeps the seats of a call that is under way.
     pub(in crate::app) async fn extend(&self, handle: &Handle, lease: Duration) -> Result<()> {
         let mut told = Vec::new();
-        for counter in handle.shared.counters.iter().filter(|counter| counter.at.is_none()) {
+        for (_, counter) in handle.across().filter(|(_, counter)| counter.at.is_none()) {
             if let Some(seats) = self.known_seats(&counter.account).await? {
                 told.push(self.extend_seat(&seats, handle.reservation, lease));
             }
@@ -30,16 +31,16 @@ impl Shared {
     /// Counts a reservation again that the store may have lost. Doing it again changes nothing.
     pub(in crate::app) async fn announce(&self, handle: &Handle, lease: Duration) -> Result<()> {
         let accounts = self.accounts_of(handle).await?;
-        for (account, counter) in &accounts {
-            let place = counter.place(account.known.limit.limit.window.kind(), handle.reserved_at);
-            let mut slice = account.slice.lock();
-            slice.announce(handle.reservation, counter.amount, place, handle.shared.holder, handle.reserved_at);
+        for (account, part, counter) in &accounts {
+            let place = counter.place(account.known.limit.limit.window.kind(), part.taken_at);
+            let entry = part.entry(handle.reservation);
+            account.slice.lock().announce(entry, counter.amount, place, part.holder, part.taken_at);
         }
-        let announced = accounts.iter().map(|(account, _)| async {
+        let announced = accounts.iter().map(|(account, part, _)| async {
             // One message does not take them all.
             loop {
                 self.refresh(account).await?;
-                if !account.slice.lock().is_unannounced(&handle.reservation) {
+                if !account.slice.lock().is_unannounced(&part.entry(handle.reservation)) {
                     return Ok::<_, Error>(());
                 }
             }
@@ -52,18 +53,18 @@ impl Shared {
     pub(in crate::app) async fn withdraw_announced(&self, handle: &Handle) -> Result<()> {
         let id: ReservationId = handle.reservation;
         let mut endings = Vec::new();
-        for counter in &handle.shared.counters {
+        for (part, counter) in handle.across() {
             let limit = self.dictionary.keys(&[counter.account.limit]).await?;
             let ended = counter.at.is_some().then(|| Ended {
-                id,
-                holder: handle.shared.holder,
+                id: part.entry(id),
+                holder: part.holder,
                 reserved: counter.amount,
                 actual: 0,
                 before: 0,
                 ending: Ending::Released,
                 applied: false,
-                place: counter.place(limit[0].kind, handle.reserved_at),
-                reserved_at: handle.reserved_at,
+                place: counter.place(limit[0].kind, part.taken_at),
+                reserved_at: part.taken_at,
                 total: (0, 0),
             });
             endings.push(super::apply::Ending { id, account: counter.account.clone(), ended });
@@ -77,11 +78,11 @@ impl Shared {
     async fn accounts_of<'a>(
         &self,
         handle: &'a Handle,
-    ) -> Result<Vec<(Arc<Account>, &'a crate::domain::handle::SharedCounter)>> {
+    ) -> Result<Vec<(Arc<Account>, &'a HandleShared, &'a SharedCounter)>> {
         let mut accounts = Vec::new();
-        for counter in handle.shared.counters.iter().filter(|counter| counter.at.is_some()) {
+        for (part, counter) in handle.across().filter(|(_, counter)| counter.at.is_some()) {
             if let Some(account) = self.known_account(&counter.account).await? {
-                accounts.push((account, counter));
+                accounts.push((account, part, counter));
             }
         }
         Ok(accounts)

@@ -38,7 +38,7 @@ pub(super) use flight::Pilot;
 use seats::Seats;
 use slice::Slice;
 pub(super) use status::{Disagreements, HeldAcross};
-pub(super) use take::{Taken, Took};
+pub(super) use take::{Taken, Taker, Took};
 pub(super) use tell::SharedState;
 
 /// The organisation that totals of limits across tenants stand under in Postgres.

@@ -57,12 +57,13 @@ impl Shared {
             for tenant in &tenants {
                 for (id, record) in self.store.contents(&tenant.id).await?.held {
                     let Ok(handle) = Handle::decode(&record.handle()) else { continue };
-                    let shared = &handle.shared;
-                    let counter = shared.counters.iter().find(|counter| counter.account == account.key);
-                    if let Some(counter) = counter.filter(|_| dead.contains(&shared.holder)) {
-                        let place = counter.place(account.known.limit.limit.window.kind(), handle.reserved_at);
+                    let given_out = handle
+                        .across()
+                        .filter(|(part, counter)| counter.account == account.key && dead.contains(&part.holder));
+                    for (part, counter) in given_out {
+                        let place = counter.place(account.known.limit.limit.window.kind(), part.taken_at);
                         let mut slice = account.slice.lock();
-                        slice.announce(id, counter.amount, place, shared.holder, handle.reserved_at);
+                        slice.announce(part.entry(id), counter.amount, place, part.holder, part.taken_at);
                         found += 1;
                     }
                 }

@@ -22,9 +22,9 @@ impl HeldAcross {
     pub(in crate::app) fn add(&mut self, held: &[(ReservationId, Record)]) {
         for (id, record) in held {
             let Ok(handle) = Handle::decode(&record.handle()) else { continue };
-            for counter in handle.shared.counters {
+            for (part, counter) in handle.across() {
                 let entry = (counter.amount, counter.at.unwrap_or(0), record.generation);
-                self.0.entry(counter.account).or_default().insert(*id, entry);
+                self.0.entry(counter.account.clone()).or_default().insert(part.entry(*id), entry);
             }
         }
     }

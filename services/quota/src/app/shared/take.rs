@@ -12,11 +12,12 @@ use super::seats::{Seats, TakenSeat};
 use super::slice::{Origin, Verdict};
 use super::{Account, Ask, Asks, Shared};
 use crate::domain::demand::bucket_end;
-use crate::domain::handle::{HandleShared, SharedCounter};
+use crate::domain::handle::{HandleShared, SharedCounter, entry};
 use crate::domain::period::FOREVER;
 use crate::domain::shared::{Ended, Ending};
-use crate::domain::{Millis, OnFailure, Period};
+use crate::domain::{Handle, Millis, OnFailure, Period};
 use crate::error::{Error, Result};
+use crate::storage::store::Record;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -34,11 +35,25 @@ pub(in crate::app) enum Took {
 #[derive(Debug)]
 pub(in crate::app) struct Taken {
     shared: Arc<Shared>,
-    organization: OrganizationId,
-    id: ReservationId,
+    taker: Taker,
     items: Vec<Item>,
     seats: Vec<TakenSeat>,
     sent: bool,
+}
+
+/// For which reservation something is taken, and for which growth of it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::app) struct Taker {
+    pub(in crate::app) organization: OrganizationId,
+    pub(in crate::app) reservation: ReservationId,
+    pub(in crate::app) growth: u8,
+}
+
+impl Taker {
+    /// The id under which it is counted.
+    fn entry(&self) -> ReservationId {
+        entry(self.reservation, self.growth)
+    }
 }
 
 #[derive(Debug)]
@@ -51,8 +66,7 @@ struct Item {
 /// A request of which nobody knows whether it was carried out.
 #[derive(Debug)]
 pub(super) struct Doubt {
-    organization: OrganizationId,
-    id: ReservationId,
+    taker: Taker,
     since: Instant,
     at: Millis,
     items: Vec<(Arc<Account>, i64, Millis)>,
@@ -85,7 +99,7 @@ impl Shared {
         self: &Arc<Self>,
         asks: &Asks,
         generation: u64,
-        (organization, id): (OrganizationId, ReservationId),
+        taker: Taker,
         lease: Duration,
     ) -> Result<Took> {
         let until = Instant::now() + self.wait();
@@ -97,10 +111,10 @@ impl Shared {
                 Waited::Moved => return Ok(Took::Moved),
             },
         };
-        let mut taken = Taken { shared: Arc::clone(self), organization, id, items, seats: Vec::new(), sent: false };
+        let mut taken = Taken { shared: Arc::clone(self), taker, items, seats: Vec::new(), sent: false };
         let mut short = Vec::new();
         for (place, seats) in asks.seats.iter().enumerate() {
-            match self.take_seat(seats, id, lease, until).await? {
+            match self.take_seat(seats, taker.reservation, lease, until).await? {
                 Some(seat) => taken.seats.push(seat),
                 None => short.push(asks.windows.len() + place),
             }
@@ -114,7 +128,7 @@ impl Shared {
         self: &Arc<Self>,
         asks: &Asks,
         generation: u64,
-        (organization, id): (OrganizationId, ReservationId),
+        taker: Taker,
     ) -> Option<HandleShared> {
         let on_failure = |known: &super::Known| known.limit.limit.on_failure;
         let limits =
@@ -126,14 +140,14 @@ impl Shared {
         // What it took before the store turned out to be away it has.
         let doubt = {
             let mut doubts = self.doubts.lock();
-            doubts.iter().position(|doubt| doubt.id == id).map(|place| doubts.remove(place))
+            doubts.iter().position(|doubt| doubt.taker.entry() == taker.entry()).map(|place| doubts.remove(place))
         };
         let had = doubt.map(|doubt| doubt.items).unwrap_or_default();
         let has = |account: &Arc<Account>| had.iter().find(|(had, ..)| Arc::ptr_eq(had, account));
         let local = |ask: &&Ask| on_failure(&ask.account.known) == OnFailure::Local && has(&ask.account).is_none();
         let windows: Vec<&Ask> = asks.windows.iter().filter(local).collect();
         let items = self.take_all(&windows, generation)?;
-        let taken = Taken { shared: Arc::clone(self), organization, id, items, seats: Vec::new(), sent: false };
+        let taken = Taken { shared: Arc::clone(self), taker, items, seats: Vec::new(), sent: false };
         let now = self.now();
         let windows = asks.windows.iter().map(|ask| {
             let item = taken.items.iter().find(|item| Arc::ptr_eq(&item.account, &ask.account));
@@ -143,7 +157,7 @@ impl Shared {
         });
         let counters = windows.chain(asks.seats.iter().map(|seats| seat(seats))).collect();
         taken.confirm(now);
-        Some(HandleShared { holder: self.holder, counters })
+        Some(HandleShared { growth: taker.growth, taken_at: now, holder: self.holder, counters })
     }
 
     fn take_now(&self, asks: &[Ask], generation: u64) -> Option<Vec<Item>> {
@@ -267,10 +281,10 @@ impl Shared {
             doubts.drain(..count).collect()
         };
         for doubt in due {
-            match self.store.find(&doubt.organization, &doubt.id).await {
-                Ok(Some(_)) => {}
+            match self.store.find(&doubt.taker.organization, &doubt.taker.reservation).await {
+                Ok(Some(record)) if doubt.is_held_by(&record) => {}
                 // Settled, then the accounts know or are told by whoever settles; or it never was.
-                Ok(None) => self.withdraw(&doubt),
+                Ok(_) => self.withdraw(&doubt),
                 Err(_) => self.doubts.lock().push(Doubt { since: Instant::now(), ..doubt }),
             }
         }
@@ -279,7 +293,7 @@ impl Shared {
     fn withdraw(&self, doubt: &Doubt) {
         for (account, amount, place) in &doubt.items {
             let ended = Ended {
-                id: doubt.id,
+                id: doubt.taker.entry(),
                 holder: self.holder,
                 reserved: *amount,
                 actual: 0,
@@ -294,8 +308,17 @@ impl Shared {
             self.queue(account);
         }
         for seats in &doubt.seats {
-            self.give_seat_back(seats, doubt.id);
+            self.give_seat_back(seats, doubt.taker.reservation);
         }
+    }
+}
+
+impl Doubt {
+    /// Whether a reservation has what its request took.
+    fn is_held_by(&self, record: &Record) -> bool {
+        let handle = Handle::decode(&record.handle());
+        self.taker.growth == 0
+            || handle.is_ok_and(|handle| handle.shared.iter().any(|part| part.growth == self.taker.growth))
     }
 }
 
@@ -332,7 +355,7 @@ impl Taken {
     pub(in crate::app) fn handle(&self) -> HandleShared {
         let windows = self.items.iter().map(|item| window(&item.account, item.amount, item.origin.period));
         let counters = windows.chain(self.seats.iter().map(|taken| seat(&taken.seats))).collect();
-        HandleShared { holder: self.shared.holder, counters }
+        HandleShared { growth: self.taker.growth, taken_at: 0, holder: self.shared.holder, counters }
     }
 
     /// From here on nobody knows what becomes of the request until the store answers.
@@ -354,14 +377,14 @@ impl Taken {
     pub(in crate::app) fn repeat(mut self) {
         self.sent = false;
         for seat in self.seats.drain(..) {
-            self.shared.keep_seat(&seat, self.id);
+            self.shared.keep_seat(&seat, self.taker.reservation);
         }
     }
 
     fn use_up(&mut self, at: Millis) {
         for item in self.items.drain(..) {
             let mut slice = item.account.slice.lock();
-            slice.confirm(self.id, item.amount, item.origin, self.shared.holder, at);
+            slice.confirm(self.taker.entry(), item.amount, item.origin, self.shared.holder, at);
             let settled = slice.is_awaited() && slice.kept().1 == 0;
             drop(slice);
             if settled {
@@ -369,7 +392,7 @@ impl Taken {
             }
         }
         for seat in self.seats.drain(..) {
-            self.shared.keep_seat(&seat, self.id);
+            self.shared.keep_seat(&seat, self.taker.reservation);
         }
     }
 }
@@ -389,7 +412,7 @@ impl Drop for Taken {
             for seat in self.seats.drain(..) {
                 // One that it had before belongs to the reservation that exists.
                 if seat.new {
-                    self.shared.give_seat_back(&seat.seats, self.id);
+                    self.shared.give_seat_back(&seat.seats, self.taker.reservation);
                 }
             }
             return;
@@ -406,8 +429,7 @@ impl Drop for Taken {
             }
         };
         let doubt = Doubt {
-            organization: self.organization,
-            id: self.id,
+            taker: self.taker,
             since: Instant::now(),
             at,
             items: self.items.iter().map(|item| (Arc::clone(&item.account), item.amount, place(item))).collect(),

@@ -8,6 +8,7 @@ mod accounts;
 mod buckets;
 mod concurrency;
 mod gate;
+mod grow;
 mod holders;
 mod index;
 mod install;
@@ -32,8 +33,8 @@ use weir_types::{Clock, OrganizationId, ReservationId};
 
 use super::accounts::Accounts;
 use super::store::{
-    Admission, Announce, Announced, Applied, Apply, Contents, Expired, Extended, Failure, Generation, InstallSubject,
-    LeaseCount, List, Reading, Record, Reserve, Result, Tenant as Listing,
+    Admission, Announce, Announced, Applied, Apply, Contents, Expired, Extended, Failure, Generation, Grow,
+    InstallSubject, LeaseCount, List, Reading, Record, Reserve, Result, Tenant as Listing,
 };
 use crate::domain::{Demand, Millis};
 use gate::Gate;
@@ -209,6 +210,13 @@ impl Store {
             }
             stands
         }))
+    }
+
+    /// Lets a reservation hold more, or changes nothing.
+    pub(super) fn grow(&self, generation: u64, grow: &Grow<'_>) -> Result<Admission> {
+        self.0.gate.pass(Some(generation))?;
+        let tenant = &grow.whole.organization;
+        Ok(self.0.shards.with(tenant, |tenant| tenant.grow(generation, grow, self.now())))
     }
 
     /// Lengthens a lease.

@@ -5,7 +5,6 @@ use smallvec::SmallVec;
 use super::subject::{Counter, Subject, Whose};
 use super::tenant::{Held, Kept, State, Tenant};
 use crate::domain::demand::bucket_end;
-use crate::domain::handle::VERSION;
 use crate::domain::{Decided, Demand, Millis, Part, PlanLimit, Touch, lease};
 use crate::storage::store::{Admission, Reading, Reserve};
 
@@ -66,7 +65,7 @@ impl Tenant {
             ends,
             live_until: ends,
             concurrent: places.collect(),
-            kept: Kept::new(VERSION, &reserve.draft.tail, reserve.context, &decision),
+            kept: Kept::new(reserve.draft.version, &reserve.draft.tail, reserve.context, &decision),
         };
         self.hold(reserve.id, held);
         Admission::Admitted { at: now, decision }

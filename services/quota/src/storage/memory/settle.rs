@@ -29,7 +29,7 @@ impl Tenant {
     fn settle_one(&mut self, settle: &Apply, now: Millis) -> Applied {
         let (found, late) = match self.reservation(&settle.id) {
             None => (Found { held: None, replaced: false, unknown: true }, false),
-            Some(State::Held(_)) if settle.blind => return Applied::Held,
+            Some(State::Held(held)) if settle.reserved_at != Some(held.reserved_at) => return Applied::Held,
             Some(State::Held(held)) => {
                 (Found { held: Some(held.generation), replaced: false, unknown: false }, held.ends <= now)
             }
@@ -51,6 +51,11 @@ impl Tenant {
     fn counter(&mut self, settle: &ApplyCounter) -> Option<(u64, &mut Counter)> {
         let subject = self.subject(&settle.value)?;
         Some((subject.generation, subject.counter(settle.limit)?))
+    }
+
+    /// Gives back what a held reservation of this generation holds in a counter.
+    pub(super) fn give_back(&mut self, held: &ApplyCounter, generation: u64, now: Millis) {
+        self.settle_counter(held, Found { held: Some(generation), replaced: false, unknown: false }, None, now);
     }
 
     fn settle_counter(&mut self, settle: &ApplyCounter, found: Found, written_in: Option<u64>, now: Millis) {

@@ -16,7 +16,7 @@ pub(super) enum Whose {
 }
 
 /// The counters of one subject, as [`SubjectState`] describes them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Subject {
     pub(super) whose: Whose,
     pub(super) generation: u64,
@@ -28,7 +28,7 @@ pub(super) struct Subject {
 }
 
 /// One counter.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Counter {
     /// Of periods that follow each other.
     Period { limit: LimitId, start: Millis, spent: i64, held: i64, version: i64 },

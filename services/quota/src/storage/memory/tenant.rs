@@ -220,6 +220,17 @@ impl Tenant {
         self.account(0, size_of::<Reservation>() + INDEXED + heap);
     }
 
+    /// Takes a held reservation out, to be put back by [`hold`](Self::hold).
+    pub(super) fn take_out(&mut self, slot: u32) -> Option<Held> {
+        let reservation = self.reservations.remove(slot)?;
+        self.by_id.remove(self.hash_of_id(&reservation.id), slot);
+        let State::Held(held) = reservation.state else { return None };
+        self.leases.remove(&(held.ends, slot));
+        self.concurrency.end(slot, held.live_until, &held.concurrent);
+        self.account(0, size_of::<Reservation>() + INDEXED + held.heap());
+        Some(*held)
+    }
+
     /// Moves the end of a lease. Whether the reservation then counts as under way for longer is another matter.
     pub(super) fn lease(&mut self, slot: u32, ends: Millis, live: bool) {
         let Some(State::Held(held)) = self.reservations.get_mut(slot).map(|reservation| &mut reservation.state) else {

@@ -47,7 +47,7 @@ fn used(total: (i64, i64)) -> Vec<ApplyCounter> {
 }
 
 fn settlement(id: ReservationId, counters: Vec<ApplyCounter>) -> Apply {
-    Apply { id, ending: Ending::Final, written_in: Some(1), blind: false, counters, concurrent: Vec::new() }
+    Apply { id, ending: Ending::Final, written_in: Some(1), reserved_at: Some(0), counters, concurrent: Vec::new() }
 }
 
 /// Holds five in each counter, as far as a generation knows.
@@ -128,7 +128,7 @@ fn what_a_former_generation_held_is_not_taken_out_of_what_was_loaded_anew() {
 #[test]
 fn a_settlement_that_does_not_say_where_ends_only_what_is_not_held() {
     let (store, organization) = store();
-    let blind = |id| Apply { blind: true, ending: Ending::Released, ..settlement(id, Vec::new()) };
+    let blind = |id| Apply { reserved_at: None, ending: Ending::Released, ..settlement(id, Vec::new()) };
     let held = hold(&store, &organization, 1, 1_000);
     let unknown = ReservationId::new_v7();
     let settle = |apply| store.settle(1, &organization, &[apply]).unwrap()[0];

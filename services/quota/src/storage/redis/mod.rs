@@ -15,6 +15,7 @@ mod cluster;
 mod combiner;
 mod epoch;
 mod extend;
+mod grow;
 mod holders;
 mod install;
 mod leases;

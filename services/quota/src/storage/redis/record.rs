@@ -1,6 +1,6 @@
 //! How Redis keeps a held reservation.
 //!
-//! `R, generation, end of its lease, time until which it counts as under way, sheet`, the numbers as f64. In sheet 0 there follow
+//! `R, generation, end of its lease, time until which it counts as under way, sheet`, the numbers as f64. In sheet 0, or -1 if it has grown, there follow
 //! `reserved at f64`, what is sent with the reservation: `version u8, length of the tail u16, length of the context u32, the handle's
 //! tail, the context, a share f64 for each counter`, and what the script adds: `used f64, held f64` for each counter, to both of
 //! which the share is to be added. So a batch of reservations has most of what it decides in common. Those that are made together
@@ -38,7 +38,7 @@ impl<'a> Held<'a> {
         Some(Self {
             generation: u64::try_from(number(head, 1)?).ok()?,
             ends: number(head, 9)?,
-            sheet: (sheet != SheetId::default()).then_some(sheet),
+            sheet: (f64::from_le_bytes(sheet) > 0.0).then_some(sheet),
             record,
         })
     }

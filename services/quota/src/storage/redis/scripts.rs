@@ -17,6 +17,7 @@ pub struct Scripts {
     pub(super) settle: Script,
     pub(super) settle_held: Script,
     pub(super) extend: Script,
+    pub(super) grow: Script,
     pub(super) announce: Script,
     pub(super) install: Script,
     pub(super) records: Script,
@@ -52,6 +53,7 @@ impl Scripts {
             settle: script(&[COUNTERS, CONCURRENCY, include_str!("lua/settle.lua")]),
             settle_held: script(&[CONCURRENCY, include_str!("lua/settle_held.lua")]),
             extend: script(&[CONCURRENCY, SHEETS, include_str!("lua/extend.lua")]),
+            grow: script(&[COUNTERS, CONCURRENCY, SHEETS, include_str!("lua/grow.lua")]),
             announce: script(&[COUNTERS, CONCURRENCY, SHEETS, include_str!("lua/announce.lua")]),
             install: script(&[COUNTERS, include_str!("lua/install.lua")]),
             records: script(&[SHEETS, include_str!("lua/records.lua")]),
@@ -65,13 +67,14 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 15] {
+    pub(super) fn all(&self) -> [&Script; 16] {
         [
             &self.reserve,
             &self.read,
             &self.settle,
             &self.settle_held,
             &self.extend,
+            &self.grow,
             &self.announce,
             &self.install,
             &self.records,

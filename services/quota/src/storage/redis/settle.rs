@@ -3,7 +3,7 @@
 use weir_redis::redis::Cmd;
 use weir_types::OrganizationId;
 
-use super::program::{Program, len};
+use super::program::Program;
 use super::{Keys, Scripts, concurrency_field, reservation_field};
 use crate::domain::Value;
 use crate::storage::store::{Apply, ApplyKind, Ending};
@@ -18,10 +18,10 @@ pub(super) fn command(scripts: &Scripts, organization: &OrganizationId, settles:
         for (limit, value) in &settle.concurrent {
             body.push_len(place(&mut limits, concurrency_field(*limit, value)) + 1);
         }
-        let counters = if settle.blind { -1 } else { len(settle.counters.len()) };
         // No generation is 0.
         let written_in = settle.written_in.map_or(0, |generation| i64::try_from(generation).unwrap_or(i64::MAX));
-        body.push([ending(settle.ending), written_in, counters]);
+        body.push([ending(settle.ending), written_in, settle.reserved_at.unwrap_or(-1)]);
+        body.push_len(settle.counters.len());
         for counter in &settle.counters {
             let place = subjects.iter().position(|known| **known == counter.value).unwrap_or_else(|| {
                 subjects.push(&counter.value);

@@ -177,7 +177,7 @@ impl Settle {
             ids: applies.iter().map(|apply| reservation_field(&apply.id)).collect(),
             fields: fields.into_iter().chain(limits).collect(),
             program,
-            exact: exact && distinct(applies) && !applies.iter().any(|apply| apply.blind),
+            exact: exact && distinct(applies) && !applies.iter().any(|apply| apply.reserved_at.is_none()),
         }
     }
 }

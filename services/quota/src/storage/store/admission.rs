@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use weir_types::{OrganizationId, ReservationId};
 
+use super::ApplyCounter;
 use crate::domain::handle::{Body, Draft};
-use crate::domain::{Decided, Demand, InvalidHandle, Millis, SubjectState};
+use crate::domain::{Decided, Demand, InvalidHandle, LimitId, Millis, SubjectState, Value};
 
 /// A reservation to make.
 #[derive(Debug)]
@@ -26,6 +27,19 @@ pub struct Reserve<'a> {
     pub check_clock: bool,
 }
 
+/// A held reservation that shall hold more: what it holds is given back and the whole reserved anew, in one step or not at all.
+#[derive(Debug)]
+pub struct Grow<'a> {
+    /// The whole, as of now.
+    pub whole: Reserve<'a>,
+    /// When it was made or last grew: another time means that it has grown meanwhile.
+    pub reserved_at: Millis,
+    /// What it holds.
+    pub held: Vec<ApplyCounter>,
+    /// The concurrency limits that it counts in, and goes on to.
+    pub concurrent: Vec<(LimitId, Value)>,
+}
+
 /// What the store says to a reservation.
 #[derive(Debug)]
 pub enum Admission {
@@ -40,7 +54,7 @@ pub enum Admission {
     Refused(Reading),
     /// It is held already.
     Duplicate(Record),
-    /// The id is held with other amounts or another subject.
+    /// The id is held with other amounts or another subject. Of one that shall grow: it is not what it was thought to be.
     Reused,
     /// The id was settled before.
     Settled,

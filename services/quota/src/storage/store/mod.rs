@@ -18,7 +18,7 @@ use weir_types::{OrganizationId, ReservationId};
 use super::{memory, redis};
 use crate::domain::{Demand, LimitId, Millis, Value};
 
-pub use admission::{Admission, Reading, Record, Reserve};
+pub use admission::{Admission, Grow, Reading, Record, Reserve};
 pub use generation::{Generation, InForce};
 pub use install::{InstallEntry, InstallSubject};
 pub use leases::{Announce, AnnounceCounter, Announced, Expired, Extended, Holder, Holders};
@@ -162,6 +162,17 @@ impl Store {
         match self {
             Self::Redis(store) => store.reserve(generation.scripts()?, reserve).await,
             Self::Memory(store) => store.reserve(generation.number(), reserve),
+        }
+    }
+
+    /// Lets a reservation hold more, or changes nothing. What a refusal reads is without what the reservation itself holds.
+    ///
+    /// # Errors
+    /// When the store did not answer; it may have grown nevertheless.
+    pub async fn grow(&self, generation: &InForce, grow: &Grow<'_>) -> Result<Admission> {
+        match self {
+            Self::Redis(store) => store.grow(generation.scripts()?, grow).await,
+            Self::Memory(store) => store.grow(generation.number(), grow),
         }
     }
 

@@ -13,8 +13,9 @@ pub struct Apply {
     pub ending: Ending,
     /// While which generation that was written just now; none if it was written before. What was read for a later one has it.
     pub written_in: Option<u64>,
-    /// Whether nobody has said where it is held. Then it ends only what is not held: see [`Applied::Held`].
-    pub blind: bool,
+    /// When what the handle says was reserved; none without a handle. What is held otherwise it does not end: see
+    /// [`Applied::Held`].
+    pub reserved_at: Option<Millis>,
     /// The counters that it was held in.
     pub counters: Vec<ApplyCounter>,
     /// The concurrency limits that it counted in.
@@ -29,8 +30,8 @@ pub enum Applied {
         /// Whether its lease had ended.
         late: bool,
     },
-    /// The reservation is held, and the settlement is [`blind`](Apply::blind): nothing was changed. It must be applied again as
-    /// its handle says.
+    /// The reservation is held, and not as the settlement says: it came without a handle, or with that from before the reservation
+    /// has grown. Nothing was changed. It must be applied again as the present handle says.
     Held,
 }
 
@@ -46,7 +47,7 @@ pub enum Ending {
 }
 
 /// One counter of a settlement.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApplyCounter {
     /// Whose.
     pub value: Value,

@@ -371,8 +371,13 @@ impl<'a> Play<'a> {
     }
 
     async fn extend(&mut self, id: u64, handle: Bytes, lease: Millis, engine: usize) -> Checked<bool> {
-        let extension =
-            LeaseExtension { reservation_id: self.name(id), handle, lease: duration(lease), context: context(id) };
+        let extension = LeaseExtension {
+            reservation_id: self.name(id),
+            handle,
+            lease: duration(lease),
+            context: context(id),
+            amounts: Vec::new(),
+        };
         let request = ExtendRequest { leases: vec![extension] };
         match open(self.bench.client(engine).await.extend(request).await) {
             Ok(answer) => self.observe(|world| {

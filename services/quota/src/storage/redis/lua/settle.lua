@@ -3,10 +3,11 @@
 -- KEYS: the tenant's state.
 -- ARGV: the program; the fields of the subjects, of the reservations, of the concurrency limits' counters.
 -- The program: subjects, settlements, concurrency limits; per settlement: in how many of these it counts, and which; what it is
---   (0 released, 1 estimated, 2 final), while which generation that was written just now (0 if before), counters (-1 if nobody has
---   said which); per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved, actual,
---   actual before (of an estimate), then total and version, or the window's length and whether it is durable.
--- Answers one digit per settlement: 1 if its lease had ended, 2 if it is held and nobody has said where: then nothing was done.
+--   (0 released, 1 estimated, 2 final), while which generation that was written just now (0 if before), when it was reserved (-1 if
+--   nobody has said), counters; per counter: subject (1-based), limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved,
+--   actual, actual before (of an estimate), then total and version, or the window's length and whether it is durable.
+-- Answers one digit per settlement: 1 if its lease had ended, 2 if it is held and nobody has said where, or where it was before it
+--   has grown: then nothing was done.
 --
 -- Totals are set, not added to, and only by a newer version: neither a repeated settlement nor one that was overtaken by another
 -- process's can count twice. Sums and buckets are changed once, while the record says that the reservation is held.
@@ -30,17 +31,18 @@ end
 local changes, marks, under, late, tombs, unknown = {}, {}, {}, {}, {[0] = 'r', 'e', 'f'}, false
 for i = 1, limits do under[i] = {} end
 for i = 1, settlements do
-  local memberships, is, written_in, counters
+  local memberships, is, written_in, reserved_at, counters
   memberships, pos = read('<d', program, pos)
   local counts = pos
-  is, written_in, counters, pos = read('<ddd', program, pos + 8 * memberships)
+  is, written_in, reserved_at, counters, pos = read('<dddd', program, pos + 8 * memberships)
   local record = marks[ids[i]] or values[subjects + i]
   local mark = record and sub(record, 1, 1)
   local held = mark == 'R'
   local gen = held and read('<d', record, 2)
   -- An estimate that the actual amounts now replace.
   local replaced = mark == 'S' and is == 2 and sub(record, 2, 2) == 'e'
-  local blind = counters < 0
+  local has_grown = held and read('<d', record, 26) == -1
+  local blind = reserved_at < 0 or (has_grown and read('<d', record, 34) ~= reserved_at)
   if held and blind then
     late[i] = '2'
   elseif held then
@@ -53,10 +55,10 @@ for i = 1, settlements do
   for _ = 1, counters do
     local subject, limit, kind, place, reserved, actual, before, total, version
     subject, limit, kind, place, reserved, actual, before, total, version, pos = read('<ddddddddd', program, pos)
-    local counted = state(subject)
+    local counted = not (held and blind) and state(subject)
     local entry = counted and counted.by_id[limit]
     -- Whoever is loading this counter may have read Postgres before this settlement was there: it must read again.
-    if not entry and (kind == 1 or (kind == 3 and version == 1)) then unknown = true end
+    if not entry and not (held and blind) and (kind == 1 or (kind == 3 and version == 1)) then unknown = true end
     if entry and (entry.queue ~= nil) == (kind == 3) then
       if kind == 3 then
         if held then

@@ -14,7 +14,7 @@ local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 local a = {read('<' .. rep('d', #ARGV[1] / 8), ARGV[1])}
 local gen, stamp = a[1], write('<d', now)
-local head = 'R' .. write('<d', gen)
+local head, grown = 'R' .. write('<d', gen), write('<d', -1)
 local on_time = {[0] = 'Sr0' .. stamp, 'Se0' .. stamp, 'Sf0' .. stamp}
 local answer, at, arg = {}, 3, 1
 for tenant = 1, a[2] do
@@ -29,7 +29,8 @@ for tenant = 1, a[2] do
   for i = 1, count do
     local value, now_of = state[i], kinds > 1 and a[at + i - 1] or 1
     if value ~= before or now_of ~= of then
-      if not value or sub(value, 1, 9) ~= head then
+      -- Of what has grown the handle may be from before.
+      if not value or sub(value, 1, 9) ~= head or sub(value, 26, 33) == grown then
         held = false
         break
       end
