@@ -72,7 +72,8 @@ async fn what_was_published_before_there_was_more_to_say_may_gain_it_once() {
     let house = House::new().await;
     let folder = tempfile::tempdir().unwrap();
     let with = |write: &str| {
-        let text = BOOK.replace("PRICE", "0.10").replace(" output = ", &format!(" cache_write = \"{write}\", output = "));
+        let text =
+            BOOK.replace("PRICE", "0.10").replace(" output = ", &format!(" cache_write = \"{write}\", output = "));
         let mut settings = settings();
         settings.billing.price_books = vec![file(&folder, "next.toml", &text)];
         settings
