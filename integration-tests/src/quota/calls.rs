@@ -198,5 +198,6 @@ pub fn extension(request: &ReserveRequest, reserved: &ReserveResponse) -> LeaseE
         handle: reserved.handle.clone(),
         lease: request.lease,
         context: request.context.clone(),
+        amounts: Vec::new(),
     }
 }

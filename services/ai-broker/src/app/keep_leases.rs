@@ -50,6 +50,7 @@ async fn extend(reservations: &Reservations, leases: Vec<(ReservationId, Lease)>
             handle: held.handle.clone(),
             lease,
             context: held.context.clone(),
+            amounts: Vec::new(),
         });
         let mut request = tonic::Request::new(ExtendRequest { leases: extensions.collect() });
         request.set_timeout(DEADLINE);

@@ -113,7 +113,7 @@ impl QuotaService for FakeQuota {
         let leases = request.into_inner().leases;
         let outcomes = vec![quota::LeaseOutcome::Extended.into(); leases.len()];
         self.0.extended.lock().extend(leases);
-        Ok(Response::new(quota::ExtendResponse { outcomes, epoch: self.0.epoch.load(Ordering::Relaxed) }))
+        Ok(Response::new(quota::ExtendResponse { outcomes, epoch: self.0.epoch.load(Ordering::Relaxed), grown: None }))
     }
 
     async fn batch_settle(&self, request: Request<quota::BatchSettleRequest>) -> Answer<quota::BatchSettleResponse> {
