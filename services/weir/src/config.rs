@@ -134,7 +134,7 @@ impl Validate for WeirConfig {
             section.validate(at, problems);
         }
         let limits = self.quota.shared.len() + self.broker.key_limits().len();
-        if self.broker.key_limits().len() > 0 && limits > MOST_SHARED {
+        if !self.broker.key_limits().is_empty() && limits > MOST_SHARED {
             let problem = format!("has {limits} entries with the limits of providers' keys, more than {MOST_SHARED}");
             problems.push(Problem::new("quota", "shared", problem));
         }
