@@ -60,6 +60,8 @@ struct Desk {
     words: Vec<Word>,
     /// In the order in which they came.
     waiting: BTreeMap<Ticket, Waiting>,
+    /// Nobody is let in any more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -76,14 +78,16 @@ impl Line {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Gets in line.
+    /// Gets in line; is turned away after the shutdown.
     pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer) -> Place {
         let ticket = Ticket(Uuid::now_v7());
         let (sender, news) = watch::channel(News::Waiting(None));
         let mut desk = self.desk.lock();
-        desk.words.push(joins(ticket, &newcomer));
-        desk.words.push(Word::Asks(ticket));
-        desk.waiting.insert(ticket, Waiting { newcomer, news: sender, deaf: false });
+        if !desk.closed {
+            desk.words.push(joins(ticket, &newcomer));
+            desk.words.push(Word::Asks(ticket));
+            desk.waiting.insert(ticket, Waiting { newcomer, news: sender, deaf: false });
+        }
         drop(desk);
         self.busy.store(true, Ordering::Relaxed);
         self.said.notify_one();
@@ -163,6 +167,7 @@ impl Line {
     /// Turns everybody away; answers what remains to be said.
     fn close(&self) -> Vec<Word> {
         let mut desk = self.desk.lock();
+        desk.closed = true;
         let mut words = std::mem::take(&mut desk.words);
         words.retain(|word| !matches!(word, Word::Asks(_)));
         words.extend(std::mem::take(&mut desk.waiting).into_keys().map(Word::Leaves));

@@ -43,9 +43,12 @@ impl Place {
     pub(crate) async fn turn(&mut self, client: &Presence, mut tell: impl FnMut(Standing)) -> Result<(), TurnedAway> {
         let mut told = None;
         loop {
+            let stopping = self.news.has_changed().is_err();
             match *self.news.borrow_and_update() {
-                News::Turn => return Ok(()),
                 News::Full => return Err(TurnedAway::Full),
+                // Nobody would hear that there was no room after all.
+                _ if stopping => return Err(TurnedAway::Stopping),
+                News::Turn => return Ok(()),
                 News::Waiting(standing) => {
                     if let Some(standing) = standing
                         && told != Some(standing)
