@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use weir_proto::billing::v1::{CalendarUnit, Limit};
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
+use weir_quota::storage::epochs;
 use weir_testing::PostgresServer;
 use weir_types::OrganizationId;
 
@@ -191,6 +192,19 @@ async fn a_killed_postgres_oversells_nothing_and_loses_nothing() {
         server.restart().await.unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_generation_that_nobody_counted_in_is_followed_by_none_that_has_lost_anything() {
+    let house = House::new().await;
+    let database = house.database().await;
+    let pool = database.pool();
+    let (first, follows) = epochs::next(pool, "a store").await.unwrap();
+    assert!(!follows);
+    // Another process, before the first one has begun.
+    assert!(!epochs::next(pool, "a store").await.unwrap().1);
+    epochs::enforce(pool, first).await.unwrap();
+    assert!(epochs::next(pool, "a store").await.unwrap().1);
 }
 
 #[tokio::test]
