@@ -90,6 +90,10 @@ impl Quota {
             {
                 return Err(Error::Rebuilding(left));
             }
+            // What a store has kept of calls under way counts before anything more is admitted.
+            if epoch.follows() && demand.is_durable() {
+                Box::pin(self.recount(&id, &organization, &epoch)).await?;
+            }
             let mut taken = match self.take_more(growth, &asks, epoch.number(), extension).await? {
                 Took::All(taken) => taken,
                 Took::Moved => {
