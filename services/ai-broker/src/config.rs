@@ -1,5 +1,7 @@
 //! The broker's configuration: `config.defaults.toml` says what each key means.
 
+pub(crate) mod load;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::domain::api::Dialect;
 use crate::domain::catalogue::{Alias, Patience, Target};
 use crate::domain::keys::{OwnLimits, Rests};
 use crate::domain::queue::{Millis, Rules};
+use load::LoadConfig;
 
 /// The broker's section, with its defaults.
 pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
@@ -44,6 +47,7 @@ pub struct Config {
     pub(crate) rests: RestsConfig,
     pub(crate) queue: QueueConfig,
     pub(crate) jobs: JobsConfig,
+    pub(crate) load: LoadConfig,
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Aliases by name.
@@ -502,6 +506,7 @@ impl Validate for Config {
         check((second / 1000..=second).contains(&self.queue.look), "queue.look", "must be from 1ms to 1s");
         check((second / 100..=60 * second).contains(&self.queue.beat), "queue.beat", "must be from 10ms to 60s");
         self.jobs.check(&mut check);
+        self.load.check(&mut check);
         for (name, provider) in &self.providers {
             let uri = provider.base_url.parse::<http::Uri>();
             let is_http =

@@ -33,7 +33,7 @@ use storage::lines::Lines;
 
 use app::jobs::Jobs;
 use app::{
-    Broker, Dispatch, Entitlements, Fleet, Health, Metrics, Reload, Reservations, ReserveOptions, SettleOptions,
+    Broker, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Reload, Reservations, ReserveOptions, SettleOptions,
     SettlerTask,
 };
 use tokio::sync::watch;
@@ -88,6 +88,7 @@ pub async fn start(
         offering: arc_swap::ArcSwapOption::empty(),
         entitlements: Entitlements::new(billing.clone()),
         health: Health::new(health, config.rests.probe),
+        load: Arc::new(Load::new(&config.load)),
         reservations,
         settler,
         metrics,

@@ -15,11 +15,13 @@ use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 use super::Broker;
 use super::entitlements::Plan;
 use super::fleet::Offering;
+use super::load::Admitted;
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::api::Api;
 use crate::domain::catalogue::{self, NoRoute, Route};
 use crate::domain::exchange::Exchange;
+use crate::domain::load::Group;
 use crate::domain::request::ModelRequest;
 use crate::error::invalid_request;
 use crate::provider::{ANYTHING, EVENT_STREAM, JSON, Provider};
@@ -84,6 +86,8 @@ pub(crate) struct ModelCall {
     pub(crate) deadline: Option<Instant>,
     /// Of the caller's plan.
     pub(crate) priority: i32,
+    /// As long as it is under way; none of a job's, which are bounded elsewhere.
+    pub(crate) admitted: Option<Arc<Admitted>>,
     /// Where it stands while it waits; none before it does.
     pub(crate) waiting: Arc<Waiting>,
     patience: Option<Patience>,
@@ -100,9 +104,23 @@ impl Broker {
         }
         let offering = self.offering.load_full();
         let offering = offering.ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
-        let way = way(&offering, &request.model, incoming.spare)?;
         let priority = self.check_plan(&incoming.caller, &request.model).await?.priority;
-        ModelCall::first(incoming, request, offering, way, priority)
+        let mut admitted = self.admit(&incoming, &request.model, priority)?;
+        let cheaper = admitted.as_ref().is_some_and(|admitted| admitted.cheaper);
+        let way = way(&offering, &request.model, incoming.spare || cheaper)?;
+        if let Some(admitted) = admitted.as_mut().filter(|_| !incoming.spare && way[0].id != request.model) {
+            admitted.downgrade();
+        }
+        ModelCall::first(incoming, request, offering, way, priority, admitted)
+    }
+
+    /// Whether the load lets it in. A job's calls are let in with their job.
+    fn admit(&self, incoming: &Incoming, model: &str, priority: i32) -> Result<Option<Admitted>, Error> {
+        if incoming.patience.is_some() {
+            return Ok(None);
+        }
+        let group = Group { class: priority, tenant: incoming.caller.organization };
+        self.load.admit(incoming.api.operation(), model, group).map(Some)
     }
 
     async fn check_plan(&self, caller: &Caller, model: &str) -> Result<Arc<Plan>, Error> {
@@ -155,6 +173,7 @@ impl ModelCall {
         offering: Arc<Offering>,
         mut way: Vec<Arc<Route>>,
         priority: i32,
+        admitted: Option<Admitted>,
     ) -> Result<Self, Error> {
         let route = way.remove(0);
         let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, .. } = incoming;
@@ -176,6 +195,7 @@ impl ModelCall {
             received,
             deadline,
             priority,
+            admitted: admitted.map(Arc::new),
             waiting,
             patience,
         })
@@ -207,6 +227,7 @@ impl ModelCall {
                 received: self.received,
                 deadline: self.deadline,
                 priority: self.priority,
+                admitted: self.admitted.clone(),
                 waiting: Arc::clone(&self.waiting),
                 patience: self.patience.clone(),
             })
@@ -216,6 +237,16 @@ impl ModelCall {
     /// How many targets come after this one.
     pub(crate) fn hops_left(&self) -> usize {
         self.next.len()
+    }
+
+    /// The load that it was let in at; empty if that was normal.
+    pub(crate) fn load_level(&self) -> String {
+        self.admitted.as_ref().map(|admitted| admitted.level.clone()).unwrap_or_default()
+    }
+
+    /// Whether the load sends it to a cheaper model than it asked for.
+    pub(crate) fn is_downgraded(&self) -> bool {
+        self.admitted.as_ref().is_some_and(|admitted| admitted.downgraded)
     }
 
     /// Nobody waits for the answer any more.

@@ -54,6 +54,8 @@ impl Broker {
             rate_limits: held.rate_limits(),
             queue_position,
             queue_time,
+            load_level: call.load_level(),
+            downgraded: call.is_downgraded(),
         };
         self.settler.commit(held, used.timed(ended - sent, began - sent));
         Ok(InvokeResponse { body: body?, content_type, accounting: Some(accounting) })

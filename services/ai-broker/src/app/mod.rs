@@ -11,6 +11,7 @@ mod invoke;
 pub(crate) mod jobs;
 mod keep_leases;
 mod key_use;
+mod load;
 mod metrics;
 mod models;
 mod open;
@@ -38,6 +39,7 @@ pub(crate) use call::{Caller, Incoming, Patience};
 pub(crate) use entitlements::Entitlements;
 pub(crate) use fleet::{Fleet, Offering};
 pub(crate) use health::Health;
+pub(crate) use load::Load;
 pub(crate) use metrics::Metrics;
 pub(crate) use queue::{Line, QueueOptions};
 pub(crate) use reload::{Dispatch, Reload};
@@ -53,6 +55,7 @@ pub(crate) struct Broker {
     pub(crate) offering: ArcSwapOption<Offering>,
     pub(crate) entitlements: Entitlements,
     pub(crate) health: Health,
+    pub(crate) load: Arc<Load>,
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) settler: Settler,
     pub(crate) metrics: Arc<Metrics>,
@@ -78,6 +81,7 @@ pub(crate) fn run_tasks(
     tasks.spawn(broker.health.clone().run(fleets.clone(), config.rests.look, stop()));
     tasks.spawn(prices::run(Arc::clone(broker), billing, fleets, config.price_check, stop()));
     tasks.spawn(broker.entitlements.clone().watch(stop()));
+    tasks.spawn(load::run(Arc::clone(&broker.load), config.load.clone(), stop()));
     tasks.spawn(keep_leases::run(reservations(), config.lease_check, stop()));
     let metrics = Arc::clone(&broker.metrics);
     tasks.spawn(take_over::run(reservations(), broker.settler.clone(), metrics, config.take_over_check, stop()));

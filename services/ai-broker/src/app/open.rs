@@ -124,6 +124,7 @@ impl Broker {
         if let Some(error) = error.take_if(|_| comes_too_late(wait)) {
             return Err(error);
         }
+        let _waits = call.admitted.is_some().then(|| self.load.waits(call.received));
         let mut place = self.place(&call);
         if error.is_some() {
             place.blocked(wait);

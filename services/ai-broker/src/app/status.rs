@@ -9,6 +9,10 @@ impl Broker {
     pub(crate) fn status(&self) -> GetStatusResponse {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (live, waiting) = (self.reservations.live(), self.settler.waiting());
-        GetStatusResponse { in_flight: count(live.saturating_sub(waiting)), unsettled: count(waiting) }
+        GetStatusResponse {
+            in_flight: count(live.saturating_sub(waiting)),
+            unsettled: count(waiting),
+            load_level: self.load.level_name().unwrap_or_default().to_owned(),
+        }
     }
 }

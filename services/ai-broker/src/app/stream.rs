@@ -276,6 +276,8 @@ impl Running {
             rate_limits: self.held.rate_limits(),
             queue_position,
             queue_time,
+            load_level: self.call.load_level(),
+            downgraded: self.call.is_downgraded(),
         }
     }
 

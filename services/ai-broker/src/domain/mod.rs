@@ -8,6 +8,7 @@ pub mod dialects;
 pub(crate) mod exchange;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod load;
 pub(crate) mod media;
 pub(crate) mod multipart;
 pub(crate) mod queue;

@@ -8,6 +8,7 @@ mod dialects;
 mod failing_provider;
 mod jobs;
 mod keys;
+mod load;
 mod logs;
 mod media;
 mod messages;

@@ -18,7 +18,7 @@ use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{
-    Accounting, InvokeRequest, InvokeResponse, ListModelsRequest, Operation, StreamInvokeRequest,
+    Accounting, GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, Operation, StreamInvokeRequest,
 };
 use weir_proto::quota::v1::quota_service_server::QuotaServiceServer;
 use weir_proto::usage::v1::UsageEvent;
@@ -49,6 +49,7 @@ pub(crate) struct Scene {
     pub(crate) siblings: Arc<Siblings>,
     pub(crate) provider: Arc<Simulator>,
     pub(crate) broker: BrokerServiceClient<Channel>,
+    operator: BrokerServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
     pub(crate) database: Database,
     pub(crate) organization: OrganizationId,
@@ -188,6 +189,7 @@ impl Scene {
         let service = weir_ai_broker::start(config, database.clone(), redis, changes, &context).await.unwrap();
         let stacked = deployment.stack("ai-broker", service.into_routes(), ACCESS).await;
         let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
+        let operator = BrokerServiceClient::new(deployment.channel("operator", &stacked));
         let jobs = JobServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
         let scopes = [Scope::AiInvoke, Scope::ModelsRead, Scope::KeysManage];
@@ -198,6 +200,7 @@ impl Scene {
             siblings,
             provider,
             broker,
+            operator,
             jobs,
             database,
             organization,
@@ -267,6 +270,17 @@ impl Scene {
         let mut request = self.bearer.request(invocation(body.to_string()));
         request.set_timeout(patience);
         self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// A call of the other organisation.
+    pub(crate) async fn invoke_of_stranger(&self, body: &Value) -> Result<InvokeResponse, Failure> {
+        let request = self.stranger.request(invocation(body.to_string()));
+        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
+    }
+
+    /// What operators are told of the broker.
+    pub(crate) async fn status(&self) -> GetStatusResponse {
+        self.operator.clone().get_status(GetStatusRequest {}).await.unwrap().into_inner()
     }
 
     /// A call that is not critical.

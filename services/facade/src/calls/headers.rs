@@ -17,6 +17,9 @@ const OVERHEAD: HeaderName = HeaderName::from_static("weir-overhead-ms");
 pub(crate) const PRIORITY: &str = "weir-priority";
 /// Where a call stood when it began to wait for a provider without room.
 pub(crate) const QUEUE_POSITION: HeaderName = HeaderName::from_static("weir-queue-position");
+/// The load level, if it was not normal; and that it sent the call to a cheaper model than it asked for.
+const LOAD: HeaderName = HeaderName::from_static("weir-load");
+const DOWNGRADED: HeaderName = HeaderName::from_static("weir-downgraded");
 const QUEUE_TIME: HeaderName = HeaderName::from_static("weir-queue-ms");
 
 /// The names of one kind's headers.
@@ -67,6 +70,12 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
     }
     if let Some(time) = accounting.queue_time {
         insert(headers, QUEUE_TIME, &millis(time));
+    }
+    if !accounting.load_level.is_empty() {
+        insert(headers, LOAD, &accounting.load_level);
+    }
+    if accounting.downgraded {
+        headers.insert(DOWNGRADED, HeaderValue::from_static("true"));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::shape::Shape;
     responses(
         (
             status = 200, content_type = "application/json", body = Object,
-            description = "As the provider answers; `text/event-stream` with `stream`. Headers say what it was: `weir-model`, `weir-attempts`, `weir-overhead-ms`, `weir-cost-usd` (not with `stream`), `weir-queue-position` and `weir-queue-ms` if it had to wait for the provider; and what is left: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`.",
+            description = "As the provider answers; `text/event-stream` with `stream`. Headers say what it was: `weir-model`, `weir-attempts`, `weir-overhead-ms`, `weir-cost-usd` (not with `stream`), `weir-queue-position` and `weir-queue-ms` if it had to wait for the provider, `weir-load` and `weir-downgraded` if the load was not normal; and what is left: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`.",
         ),
         (status = 402, description = "The budget is used up.", body = ErrorBody),
         (status = 429, description = "A rate limit refused; `retry-after` and `retry-after-ms` say when to try again.", body = ErrorBody),

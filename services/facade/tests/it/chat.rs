@@ -38,6 +38,8 @@ fn invoked(body: &'static str) -> InvokeResponse {
             ],
             queue_position: 0,
             queue_time: None,
+            load_level: "high".into(),
+            downgraded: true,
         }),
     }
 }
@@ -70,6 +72,8 @@ async fn headers_say_what_a_call_was_and_cost_and_what_is_left() {
         ("weir-model", "gpt-4o-mini-2024-07-18"),
         ("weir-attempts", "2"),
         ("weir-overhead-ms", "1.234"),
+        ("weir-load", "high"),
+        ("weir-downgraded", "true"),
         ("x-ratelimit-limit-requests", "100"),
         ("x-ratelimit-remaining-requests", "99"),
         ("x-ratelimit-reset-requests", "600ms"),

@@ -18,6 +18,12 @@ impl Jobs {
     /// Takes jobs until the shutdown.
     pub(super) async fn take_jobs(self: Arc<Self>) {
         while !self.stop.is_cancelled() {
+            if self.broker.load.defers_jobs() {
+                if self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                    return;
+                }
+                continue;
+            }
             let Some(mut slots) = self.room().await else { return };
             let most = slots.permits().min(MOST);
             let taken = self.database.bounded(self.claim(most)).await;
