@@ -14,6 +14,7 @@ use super::call::ModelCall;
 use super::key_use::{KeyUse, PROBE_LOOK};
 use super::open::{Answered, Tries, Unopened};
 use super::reservations::{Held, NoRoom, Refused};
+use super::spans;
 use crate::domain::keys::{Exhausted, KeyOutcome};
 use crate::domain::retry_after::retry_after;
 use crate::provider::{CallFailure, Provider, ProviderCall, read};
@@ -141,8 +142,9 @@ impl Broker {
         let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
         let body = read(response.into_body(), MAX_ERROR_BODY, ERROR_BODY_TIMEOUT).await.unwrap_or_default();
         let provider = &call.provider.name;
+        spans::failed(&held.span, status.as_str());
         self.settler.release(held, format!("{provider} answered {status}"));
-        self.metrics.provider_error(status);
+        self.metrics.provider_error(provider, status);
         let outcome = judge(status, wait, &body);
         round.report(&mut key, outcome, call.provider.keys.len());
         let body = call.exchange.error(body);
@@ -177,7 +179,7 @@ impl Broker {
     fn failed(&self, call: &ModelCall, held: Held, failure: &CallFailure) -> Setback {
         let provider = &call.provider.name;
         tracing::warn!(provider, %failure, "a call to the provider failed");
-        self.metrics.provider_error(StatusCode::BAD_GATEWAY);
+        self.metrics.provider_error(provider, StatusCode::BAD_GATEWAY);
         let error = Error::new(ErrorReason::ProviderFailed, format!("{provider} did not answer"));
         match failure {
             CallFailure::Timeout(_) => {
@@ -186,6 +188,7 @@ impl Broker {
                 Setback::End(Unopened::Failed(late))
             }
             CallFailure::Connect(_) | CallFailure::NoAnswer(_) | CallFailure::BrokeOff(_) => {
+                spans::failed(&held.span, "connection");
                 self.settler.release(held, failure.to_string());
                 Setback::Failed(error)
             }

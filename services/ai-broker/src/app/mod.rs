@@ -20,6 +20,7 @@ mod queue;
 mod reload;
 mod reservations;
 mod settle;
+mod spans;
 mod status;
 mod stream;
 mod take_over;

@@ -19,6 +19,7 @@ use weir_types::{OrganizationId, ReservationId, unit};
 
 use super::Broker;
 use super::call::ModelCall;
+use super::spans;
 
 /// How reservations are made.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,8 @@ pub(crate) struct Held {
     pub(crate) draft: UsageEvent,
     limits: Vec<LimitState>,
     pub(crate) live: Live,
+    /// Of the provider request that it is held for.
+    pub(crate) span: tracing::Span,
 }
 
 /// Keeps a reservation known, its lease renewed and its room taken until it is settled. One that is
@@ -182,7 +185,8 @@ impl Broker {
         self.reservations.live.lock().insert(id, lease);
         let live = Live { id, reservations: Arc::clone(&self.reservations), _room: room };
         let ReserveResponse { handle, limits, .. } = response;
-        Ok(Held { id, organization: call.caller.organization, handle, draft, limits, live })
+        let span = spans::provider_request(call, id);
+        Ok(Held { id, organization: call.caller.organization, handle, draft, limits, live, span })
     }
 
     /// Asks; and asks once more where the answer was lost or may be better now. The id makes that safe.

@@ -21,6 +21,7 @@ use weir_types::{NanoUsd, OrganizationId, ReservationId, names};
 
 use super::Metrics;
 use super::reservations::{Held, Live, Reservations};
+use super::spans;
 use crate::domain::amounts;
 
 /// How calls are settled.
@@ -105,7 +106,7 @@ impl Settler {
     pub(crate) fn commit(&self, held: Held, used: Used) {
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         self.metrics.ended(used.outcome, used.latency, used.first_byte);
-        let Held { id, organization, handle, draft, live, .. } = held;
+        let Held { id, organization, handle, draft, live, span, .. } = held;
         let event = UsageEvent {
             input_tokens: used.metered.tokens.input,
             cached_input_tokens: used.metered.tokens.cached_input,
@@ -118,12 +119,16 @@ impl Settler {
             first_byte_ms: millis(used.first_byte),
             ..draft
         };
+        spans::charged(&span, &event);
+        self.metrics.charged(&event);
         self.end(Ending { id, organization, handle, how: How::Commit(Box::new(event)), _place: Place::Live(live) });
     }
 
     /// Commits what was reserved, because nobody knows what was used.
     pub(crate) fn commit_draft(&self, held: Held) {
-        let Held { id, organization, handle, draft, live, .. } = held;
+        let Held { id, organization, handle, draft, live, span, .. } = held;
+        spans::charged(&span, &draft);
+        self.metrics.charged(&draft);
         self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _place: Place::Live(live) });
     }
 
@@ -147,6 +152,7 @@ impl Settler {
 
     /// Settles a reservation of a broker that died.
     pub(crate) fn take_over(&self, id: ReservationId, organization: OrganizationId, handle: Bytes, draft: UsageEvent) {
+        self.metrics.charged(&draft);
         self.end(Ending { id, organization, handle, how: How::Commit(Box::new(draft)), _place: Place::Beside });
     }
 

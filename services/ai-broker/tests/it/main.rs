@@ -20,5 +20,6 @@ mod routes;
 mod scene;
 mod shared_keys;
 mod siblings;
+mod spans;
 mod streams;
 mod survival;

@@ -18,7 +18,8 @@ use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{
-    Accounting, GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, Operation, StreamInvokeRequest,
+    Accounting, GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, Operation,
+    StreamInvokeRequest,
 };
 use weir_proto::quota::v1::quota_service_server::QuotaServiceServer;
 use weir_proto::usage::v1::UsageEvent;
