@@ -9,8 +9,8 @@ use serde::Deserialize;
 use weir_config::{Problem, Secret, Validate};
 use weir_types::unit;
 
-use crate::app::QueueOptions;
 use crate::app::jobs::{JobOptions, WebhookOptions};
+use crate::app::{OnceOptions, QueueOptions};
 use crate::domain::api::Dialect;
 use crate::domain::catalogue::{Alias, Patience, Target};
 use crate::domain::keys::{OwnLimits, Rests};
@@ -48,6 +48,7 @@ pub struct Config {
     pub(crate) queue: QueueConfig,
     pub(crate) jobs: JobsConfig,
     pub(crate) load: LoadConfig,
+    pub(crate) idempotency: IdempotencyConfig,
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Aliases by name.
@@ -195,6 +196,38 @@ impl From<&JobsConfig> for JobOptions {
                 concurrency: webhooks.concurrency,
             },
         }
+    }
+}
+
+/// The table `[broker.idempotency]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdempotencyConfig {
+    #[serde(with = "weir_config::duration")]
+    retention: Duration,
+    #[serde(with = "weir_config::duration")]
+    lease: Duration,
+    #[serde(with = "weir_config::duration")]
+    wait: Duration,
+    max_answer_bytes: usize,
+}
+
+impl IdempotencyConfig {
+    fn check(&self, check: &mut impl FnMut(bool, &str, &str)) {
+        let second = Duration::from_secs(1);
+        let month = 31 * 86_400 * second;
+        check((60 * second..=month).contains(&self.retention), "idempotency.retention", "must be from 1m to 31d");
+        check((second..=3600 * second).contains(&self.lease), "idempotency.lease", "must be from 1s to 1h");
+        check(self.wait <= 3600 * second, "idempotency.wait", "must be at most 1h");
+        let bytes = ..=16 << 20;
+        check(bytes.contains(&self.max_answer_bytes), "idempotency.max_answer_bytes", "must be at most 16 MiB");
+    }
+}
+
+impl From<&IdempotencyConfig> for OnceOptions {
+    fn from(config: &IdempotencyConfig) -> Self {
+        let IdempotencyConfig { retention, lease, wait, max_answer_bytes } = *config;
+        Self { retention, lease, wait, max_answer_bytes }
     }
 }
 
@@ -507,6 +540,7 @@ impl Validate for Config {
         check((second / 100..=60 * second).contains(&self.queue.beat), "queue.beat", "must be from 10ms to 60s");
         self.jobs.check(&mut check);
         self.load.check(&mut check);
+        self.idempotency.check(&mut check);
         for (name, provider) in &self.providers {
             let uri = provider.base_url.parse::<http::Uri>();
             let is_http =

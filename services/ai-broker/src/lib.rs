@@ -33,8 +33,8 @@ use storage::lines::Lines;
 
 use app::jobs::Jobs;
 use app::{
-    Broker, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Reload, Reservations, ReserveOptions, SettleOptions,
-    SettlerTask,
+    Broker, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Once, Reload, Reservations, ReserveOptions,
+    SettleOptions, SettlerTask,
 };
 use tokio::sync::watch;
 
@@ -91,6 +91,7 @@ pub async fn start(
         load: Arc::new(Load::new(&config.load)),
         reservations,
         settler,
+        once: Once::start(database.clone(), (&config.idempotency).into(), context),
         metrics,
         clock: Arc::clone(&context.clock),
         tasks: context.tasks.clone(),

@@ -7,7 +7,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use weir_rpc::REQUEST_ID;
 
 /// What pages may read of an answer.
-const EXPOSED: [&str; 11] = [
+const EXPOSED: [&str; 12] = [
+    "idempotent-replayed",
     "retry-after-ms",
     "weir-attempts",
     "weir-cost-usd",

@@ -19,7 +19,7 @@ use weir_rpc::{Channel, Error, Failure};
 use weir_types::Clock;
 
 use crate::body::BodyLimits;
-use crate::calls::headers::PRIORITY;
+use crate::calls::headers::{PRIORITY, idempotency_key};
 use crate::credentials::{Caller, Credentials, is_about_the_credential};
 use crate::network::{self, Network};
 use crate::refusal::Refusal;
@@ -53,6 +53,8 @@ pub(crate) struct Incoming {
     pub(crate) client_ip: String,
     /// What the client says of how much it needs the best model.
     pub(crate) priority: Option<HeaderValue>,
+    /// Under which the call is made once; empty: none.
+    pub(crate) idempotency_key: String,
     /// Held until the answer has gone out.
     pub(crate) room: OwnedSemaphorePermit,
 }
@@ -79,7 +81,8 @@ impl Facade {
         let body = limits.read(&head.headers, body).await?;
         let client_ip = client_ip.map(|ip| ip.to_string()).unwrap_or_default();
         let priority = head.headers.get(PRIORITY).cloned();
-        Ok(Incoming { caller, body, client_ip, priority, room })
+        let idempotency_key = idempotency_key(&head.headers)?;
+        Ok(Incoming { caller, body, client_ip, priority, idempotency_key, room })
     }
 
     /// Calls a service as the caller. A token that is refused is forgotten.

@@ -51,6 +51,11 @@ impl Refusal {
         self.failure.retry_after()
     }
 
+    /// The same request again is refused again, although SDKs repeat those with its status.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.reason(), ErrorReason::Unimplemented | ErrorReason::IdReused | ErrorReason::NotRepeatable)
+    }
+
     /// The parameters at fault.
     pub(crate) fn fields(&self) -> &[Violation] {
         self.failure.fields()
@@ -94,7 +99,9 @@ impl Class {
                 R::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
                 R::PermissionDenied | R::ModelNotAllowed => StatusCode::FORBIDDEN,
                 R::NotFound | R::ModelNotFound | R::ReservationNotFound => StatusCode::NOT_FOUND,
-                R::AlreadyExists | R::IdReused | R::ReservationReleased => StatusCode::CONFLICT,
+                R::AlreadyExists | R::IdReused | R::ReservationReleased | R::CallInProgress | R::NotRepeatable => {
+                    StatusCode::CONFLICT
+                }
                 R::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 R::QuotaExceeded | R::ProviderExhausted => StatusCode::TOO_MANY_REQUESTS,
                 R::Unimplemented => StatusCode::NOT_IMPLEMENTED,

@@ -163,11 +163,11 @@ pub(crate) const fn code(reason: ErrorReason) -> Code {
         R::Unauthenticated | R::CredentialRevoked => Code::Unauthenticated,
         R::PermissionDenied | R::ModelNotAllowed => Code::PermissionDenied,
         R::NotFound | R::ModelNotFound | R::ReservationNotFound => Code::NotFound,
-        R::AlreadyExists | R::IdReused => Code::AlreadyExists,
+        R::AlreadyExists | R::IdReused | R::NotRepeatable => Code::AlreadyExists,
         R::QuotaExceeded | R::BudgetExhausted => Code::ResourceExhausted,
         R::ModelNotPriced | R::ProviderRejected | R::ReservationReleased => Code::FailedPrecondition,
         // Not UNAVAILABLE: generic clients repeat that, and the provider may have been paid already.
-        R::ProviderFailed => Code::Aborted,
+        R::ProviderFailed | R::CallInProgress => Code::Aborted,
         R::ProviderExhausted | R::Unavailable | R::Overloaded | R::Rebuilding => Code::Unavailable,
         R::DeadlineExceeded => Code::DeadlineExceeded,
         R::Unimplemented => Code::Unimplemented,

@@ -105,6 +105,10 @@ impl Broker {
             Ok(held) => held,
             Err(refused) => return Err(unreserved(refused, &key, round)),
         };
+        if let Err(error) = call.claim().await {
+            self.settler.release(held, "the call is not this broker's to make".into());
+            return Err(Setback::End(Unopened::Final(error)));
+        }
         let sent = Instant::now();
         let answer = call.provider.client.send(ProviderCall {
             url: call.provider.url(call.exchange.api, &call.exchange.suffix),
@@ -183,6 +187,7 @@ impl Broker {
         let error = Error::new(ErrorReason::ProviderFailed, format!("{provider} did not answer"));
         match failure {
             CallFailure::Timeout(_) => {
+                call.is_charged();
                 self.settler.commit_draft(held);
                 let late = Error::new(ErrorReason::DeadlineExceeded, format!("{provider} did not answer in time"));
                 Setback::End(Unopened::Failed(late))

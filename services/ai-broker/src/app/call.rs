@@ -15,6 +15,7 @@ use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 use super::Broker;
 use super::entitlements::Plan;
 use super::fleet::Offering;
+use super::idempotency::Claim;
 use super::load::Admitted;
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
@@ -52,6 +53,16 @@ pub(crate) struct Incoming {
     pub(crate) spare: bool,
     /// How it waits for a provider without room; none: as the provider's configuration says.
     pub(crate) patience: Option<Patience>,
+    pub(crate) reuse: Reuse,
+}
+
+/// What a request says of answers that there are already.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reuse {
+    /// Under which the call is made once.
+    pub(crate) idempotency_key: Option<String>,
+    /// The right to make it.
+    pub(crate) claim: Option<Arc<Claim>>,
 }
 
 /// How a call waits that has more time than its client would.
@@ -91,6 +102,8 @@ pub(crate) struct ModelCall {
     /// Where it stands while it waits; none before it does.
     pub(crate) waiting: Arc<Waiting>,
     patience: Option<Patience>,
+    /// The right to make a call that must be made once.
+    claim: Option<Arc<Claim>>,
 }
 
 impl Broker {
@@ -176,7 +189,7 @@ impl ModelCall {
         admitted: Option<Admitted>,
     ) -> Result<Self, Error> {
         let route = way.remove(0);
-        let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, .. } = incoming;
+        let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, reuse, .. } = incoming;
         let Fitted { provider, worst, exchange } = fit(&request, &asked, &route, &offering)?;
         let waiting = patience.as_ref().map(|patience| Arc::clone(&patience.waiting)).unwrap_or_default();
         let (request, next) = (Arc::new(request), way);
@@ -198,6 +211,7 @@ impl ModelCall {
             admitted: admitted.map(Arc::new),
             waiting,
             patience,
+            claim: reuse.claim,
         })
     }
 
@@ -230,8 +244,27 @@ impl ModelCall {
                 admitted: self.admitted.clone(),
                 waiting: Arc::clone(&self.waiting),
                 patience: self.patience.clone(),
+                claim: self.claim.clone(),
             })
         })
+    }
+
+    /// A provider is about to be asked.
+    ///
+    /// # Errors
+    /// The call is somebody else's to make.
+    pub(crate) async fn claim(&self) -> Result<(), Error> {
+        match &self.claim {
+            Some(claim) => claim.ask().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Something of it is charged, whatever comes of it.
+    pub(crate) fn is_charged(&self) {
+        if let Some(claim) = &self.claim {
+            claim.charge();
+        }
     }
 
     /// How many targets come after this one.

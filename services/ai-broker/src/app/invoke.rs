@@ -56,6 +56,7 @@ impl Broker {
             queue_time,
             load_level: call.load_level(),
             downgraded: call.is_downgraded(),
+            replayed: false,
         };
         self.settler.commit(held, used.timed(ended - sent, began - sent));
         Ok(InvokeResponse { body: body?, content_type, accounting: Some(accounting) })

@@ -7,6 +7,7 @@ mod call;
 mod entitlements;
 mod fleet;
 mod health;
+mod idempotency;
 mod invoke;
 pub(crate) mod jobs;
 mod keep_leases;
@@ -14,6 +15,7 @@ mod key_use;
 mod load;
 mod metrics;
 mod models;
+mod once;
 mod open;
 mod prices;
 mod queue;
@@ -24,6 +26,7 @@ mod spans;
 mod status;
 mod stream;
 mod take_over;
+mod tape;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +39,11 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_rpc::Channel;
 use weir_types::Clock;
 
-pub(crate) use call::{Caller, Incoming, Patience};
+pub(crate) use call::{Caller, Incoming, Patience, Reuse};
 pub(crate) use entitlements::Entitlements;
 pub(crate) use fleet::{Fleet, Offering};
 pub(crate) use health::Health;
+pub(crate) use idempotency::{Once, OnceOptions};
 pub(crate) use load::Load;
 pub(crate) use metrics::Metrics;
 pub(crate) use queue::{Line, QueueOptions};
@@ -47,6 +51,7 @@ pub(crate) use reload::{Dispatch, Reload};
 pub(crate) use reservations::{Reservations, ReserveOptions};
 pub(crate) use settle::{SettleOptions, Settler, SettlerTask};
 pub(crate) use stream::StreamAnswer;
+pub(crate) use tape::Parts;
 
 use crate::config::Config;
 
@@ -59,6 +64,7 @@ pub(crate) struct Broker {
     pub(crate) load: Arc<Load>,
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) settler: Settler,
+    pub(crate) once: Arc<Once>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,

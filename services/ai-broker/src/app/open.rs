@@ -168,6 +168,7 @@ impl Broker {
 impl Answered {
     fn of(self, call: ModelCall, tries: &Tries) -> Opened {
         let Self { response, held, key, sent, began } = self;
+        call.is_charged();
         Opened { call, response, held, key, attempts: tries.made, sent, began }
     }
 }

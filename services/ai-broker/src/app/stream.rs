@@ -278,6 +278,7 @@ impl Running {
             queue_time,
             load_level: self.call.load_level(),
             downgraded: self.call.is_downgraded(),
+            replayed: false,
         }
     }
 

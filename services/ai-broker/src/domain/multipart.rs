@@ -35,7 +35,8 @@ pub(crate) fn parts(body: &[u8], content_type: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-fn boundary(content_type: &str) -> Option<&str> {
+/// What divides the parts of a form of this content type; none if it is not such a form.
+pub(crate) fn boundary(content_type: &str) -> Option<&str> {
     let (kind, parameters) = content_type.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;

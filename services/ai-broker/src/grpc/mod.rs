@@ -20,8 +20,9 @@ use weir_proto::quota::v1::Subject;
 use weir_rpc::{Error, Principal};
 use weir_types::{ReservationId, names};
 
-use crate::app::{Broker, Caller, Incoming, StreamAnswer};
+use crate::app::{Broker, Caller, Incoming, Parts, Reuse};
 use crate::domain::api::Api;
+use crate::domain::idempotency::is_key;
 use crate::domain::request::media::is_voice;
 
 pub(crate) use jobs::JobsGrpc;
@@ -36,7 +37,7 @@ pub(crate) struct Grpc(pub(crate) Arc<Broker>);
 impl BrokerService for Grpc {
     async fn invoke(&self, request: Request<InvokeRequest>) -> Result<Response<InvokeResponse>, Status> {
         let incoming = incoming(&request, request.get_ref().clone(), false)?;
-        Ok(Response::new(self.0.invoke(incoming).await?))
+        Ok(Response::new(self.0.invoke_once(incoming).await?))
     }
 
     type StreamInvokeStream = Answer;
@@ -44,7 +45,7 @@ impl BrokerService for Grpc {
     async fn stream_invoke(&self, request: Request<StreamInvokeRequest>) -> Result<Response<Answer>, Status> {
         let asked = request.get_ref().request.clone().unwrap_or_default();
         let incoming = incoming(&request, asked, true)?;
-        Ok(Response::new(Answer(self.0.stream(incoming).await?)))
+        Ok(Response::new(Answer(self.0.stream_once(incoming).await?)))
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
@@ -59,7 +60,7 @@ impl BrokerService for Grpc {
 }
 
 /// A stream of parts whose errors are statuses.
-pub(crate) struct Answer(StreamAnswer);
+pub(crate) struct Answer(Parts);
 
 impl Stream for Answer {
     type Item = Result<StreamInvokeResponse, Status>;
@@ -83,6 +84,11 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         Some(b"non-critical") => true,
         Some(_) => return Err(Error::invalid(PRIORITY, "must be `normal` or `non-critical`")),
     };
+    let idempotency_key = match asked.idempotency_key {
+        key if key.is_empty() => None,
+        key if is_key(&key) => Some(key),
+        _ => return Err(Error::invalid("idempotency_key", "must have 1 to 255 visible ASCII characters")),
+    };
     let suffix = voice(api, &asked.voice, &asked.query)?;
     let principal = weir_rpc::caller(request).principal()?;
     let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
@@ -98,6 +104,7 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         deadline: weir_rpc::deadline(request).map(tokio::time::Instant::into_std),
         spare,
         patience: None,
+        reuse: Reuse { idempotency_key, claim: None },
     })
 }
 

@@ -12,7 +12,7 @@ use weir_types::OrganizationId;
 use crate::scene::{Scene, chat};
 
 /// One key for all tests: roles and their passwords belong to the server that the tests share.
-fn master() -> MasterKey {
+pub(crate) fn master() -> MasterKey {
     MasterKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap()
 }
 

@@ -6,6 +6,7 @@ mod books;
 mod database;
 mod dialects;
 mod failing_provider;
+mod idempotency;
 mod jobs;
 mod keys;
 mod load;

@@ -177,7 +177,8 @@ impl Scene {
             channels: Channels::fixed(channels),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
-            master: deployment.master().clone(),
+            // All brokers of a deployment have one.
+            master: crate::database::master(),
             instance: "test".into(),
             max_message_bytes: 32 << 20,
             revocations: deployment.verifier().revocations().clone(),

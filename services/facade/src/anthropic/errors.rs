@@ -64,7 +64,7 @@ impl From<Refusal> for AnthropicError {
         let error = ErrorDetail { kind: naming(refusal.class()), message: refusal.message().to_owned() };
         let request_id = Call::current().and_then(|call| call.request_id().to_str().map(str::to_owned).ok());
         let body = serde_json::to_vec(&ErrorBody { kind: "error", error, request_id }).unwrap_or_default().into();
-        let is_final = status == StatusCode::NOT_IMPLEMENTED || retry_after.is_some_and(|delay| delay > SDK_PATIENCE);
+        let is_final = refusal.is_final() || retry_after.is_some_and(|delay| delay > SDK_PATIENCE);
         Self { status, body, retry_after, is_final }
     }
 }
@@ -115,7 +115,9 @@ fn naming(class: Class) -> &'static str {
         | R::Unimplemented
         | R::InvalidPageToken
         | R::AlreadyExists
-        | R::IdReused => "invalid_request_error",
+        | R::IdReused
+        | R::NotRepeatable
+        | R::CallInProgress => "invalid_request_error",
         _ => "api_error",
     }
 }

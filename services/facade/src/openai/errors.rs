@@ -70,7 +70,7 @@ impl From<Refusal> for OpenAiError {
         let param = refusal.fields().first().map(|field| field.subject.clone()).filter(|name| !name.is_empty());
         let error = ErrorDetail { message: refusal.message().to_owned(), kind, param, code };
         let body = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default().into();
-        let is_final = status == StatusCode::NOT_IMPLEMENTED || retry_after.is_some_and(|delay| delay > SDK_PATIENCE);
+        let is_final = refusal.is_final() || retry_after.is_some_and(|delay| delay > SDK_PATIENCE);
         Self { status, body, retry_after, is_final, limits: headers::refusing(&refusal) }
     }
 }
@@ -127,6 +127,7 @@ fn naming(class: Class) -> (&'static str, Option<String>) {
         R::ModelNotFound | R::ModelNotAllowed | R::ModelNotPriced | R::NotFound | R::TooLarge | R::Unimplemented => {
             ("invalid_request_error", own())
         }
+        R::IdReused | R::NotRepeatable | R::CallInProgress => ("invalid_request_error", own()),
         _ => ("server_error", own()),
     }
 }

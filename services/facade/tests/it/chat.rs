@@ -1,10 +1,12 @@
 //! Plain chats and embeddings.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::json;
 use weir_proto::broker::v1::{Accounting, InvokeRequest, InvokeResponse, Operation, RateLimit};
-use weir_rpc::Caller;
+use weir_proto::common::v1::ErrorReason;
+use weir_rpc::{Caller, Error};
 
 use crate::fixtures::INVOKE;
 use crate::scene::{KEY, Scene};
@@ -40,6 +42,7 @@ fn invoked(body: &'static str) -> InvokeResponse {
             queue_time: None,
             load_level: "high".into(),
             downgraded: true,
+            replayed: false,
         }),
     }
 }
@@ -130,6 +133,38 @@ async fn http_2_is_served_too() {
     let response = request.send().await.unwrap();
     assert_eq!((response.version(), response.status().as_u16()), (reqwest::Version::HTTP_2, 200));
     assert_eq!(response.text().await.unwrap(), ANSWER);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_passed_on_and_a_repetition_is_marked() {
+    let scene = Scene::new().await;
+    scene.siblings.answer(INVOKE, invoked(ANSWER));
+    let chat = || scene.request("POST", "/v1/chat/completions").bearer_auth(KEY).body("{}");
+    let first = chat().header("idempotency-key", "\"order-7\"").send().await.unwrap();
+    assert_eq!(scene.siblings.last::<InvokeRequest>(INVOKE).0.idempotency_key, "order-7");
+    assert!(first.headers().get("idempotent-replayed").is_none());
+    let mut answer = invoked(ANSWER);
+    answer.accounting.as_mut().unwrap().replayed = true;
+    scene.siblings.answer(INVOKE, answer);
+    let again = chat().header("idempotency-key", "order-7").send().await.unwrap();
+    assert_eq!(again.headers()["idempotent-replayed"], "true");
+    assert_eq!(chat().header("idempotency-key", "").send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn sdks_repeat_a_call_under_way_and_not_what_can_never_be_answered() {
+    let scene = Scene::new().await;
+    for (path, reason, code, repeat) in [
+        ("/v1/chat/completions", ErrorReason::CallInProgress, "call_in_progress", None),
+        ("/v1/chat/completions", ErrorReason::IdReused, "id_reused", Some("false")),
+        ("/v1/messages", ErrorReason::NotRepeatable, "invalid_request_error", Some("false")),
+    ] {
+        scene.siblings.refuse(INVOKE, Error::new(reason, "as it is").retry_after(Duration::from_secs(1)));
+        let response = scene.post(path, &json!({})).header("idempotency-key", "k").send().await.unwrap();
+        let should_retry = response.headers().get("x-should-retry").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!((response.status().as_u16(), should_retry.as_deref()), (409, repeat), "{reason:?}");
+        assert!(response.text().await.unwrap().contains(code));
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use weir_types::names;
 use super::Jobs;
 use super::work::{Work, failure};
 use crate::app::queue::Waiting;
-use crate::app::{Caller, Incoming, Patience};
+use crate::app::{Caller, Incoming, Patience, Reuse};
 use crate::domain::jobs::{Ending, Failed, Finished, JobError, Who};
 use crate::storage::jobs::JobKey;
 
@@ -49,6 +49,7 @@ impl Jobs {
                 until: work.expires.into_std(),
                 waiting: Arc::clone(&waiting),
             }),
+            reuse: Reuse::default(),
         });
         tokio::pin!(call);
         let mut aside = false;

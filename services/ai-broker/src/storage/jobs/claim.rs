@@ -67,6 +67,6 @@ pub(crate) async fn results(tx: &mut PgConnection, key: JobKey) -> Result<BTreeM
 }
 
 /// For intervals in SQL.
-pub(super) fn millis(span: Duration) -> i64 {
+pub(crate) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,19 +9,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 use weir_proto::broker::v1 as proto;
-use weir_rpc::Error;
 use weir_types::{OrganizationId, names};
 
 use super::created::Created;
 use super::extract::{ApiPath, ApiQuery, By, LargeJson, NoQuery};
 use super::problem::Problem;
+use crate::calls::headers::idempotency_key;
 use crate::facade::Facade;
 use crate::network;
 
@@ -92,12 +91,6 @@ pub(crate) async fn create(
     let job = facade.as_caller(&caller, request, async |request| facade.jobs.clone().create_job(request).await).await?;
     let job = Job::try_from(job)?;
     Ok(Created { location: format!("/api/v1/jobs/{}", job.id), body: job })
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Error> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(String::new()) };
-    let text = key.to_str().ok().filter(|text| !text.is_empty());
-    text.map(str::to_owned).ok_or_else(|| Error::invalid("Idempotency-Key", "must be visible ASCII characters"))
 }
 
 /// Lists the organisation's jobs, newest first, without bodies and results. With `state=failed`: those that are dead.
