@@ -160,6 +160,7 @@ pub fn request(organization: &OrganizationId, amounts: &[Amount], lease: Duratio
         amounts: amounts.to_vec(),
         lease: prost_types::Duration::try_from(lease).ok(),
         context: b"proof".to_vec().into(),
+        limits: Vec::new(),
     }
 }
 

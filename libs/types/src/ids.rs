@@ -84,6 +84,10 @@ id!(
     ApiKeyId
 );
 id!(
+    /// A key of a provider that a user or an organisation has brought.
+    ProviderKeyId
+);
+id!(
     /// A reservation, its settlement, its usage event and its rated event: one id for the life of a provider call.
     ReservationId
 );

@@ -12,7 +12,7 @@ mod scope;
 pub mod unit;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use ids::{ApiKeyId, InvalidId, OrganizationId, ReservationId, UserId};
+pub use ids::{ApiKeyId, InvalidId, OrganizationId, ProviderKeyId, ReservationId, UserId};
 pub use money::{InvalidUsd, NanoUsd, Overflow};
 pub use page::{InvalidPageToken, NegativePageSize, PageToken, page_size};
 pub use scope::{Scope, ScopeSet, UnknownScope};

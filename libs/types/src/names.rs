@@ -1,6 +1,6 @@
 //! Resource names (AIP-122): `organizations/{organization}/users/{user}` and their like.
 
-use crate::ids::{ApiKeyId, OrganizationId, UserId};
+use crate::ids::{ApiKeyId, OrganizationId, ProviderKeyId, UserId};
 
 /// Text that is not a resource name of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,12 @@ pub fn user(organization: &OrganizationId, user: &UserId) -> String {
 #[must_use]
 pub fn api_key(organization: &OrganizationId, api_key: &ApiKeyId) -> String {
     format!("organizations/{organization}/apiKeys/{api_key}")
+}
+
+/// `organizations/{organization}/providerKeys/{provider_key}`.
+#[must_use]
+pub fn provider_key(organization: &OrganizationId, provider_key: &ProviderKeyId) -> String {
+    format!("organizations/{organization}/providerKeys/{provider_key}")
 }
 
 /// `organizations/{organization}/subscription`.
@@ -63,6 +69,16 @@ pub fn parse_api_key(name: &str) -> Result<(OrganizationId, ApiKeyId), NameError
     Ok((parent, id.parse().map_err(|_| EXPECTED)?))
 }
 
+/// Reads `organizations/{organization}/providerKeys/{provider_key}`.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_provider_key(name: &str) -> Result<(OrganizationId, ProviderKeyId), NameError> {
+    const EXPECTED: NameError = NameError { expected: "organizations/{organization}/providerKeys/{provider_key}" };
+    let (parent, id) = split_child(name, "/providerKeys/").ok_or(EXPECTED)?;
+    Ok((parent, id.parse().map_err(|_| EXPECTED)?))
+}
+
 /// Reads `organizations/{organization}/subscription`.
 ///
 /// # Errors
@@ -84,6 +100,8 @@ mod tests {
     #[test]
     fn names_read_back_as_what_they_were_made_of() {
         let (o, u, k) = (OrganizationId::new_v7(), UserId::new_v7(), ApiKeyId::new_v7());
+        let p = ProviderKeyId::new_v7();
+        assert_eq!(parse_provider_key(&provider_key(&o, &p)), Ok((o, p)));
         assert_eq!(parse_organization(&organization(&o)), Ok(o));
         assert_eq!(parse_user(&user(&o, &u)), Ok((o, u)));
         assert_eq!(parse_api_key(&api_key(&o, &k)), Ok((o, k)));

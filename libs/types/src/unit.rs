@@ -28,8 +28,16 @@ pub const IMAGE: &str = "image";
 pub const MEGAPIXEL: &str = "megapixel";
 /// A billionth of a US dollar.
 pub const NANO_USD: &str = "nano_usd";
+/// A billionth of a US dollar that a provider charges to somebody's own key.
+pub const OWN_NANO_USD: &str = "own_nano_usd";
 /// One call under way.
 pub const CONCURRENT: &str = "concurrent";
+
+/// Whether it counts money: ours, or that of whoever brought a key.
+#[must_use]
+pub fn is_money(name: &str) -> bool {
+    matches!(name, NANO_USD | OWN_NANO_USD)
+}
 
 /// Whether `name` can be a unit: `[a-z][a-z0-9_]{0,62}`.
 #[must_use]
@@ -52,6 +60,7 @@ mod tests {
                 OUTPUT_TOKEN,
                 TOKEN,
                 NANO_USD,
+                OWN_NANO_USD,
                 CONCURRENT,
                 CACHE_WRITE_1H_TOKEN,
                 SECOND,

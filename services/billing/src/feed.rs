@@ -159,5 +159,6 @@ fn usage(event: UsageEvent) -> Result<Usage, String> {
         quantities: event.quantities.into_iter().collect::<BTreeMap<_, _>>(),
         claimed: NanoUsd(event.cost_nano_usd),
         estimated: event.estimated,
+        own_key: !event.provider_key.is_empty(),
     })
 }

@@ -97,13 +97,15 @@ impl Class {
                 R::InvalidArgument | R::InvalidPageToken | R::ModelNotPriced => StatusCode::BAD_REQUEST,
                 R::Unauthenticated | R::CredentialRevoked => StatusCode::UNAUTHORIZED,
                 R::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
-                R::PermissionDenied | R::ModelNotAllowed => StatusCode::FORBIDDEN,
+                R::PermissionDenied | R::ModelNotAllowed | R::OwnKeyRefused | R::OwnKeyRequired => {
+                    StatusCode::FORBIDDEN
+                }
                 R::NotFound | R::ModelNotFound | R::ReservationNotFound => StatusCode::NOT_FOUND,
                 R::AlreadyExists | R::IdReused | R::ReservationReleased | R::CallInProgress | R::NotRepeatable => {
                     StatusCode::CONFLICT
                 }
                 R::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                R::QuotaExceeded | R::ProviderExhausted => StatusCode::TOO_MANY_REQUESTS,
+                R::QuotaExceeded | R::ProviderExhausted | R::OwnKeyLimited => StatusCode::TOO_MANY_REQUESTS,
                 R::Unimplemented => StatusCode::NOT_IMPLEMENTED,
                 R::ProviderRejected | R::ProviderFailed => StatusCode::BAD_GATEWAY,
                 R::Unavailable | R::Overloaded | R::Rebuilding => StatusCode::SERVICE_UNAVAILABLE,

@@ -76,7 +76,7 @@ impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LimitState { cap, used, requested, .. } = *self.0;
         match &*self.0.unit {
-            unit::NANO_USD => {
+            unit if unit::is_money(unit) => {
                 let (used, cap, asked) = (dollars(round_up(used)), dollars(cap), dollars(round_up(requested)));
                 write!(f, "{used} of {cap} used, this call could cost up to {asked}")?;
             }
@@ -115,7 +115,7 @@ mod tests {
             requested,
             retry_after: wait,
             refuses: true,
-            money: unit == unit::NANO_USD,
+            money: unit::is_money(unit),
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Quantity<'a> {
 impl fmt::Display for Quantity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.unit, self.value) {
-            (unit::NANO_USD, nanos) => f.write_str(&dollars(round_up(nanos))),
+            (unit, nanos) if unit::is_money(unit) => f.write_str(&dollars(round_up(nanos))),
             (unit::CONCURRENT, 1) => f.write_str("1 call"),
             (unit::CONCURRENT, value) => write!(f, "{} calls", grouped(value)),
             (unit::INPUT_TOKEN, 1) => f.write_str("1 input token"),
@@ -32,15 +32,15 @@ impl Quantity<'_> {
     /// What is left of a cap when so much is used, for a column beside [`figure`](Self::figure): the columns add up.
     #[must_use]
     pub fn left_of(&self, cap: i64) -> String {
-        let used = if self.unit == unit::NANO_USD { round_up(self.value) } else { self.value };
+        let used = if unit::is_money(self.unit) { round_up(self.value) } else { self.value };
         let left = cap.saturating_sub(used).max(0);
-        if self.unit == unit::NANO_USD { dollars(left) } else { grouped(left) }
+        if unit::is_money(self.unit) { dollars(left) } else { grouped(left) }
     }
 
     /// Without the unit's name, for columns: `1,200`, `$0.05`.
     #[must_use]
     pub fn figure(&self) -> String {
-        if self.unit == unit::NANO_USD { dollars(round_up(self.value)) } else { grouped(self.value) }
+        if unit::is_money(self.unit) { dollars(round_up(self.value)) } else { grouped(self.value) }
     }
 }
 

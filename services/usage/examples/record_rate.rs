@@ -142,6 +142,7 @@ fn batches(senders: usize, size: usize, (tenants, users): (usize, usize)) -> Vec
             latency_ms: 1234,
             first_byte_ms: 210,
             request_id: ReservationId::new_v7().to_string(),
+            provider_key: None,
         }
     };
     let each = (ROWS / senders / size).max(1);

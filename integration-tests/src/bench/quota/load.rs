@@ -48,6 +48,7 @@ pub(super) fn requests(tenants: &[Tenant], count: usize) -> Vec<ReserveRequest> 
             // Longer than the bench: nobody takes them over.
             lease: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
             context: vec![7; 200].into(),
+            limits: Vec::new(),
         }
     };
     (0..count).map(request).collect()

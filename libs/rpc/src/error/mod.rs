@@ -161,11 +161,11 @@ pub(crate) const fn code(reason: ErrorReason) -> Code {
     match reason {
         R::InvalidArgument | R::TooLarge | R::InvalidPageToken => Code::InvalidArgument,
         R::Unauthenticated | R::CredentialRevoked => Code::Unauthenticated,
-        R::PermissionDenied | R::ModelNotAllowed => Code::PermissionDenied,
+        R::PermissionDenied | R::ModelNotAllowed | R::OwnKeyRequired => Code::PermissionDenied,
         R::NotFound | R::ModelNotFound | R::ReservationNotFound => Code::NotFound,
         R::AlreadyExists | R::IdReused | R::NotRepeatable => Code::AlreadyExists,
-        R::QuotaExceeded | R::BudgetExhausted => Code::ResourceExhausted,
-        R::ModelNotPriced | R::ProviderRejected | R::ReservationReleased => Code::FailedPrecondition,
+        R::QuotaExceeded | R::BudgetExhausted | R::OwnKeyLimited => Code::ResourceExhausted,
+        R::ModelNotPriced | R::ProviderRejected | R::OwnKeyRefused | R::ReservationReleased => Code::FailedPrecondition,
         // Not UNAVAILABLE: generic clients repeat that, and the provider may have been paid already.
         R::ProviderFailed | R::CallInProgress => Code::Aborted,
         R::ProviderExhausted | R::Unavailable | R::Overloaded | R::Rebuilding => Code::Unavailable,

@@ -57,6 +57,7 @@ impl Broker {
             load_level: call.load_level(),
             downgraded: call.is_downgraded(),
             replayed: false,
+            provider_key: String::new(),
         };
         self.settler.commit(held, used.timed(ended - sent, began - sent));
         Ok(InvokeResponse { body: body?, content_type, accounting: Some(accounting) })

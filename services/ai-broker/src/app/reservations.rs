@@ -207,6 +207,7 @@ impl Broker {
             amounts: call.amounts(),
             lease: prost_types::Duration::try_from(self.reservations.options.lease).ok(),
             context: context.clone(),
+            limits: Vec::new(),
         };
         let failure = match self.ask_once(request()).await {
             Ok(response) => return Ok(response),

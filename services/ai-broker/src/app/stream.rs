@@ -279,6 +279,7 @@ impl Running {
             load_level: self.call.load_level(),
             downgraded: self.call.is_downgraded(),
             replayed: false,
+            provider_key: String::new(),
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) models: Vec<String>,
     /// Higher goes first where requests wait.
     pub(crate) priority: i32,
+    /// Calls go by callers' own keys of providers, never by the platform's.
+    pub(crate) own_keys_only: bool,
 }
 
 /// All plans on offer, and which one holds for organisations that were never put on one.

@@ -55,6 +55,8 @@ pub(crate) struct Entitlements {
     pub(crate) models: Vec<String>,
     /// Higher goes first where requests wait.
     pub(crate) priority: i32,
+    /// Calls go by callers' own keys of providers, never by the platform's.
+    pub(crate) own_keys_only: bool,
 }
 
 impl Entitlements {
@@ -78,6 +80,7 @@ impl Entitlements {
             limits,
             models: plan.models.clone(),
             priority: plan.priority,
+            own_keys_only: plan.own_keys_only,
         }
     }
 }
@@ -112,6 +115,7 @@ mod tests {
             limits: vec![limit("a", 1), limit("b", 2)],
             models: vec!["*".to_owned()],
             priority: 0,
+            own_keys_only: false,
         }
     }
 

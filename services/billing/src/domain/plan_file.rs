@@ -50,6 +50,7 @@ fn plan(index: usize, table: &Table, version: &str, faults: &mut Faults) -> Opti
     if models.is_empty() {
         faults.add(reader.place("models"), "names no model: [\"*\"] is all of them");
     }
+    let own_keys_only = reader.switch("own_keys_only", faults);
     let tables = reader.tables("limits", faults);
     let limits: Vec<Limit> =
         tables.iter().enumerate().filter_map(|(i, table)| limit(reader.at(), i, table, faults)).collect();
@@ -68,6 +69,7 @@ fn plan(index: usize, table: &Table, version: &str, faults: &mut Faults) -> Opti
         limits,
         models: models.into_iter().map(str::to_owned).collect(),
         priority: priority?,
+        own_keys_only,
     })
 }
 

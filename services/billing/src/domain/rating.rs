@@ -108,6 +108,10 @@ impl<F: Fn(&str) -> Option<PriceBook>> Prices<F> {
     }
 
     fn amount(&mut self, usage: &Usage) -> Result<NanoUsd, String> {
+        // The provider charges whoever brought the key.
+        if usage.own_key {
+            return Ok(NanoUsd::ZERO);
+        }
         if !self.found.contains_key(&usage.price_version) {
             let book = (self.look_up)(&usage.price_version).map(Arc::new);
             self.found.insert(usage.price_version.clone(), book);
@@ -253,6 +257,7 @@ mod tests {
             quantities: BTreeMap::new(),
             claimed: NanoUsd(10 + 2 * output_tokens),
             estimated: false,
+            own_key: false,
         }
     }
 
@@ -274,6 +279,17 @@ mod tests {
         let postings = rated.postings("rating");
         assert_eq!(postings[0].idempotency_key, format!("rating/{a}/4-9"));
         assert!(postings.iter().all(|posting| posting.sides().iter().map(|(_, amount)| amount).sum::<i64>() == 0));
+    }
+
+    #[test]
+    fn what_an_own_key_was_used_for_costs_nothing_here_whatever_the_list_says() {
+        let a = OrganizationId::new_v7();
+        let own = Usage { own_key: true, claimed: NanoUsd::ZERO, ..usage(a, 5) };
+        let unpriced = Usage { event_id: Uuid::now_v7(), model: "unheard-of".to_owned(), ..own.clone() };
+        let rated = run(vec![change(1, 1, own), change(2, 1, unpriced), change(3, 1, usage(a, 1))], HashMap::new());
+        let amounts: Vec<_> = rated.events.iter().map(|event| event.amount.0).collect();
+        assert_eq!((amounts, rated.unrated.len(), rated.mismatches().count()), (vec![0, 0, 12], 0, 0));
+        assert_eq!(rated.amounts, BTreeMap::from([(a, NanoUsd(12))]));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) struct Line {
     pub(crate) provider: String,
     /// As in the usage events.
     pub(crate) model: String,
+    /// Of calls with callers' own keys, which cost nothing.
+    pub(crate) own_key: bool,
     /// Provider calls.
     pub(crate) requests: i64,
     /// All input.
@@ -65,7 +67,7 @@ pub(crate) struct Statement {
     pub(crate) organization: OrganizationId,
     /// When.
     pub(crate) period: Period,
-    /// By provider and model.
+    /// By provider, model, and whose key it was.
     pub(crate) lines: Vec<Line>,
     /// Events of the period that are durable in usage and not rated yet.
     pub(crate) unrated_events: i64,

@@ -35,6 +35,9 @@ pub(crate) struct Usage {
     pub(crate) claimed: NanoUsd,
     /// Nobody saw the provider's own count.
     pub(crate) estimated: bool,
+    /// It was made with a key of the caller's own. Missing in what was stored before there were any.
+    #[serde(default)]
+    pub(crate) own_key: bool,
 }
 
 impl Usage {

@@ -27,6 +27,7 @@ pub(super) fn plan(plan: &Plan) -> proto::Plan {
         limits: plan.limits.iter().map(limit).collect(),
         models: plan.models.clone(),
         priority: plan.priority,
+        own_keys_only: plan.own_keys_only,
     }
 }
 
@@ -90,6 +91,7 @@ pub(super) fn entitlements(entitlements: &Entitlements) -> proto::Entitlements {
         limits: entitlements.limits.iter().map(limit).collect(),
         models: entitlements.models.clone(),
         priority: entitlements.priority,
+        own_keys_only: entitlements.own_keys_only,
     }
 }
 
@@ -139,6 +141,7 @@ pub(super) fn statement(statement: &Statement) -> proto::Statement {
     let lines = statement.lines.iter().map(|line| proto::StatementLine {
         provider: line.provider.clone(),
         model: line.model.clone(),
+        own_key: line.own_key,
         requests: line.requests,
         input_tokens: line.input_tokens,
         cached_input_tokens: line.cached_input_tokens,

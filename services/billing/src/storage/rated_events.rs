@@ -42,15 +42,16 @@ pub(crate) async fn put(connection: &mut PgConnection, events: &[RatedEvent]) ->
     sqlx::query(
         "insert into billing.rated_events
              (event_id, organization_id, revision, position, event_time, provider, model, price_version,
-              input_tokens, cached_input_tokens, output_tokens, amount_nano_usd, estimated)
+              input_tokens, cached_input_tokens, output_tokens, amount_nano_usd, estimated, own_key)
          select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
-             $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[])
+             $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[])
          on conflict (event_id) do update set
              organization_id = excluded.organization_id, revision = excluded.revision, position = excluded.position,
              event_time = excluded.event_time, provider = excluded.provider, model = excluded.model,
              price_version = excluded.price_version, input_tokens = excluded.input_tokens,
              cached_input_tokens = excluded.cached_input_tokens, output_tokens = excluded.output_tokens,
-             amount_nano_usd = excluded.amount_nano_usd, estimated = excluded.estimated",
+             amount_nano_usd = excluded.amount_nano_usd, estimated = excluded.estimated,
+             own_key = excluded.own_key",
     )
     .bind(events.iter().map(|event| event.usage.event_id).collect::<Vec<Uuid>>())
     .bind(events.iter().map(|event| *event.usage.organization.as_uuid()).collect::<Vec<Uuid>>())
@@ -65,6 +66,7 @@ pub(crate) async fn put(connection: &mut PgConnection, events: &[RatedEvent]) ->
     .bind(each(|event| event.usage.output_tokens))
     .bind(each(|event| event.amount.0))
     .bind(events.iter().map(|event| event.usage.estimated).collect::<Vec<bool>>())
+    .bind(events.iter().map(|event| event.usage.own_key).collect::<Vec<bool>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::domain::statement::{Line, Period};
 /// up to where the feed is rated.
 #[derive(Debug)]
 pub(crate) struct Books {
-    /// By provider and model.
+    /// By provider, model, and whose key it was.
     pub(crate) lines: Vec<Line>,
     /// Events of the period that can't be priced.
     pub(crate) unpriced: i64,
@@ -28,11 +28,11 @@ pub(crate) async fn books(
     period: Period,
 ) -> Result<Books> {
     let rows = sqlx::query(
-        "select provider, model, count(*) as requests, sum(input_tokens)::bigint as input_tokens,
+        "select provider, model, own_key, count(*) as requests, sum(input_tokens)::bigint as input_tokens,
              sum(cached_input_tokens)::bigint as cached_input_tokens, sum(output_tokens)::bigint as output_tokens,
              sum(amount_nano_usd)::bigint as amount, count(*) filter (where estimated) as estimated_requests
          from billing.rated_events where organization_id = $1 and event_time >= $2 and event_time < $3
-         group by provider, model order by provider, model",
+         group by provider, model, own_key order by provider, model, own_key",
     )
     .bind(organization.as_uuid())
     .bind(period.start)
@@ -45,6 +45,7 @@ pub(crate) async fn books(
             Ok(Line {
                 provider: row.try_get("provider")?,
                 model: row.try_get("model")?,
+                own_key: row.try_get("own_key")?,
                 requests: row.try_get("requests")?,
                 input_tokens: row.try_get("input_tokens")?,
                 cached_input_tokens: row.try_get("cached_input_tokens")?,

@@ -125,6 +125,27 @@ async fn only_operators_set_subscriptions() {
 }
 
 #[tokio::test]
+async fn a_plan_can_go_by_own_keys_alone() {
+    let house = House::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |name: &str, more: &str| {
+        format!(
+            "[[plan]]\nname = \"{name}\"\ndisplay_name = \"P\"\nprice = \"0\"\nmodels = [\"*\"]\npriority = 0\n{more}"
+        )
+    };
+    let text = format!("version = \"2\"\n{}{}", plan("free", "own_keys_only = true\n"), plan("pro", ""));
+    let mut settings = crate::house::settings();
+    settings.billing.plans = vec![crate::house::file(&folder, "plans.toml", &text)];
+    let replica = house.replica(settings).await.unwrap();
+    let organization = OrganizationId::new_v7();
+    assert!(entitlements(&replica, organization).await.own_keys_only);
+    set(&replica, organization, "pro", vec![]).await;
+    assert!(!entitlements(&replica, organization).await.own_keys_only);
+    let plans = replica.operator().list_plans(ListPlansRequest {}).await.unwrap().into_inner().plans;
+    assert_eq!(plans.iter().map(|plan| plan.own_keys_only).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
 async fn a_catalogue_without_a_plan_that_is_in_use_is_refused() {
     let (house, replica) = House::with_replica().await;
     set(&replica, OrganizationId::new_v7(), "pro", vec![]).await;

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use weir_proto::billing::v1::{GetStatementRequest, Statement};
+use weir_proto::billing::v1::{GetStatementRequest, GetStatusRequest, Statement};
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::usage::v1::UsageEvent;
 use weir_rpc::Failure;
-use weir_types::OrganizationId;
+use weir_types::{OrganizationId, ProviderKeyId, names};
 
 use crate::house::{House, Replica, name, now, open, settings};
 use crate::usage::{event, timestamp};
@@ -42,6 +42,27 @@ async fn a_statement_sums_the_events_of_a_half_open_period_by_model() {
     assert_eq!((mini.model.as_str(), mini.requests, mini.input_tokens, mini.output_tokens), ("gpt-4o-mini", 2, 20, 2));
     assert_eq!(mini.amount_nano_usd, 2 * (10 * 150 + 600));
     assert_eq!(statement.total_nano_usd, dear.amount_nano_usd + mini.amount_nano_usd);
+}
+
+#[tokio::test]
+async fn what_went_by_callers_own_keys_stands_on_a_line_of_its_own_and_costs_nothing() {
+    let (house, replica) = House::with_replica().await;
+    let organization = OrganizationId::new_v7();
+    house.usage.record(event(organization, 10, 1));
+    let own = UsageEvent {
+        provider_key: names::provider_key(&organization, &ProviderKeyId::new_v7()),
+        cost_nano_usd: 0,
+        quantities: [("own_nano_usd".to_owned(), 2_100)].into(),
+        ..event(organization, 30, 2)
+    };
+    house.usage.record(own);
+    replica.rated().await;
+    let statement = statement(&replica, organization, 0, 2).await.unwrap();
+    let [ours, theirs] = &statement.lines[..] else { panic!("{statement:?}") };
+    assert_eq!((ours.own_key, ours.requests, ours.amount_nano_usd), (false, 1, 2_100));
+    assert_eq!((theirs.own_key, theirs.requests, theirs.input_tokens, theirs.amount_nano_usd), (true, 1, 30, 0));
+    assert_eq!(statement.total_nano_usd, 2_100);
+    assert_eq!(replica.operator().get_status(GetStatusRequest {}).await.unwrap().into_inner().price_mismatches, 0);
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ pub(crate) struct Line {
     amount_usd: String,
     /// Requests whose amounts are estimated.
     estimated_requests: i64,
+    /// They were made with callers' own keys of the provider: counted, and charged by the provider itself.
+    own_key: bool,
 }
 
 /// What the organisation used and owes in a period.
@@ -97,6 +99,7 @@ impl From<proto::StatementLine> for Line {
             amount_nano_usd: line.amount_nano_usd,
             amount_usd: NanoUsd(line.amount_nano_usd).to_usd_string(),
             estimated_requests: line.estimated_requests,
+            own_key: line.own_key,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use weir_proto::usage::v1 as proto;
 use weir_rpc::Error;
-use weir_types::{NanoUsd, UserId, names};
+use weir_types::{NanoUsd, UserId, names, unit};
 
 use super::convert::{optional_id, required};
 use super::extract::{ApiQuery, By};
@@ -49,6 +49,10 @@ pub(crate) struct Event {
     output_tokens: i64,
     cost_nano_usd: i64,
     cost_usd: String,
+    /// The caller's own key of the provider that it was made with; none: the platform's.
+    provider_key_id: Option<String>,
+    /// With such a key: what the provider charges its holder, by list price.
+    own_cost_nano_usd: i64,
     /// Nobody saw the provider's own count.
     estimated: bool,
     /// `complete`, `cancelled`, `broken` or `unknown`.
@@ -117,6 +121,8 @@ impl TryFrom<proto::UsageEvent> for Event {
             output_tokens: event.output_tokens,
             cost_nano_usd: event.cost_nano_usd,
             cost_usd: NanoUsd(event.cost_nano_usd).to_usd_string(),
+            provider_key_id: optional_id(&event.provider_key),
+            own_cost_nano_usd: event.quantities.get(unit::OWN_NANO_USD).copied().unwrap_or_default(),
             estimated: event.estimated,
             latency_ms: event.latency_ms,
             first_byte_ms: event.first_byte_ms,

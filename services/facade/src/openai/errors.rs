@@ -123,6 +123,8 @@ fn naming(class: Class) -> (&'static str, Option<String>) {
         R::Unauthenticated | R::CredentialRevoked => ("invalid_request_error", Some("invalid_api_key".into())),
         R::PermissionDenied => ("invalid_request_error", Some("insufficient_permissions".into())),
         R::QuotaExceeded | R::ProviderExhausted => ("rate_limit_error", Some("rate_limit_exceeded".into())),
+        R::OwnKeyLimited => ("rate_limit_error", own()),
+        R::OwnKeyRefused | R::OwnKeyRequired => ("invalid_request_error", own()),
         R::BudgetExhausted => ("insufficient_quota", Some("insufficient_quota".into())),
         R::ModelNotFound | R::ModelNotAllowed | R::ModelNotPriced | R::NotFound | R::TooLarge | R::Unimplemented => {
             ("invalid_request_error", own())

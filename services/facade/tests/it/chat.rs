@@ -43,6 +43,7 @@ fn invoked(body: &'static str) -> InvokeResponse {
             load_level: "high".into(),
             downgraded: true,
             replayed: false,
+            provider_key: String::new(),
         }),
     }
 }

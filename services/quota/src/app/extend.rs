@@ -175,6 +175,7 @@ impl Quota {
         let id = handle.organization;
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
+        let plan = self.with_held(plan, handle).await?;
         self.register(&id, &organization, epoch).await?;
         let mut announce = self.announcement(epoch, extension, handle, concurrent).await?;
         // First what is shared: if this process dies in between it is announced again, which changes nothing.

@@ -76,6 +76,7 @@ impl Quota {
         let id = handle.organization;
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
+        let plan = self.with_held(plan, handle).await?;
         let asks = self.shared.asks(&plan, subject, &growth.more).await?;
         let held = self.held_in(handle).await?;
         let (mut now, mut check_clock) = (self.now(), true);
@@ -204,6 +205,7 @@ impl Quota {
             amounts: growth.whole.clone(),
             lease: extension.lease,
             context: extension.context.clone(),
+            limits: Vec::new(),
         };
         self.refusals.note(&self.entitlements.organization(&id).refusals, &request, refusal, self.now());
     }

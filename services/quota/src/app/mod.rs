@@ -17,6 +17,7 @@ mod list_alerts;
 mod local;
 mod metrics;
 mod operate;
+mod own_limits;
 mod recount;
 mod refusals;
 mod reserve;

@@ -15,7 +15,7 @@ use crate::domain::demand::bucket_end;
 use crate::domain::evaluate::until;
 use crate::domain::handle::Draft;
 use crate::domain::period::FOREVER;
-use crate::domain::{Amounts, Decided, Demand, Handle, LimitState, Millis, Plan, Subject, evaluate};
+use crate::domain::{Amounts, Decided, Demand, Handle, Limit, LimitState, Millis, Plan, Subject, evaluate};
 use crate::error::{Error, Result};
 use crate::storage::store::{Admission, Failure, Reading, Record, Reserve};
 
@@ -32,6 +32,8 @@ pub struct Request {
     pub lease: Duration,
     /// Kept for whoever takes it over.
     pub context: Bytes,
+    /// Limits that hold for it beside the plan's.
+    pub limits: Vec<Limit>,
 }
 
 impl Request {
@@ -65,7 +67,10 @@ impl Quota {
         let _place = self.gate.begin()?;
         let id = request.subject.organization;
         let organization = self.entitlements.organization(&id);
-        let plan = self.entitlements.plan(&id, &organization).await?;
+        let mut plan = self.entitlements.plan(&id, &organization).await?;
+        if !request.limits.is_empty() {
+            plan = Box::pin(self.with_own(&plan, &request.subject, &request.limits)).await?;
+        }
         let result = match self.reserve_in(&request, &organization, &plan).await {
             Err(Error::Store(failure)) if failure.is_outage() => {
                 Box::pin(self.reserve_without(&request, &plan, failure)).await

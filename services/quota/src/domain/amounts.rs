@@ -37,10 +37,10 @@ impl Unit {
         KNOWN.get(usize::from(code)).map(|name| Self(Cow::Borrowed(name)))
     }
 
-    /// Whether it is money.
+    /// Whether it is money, ours or that of whoever brought a key.
     #[must_use]
     pub fn is_money(&self) -> bool {
-        self.0 == unit::NANO_USD
+        unit::is_money(&self.0)
     }
 
     /// Whether it counts what is under way.

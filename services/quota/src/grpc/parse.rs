@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use prost_types::Duration as ProtoDuration;
+use weir_proto::billing::v1 as billing;
 use weir_proto::common::v1::Amount;
 use weir_proto::quota::v1 as proto;
 use weir_rpc::Caller;
 use weir_types::ReservationId;
 
 use crate::app::{Extension, Request, Settle};
-use crate::domain::{Amounts, Subject};
+use crate::domain::{Amounts, Limit, Subject, Window};
 use crate::error::Error;
 
 type Result<T> = std::result::Result<T, weir_rpc::Error>;
 
 const MAX_CONTEXT: usize = 4_096;
+const MAX_LIMITS: usize = 8;
 const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 
 pub(super) fn reservation(field: &'static str, id: &str) -> Result<ReservationId> {
@@ -56,7 +58,26 @@ pub(super) fn reserve(caller: &Caller, request: &proto::ReserveRequest) -> Resul
         amounts: amounts("amounts", &request.amounts)?,
         lease: lease(request.lease.as_ref())?,
         context: context(&request.context)?,
+        limits: own_limits(&request.limits)?,
     })
+}
+
+/// Limits that a request brings: few, and each such that its counter can be told from its number alone.
+fn own_limits(limits: &[billing::Limit]) -> Result<Vec<Limit>> {
+    let invalid = |message: String| weir_rpc::Error::invalid("limits", message);
+    if limits.len() > MAX_LIMITS {
+        return Err(invalid(format!("at most {MAX_LIMITS}")));
+    }
+    let limits = super::limits(limits).map_err(|error| invalid(error.to_string()))?;
+    let stands_alone = |limit: &&Limit| match limit.window {
+        Window::Rolling(_) => true,
+        Window::Calendar(_, zone) => zone == chrono_tz::UTC,
+        Window::Anchored(..) | Window::Lifetime | Window::Concurrent => false,
+    };
+    match limits.iter().find(|limit| !stands_alone(limit)) {
+        Some(limit) => Err(invalid(format!("`{}` has neither a rolling window nor a calendar one in UTC", limit.name))),
+        None => Ok(limits),
+    }
 }
 
 pub(super) fn extension(request: &proto::LeaseExtension) -> Result<Extension> {

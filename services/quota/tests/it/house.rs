@@ -318,6 +318,7 @@ pub(crate) fn reserve(organization: OrganizationId, list: &[(&str, i64)]) -> Res
         amounts: amounts(list),
         lease: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
         context: b"draft".to_vec().into(),
+        limits: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ mod alerts;
 mod audits;
 mod batches;
 mod billing;
+mod bringing;
 mod clocks;
 mod cluster;
 mod configuration;
@@ -53,6 +54,7 @@ mod memory {
     mod alerts;
     mod audits;
     mod batches;
+    mod bringing;
     mod entitlements;
     mod explaining;
     mod growing;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use weir_types::{ApiKeyId, OrganizationId, ReservationId, UserId};
+use weir_types::{ApiKeyId, OrganizationId, ProviderKeyId, ReservationId, UserId};
 
 /// How the provider call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,4 +86,6 @@ pub struct Event {
     pub first_byte_ms: i64,
     /// The public request that caused it.
     pub request_id: String,
+    /// The caller's own key that it was made with; none: the platform's.
+    pub provider_key: Option<ProviderKeyId>,
 }

@@ -39,6 +39,10 @@ impl PayloadHash {
         number(&mut bytes, event.latency_ms);
         number(&mut bytes, event.first_byte_ms);
         text(&mut bytes, &event.request_id);
+        // Only where there is one: the others hash as they did before there were any.
+        if let Some(key) = &event.provider_key {
+            id(&mut bytes, Some(key.as_uuid()));
+        }
         let mut context = Context::new(&SHA256);
         context.update(&bytes);
         let mut hash = [0; 16];

@@ -48,6 +48,7 @@ pub fn validate(event: &Event, now: DateTime<Utc>, horizon: &Horizon) -> Result<
     present("organization", Some(event.organization.as_uuid()))?;
     present("user", event.user.as_ref().map(weir_types::UserId::as_uuid))?;
     present("api_key", event.api_key.as_ref().map(weir_types::ApiKeyId::as_uuid))?;
+    present("provider_key", event.provider_key.as_ref().map(weir_types::ProviderKeyId::as_uuid))?;
     name("source", &event.source, true)?;
     name("provider", &event.provider, true)?;
     name("model", &event.model, true)?;
@@ -66,6 +67,9 @@ pub fn validate(event: &Event, now: DateTime<Utc>, horizon: &Horizon) -> Result<
     amount("cost_nano_usd", event.cost_nano_usd)?;
     amount("latency_ms", event.latency_ms)?;
     amount("first_byte_ms", event.first_byte_ms)?;
+    if event.provider_key.is_some() && event.cost_nano_usd != 0 {
+        return Err(Invalid::new("cost_nano_usd", "must be 0 with a key of the caller's own"));
+    }
     if event.cached_input_tokens > event.input_tokens {
         return Err(Invalid::new("cached_input_tokens", "more than input_tokens, of which they are a part"));
     }

@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 use uuid::Uuid;
 use weir_proto::usage::v1 as pb;
 use weir_rpc::Error;
-use weir_types::{ApiKeyId, OrganizationId, ReservationId, UserId, names};
+use weir_types::{ApiKeyId, OrganizationId, ProviderKeyId, ReservationId, UserId, names};
 
 use crate::app::{ListEvents, QueryUsage};
 use crate::domain::{Bucket, Dimension, Event, Filter, FilterValue, Invalid, Outcome, Query};
@@ -46,6 +46,8 @@ pub(super) fn event(event: pb::UsageEvent) -> Result<Event, Invalid> {
         latency_ms: event.latency_ms,
         first_byte_ms: event.first_byte_ms,
         request_id: event.request_id,
+        provider_key: optional(&event.provider_key, |name| provider_key(organization, name))
+            .map_err(|text| Invalid::new("provider_key", text))?,
     })
 }
 
@@ -122,6 +124,11 @@ fn user(organization: OrganizationId, name: &str) -> Result<UserId, String> {
 
 fn api_key(organization: OrganizationId, name: &str) -> Result<ApiKeyId, String> {
     let (owner, id) = names::parse_api_key(name).map_err(|error| error.to_string())?;
+    if owner == organization { Ok(id) } else { Err("of another organisation".to_owned()) }
+}
+
+fn provider_key(organization: OrganizationId, name: &str) -> Result<ProviderKeyId, String> {
+    let (owner, id) = names::parse_provider_key(name).map_err(|error| error.to_string())?;
     if owner == organization { Ok(id) } else { Err("of another organisation".to_owned()) }
 }
 

@@ -41,6 +41,7 @@ pub(super) fn event(event: Event) -> pb::UsageEvent {
         latency_ms: event.latency_ms,
         first_byte_ms: event.first_byte_ms,
         request_id: event.request_id,
+        provider_key: event.provider_key.map(|key| names::provider_key(organization, &key)).unwrap_or_default(),
     }
 }
 

@@ -159,6 +159,7 @@ pub(crate) fn event(organization: OrganizationId) -> Event {
         latency_ms: 900,
         first_byte_ms: 120,
         request_id: "req-1".to_owned(),
+        provider_key: None,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_types::OrganizationId;
+use weir_types::{OrganizationId, ProviderKeyId};
 use weir_usage::app::Answer;
 use weir_usage::domain::{Disposition, Event, Invalid};
 use weir_usage::storage::events;
@@ -15,12 +15,13 @@ async fn an_event_reads_back_as_it_was_recorded() {
     let organization = OrganizationId::new_v7();
     let full = event(organization);
     let bare = Event { user: None, api_key: None, quantities: [].into(), estimated: true, ..event(organization) };
-    assert_eq!(usage.record(&[full.clone(), bare.clone()]).await, [Disposition::Recorded, Disposition::Recorded]);
+    let own = Event { provider_key: Some(ProviderKeyId::new_v7()), cost_nano_usd: 0, ..event(organization) };
+    assert_eq!(usage.record(&[full.clone(), bare.clone(), own.clone()]).await, [const { Disposition::Recorded }; 3]);
     let unit = usage.store.begin().await.unwrap();
     let changes = events::changes(&unit, 0, 10).await.unwrap();
     unit.commit().await.unwrap();
-    assert_eq!(changes.iter().map(|change| change.position).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(changes.into_iter().map(|change| change.recorded.event).collect::<Vec<_>>(), [full, bare]);
+    assert_eq!(changes.iter().map(|change| change.position).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(changes.into_iter().map(|change| change.recorded.event).collect::<Vec<_>>(), [full, bare, own]);
     usage.assert_balanced().await;
 }
 
@@ -31,10 +32,17 @@ async fn repeated_events_are_told_from_new_ones_in_one_batch() {
     let organization = OrganizationId::new_v7();
     let (known, new, reused) = (event(organization), event(organization), event(organization));
     usage.record(&[known.clone(), reused.clone()]).await;
-    let other = Event { output_tokens: 7, ..reused };
+    let other = Event { output_tokens: 7, ..reused.clone() };
+    let own = Event { provider_key: Some(ProviderKeyId::new_v7()), cost_nano_usd: 0, ..reused };
     assert_eq!(
-        usage.record(&[known, new.clone(), other, new]).await,
-        [Disposition::Duplicate, Disposition::Recorded, Disposition::IdReused, Disposition::Duplicate]
+        usage.record(&[known, new.clone(), other, own, new]).await,
+        [
+            Disposition::Duplicate,
+            Disposition::Recorded,
+            Disposition::IdReused,
+            Disposition::IdReused,
+            Disposition::Duplicate
+        ]
     );
     assert_eq!(usage.count("count(*) from usage.events").await, 3);
     usage.assert_balanced().await;

@@ -16,7 +16,7 @@ use weir_proto::usage::v1::{
 use weir_rpc::testing::Deployment;
 use weir_rpc::{Channel, Failure, Stacked};
 use weir_testing::TestDatabase;
-use weir_types::{ManualClock, OrganizationId, ReservationId, Scope, UserId, names};
+use weir_types::{ManualClock, OrganizationId, ProviderKeyId, ReservationId, Scope, UserId, names};
 use weir_usage::{ACCESS, NAME, Usage};
 
 use crate::fixture::{config, database, master, now, pool_config};
@@ -75,6 +75,7 @@ fn event(organization: OrganizationId, user: Option<UserId>) -> UsageEvent {
         latency_ms: 5,
         first_byte_ms: 2,
         request_id: "req".to_owned(),
+        provider_key: String::new(),
     }
 }
 
@@ -141,9 +142,24 @@ async fn each_event_of_a_batch_is_answered_on_its_own() {
     let foreign = event(organization, Some(UserId::new_v7()));
     let foreign = UsageEvent { organization: names::organization(&OrganizationId::new_v7()), ..foreign };
     let nameless = UsageEvent { organization: "acme".to_owned(), ..good.clone() };
+    let own = names::provider_key(&OrganizationId::new_v7(), &ProviderKeyId::new_v7());
+    let foreign_key = UsageEvent { provider_key: own, cost_nano_usd: 0, ..good.clone() };
+    let own = names::provider_key(&organization, &ProviderKeyId::new_v7());
+    let paid_twice = UsageEvent { provider_key: own, ..good.clone() };
     let timeless = UsageEvent { event_time: None, ..good.clone() };
     let endless = UsageEvent { outcome: 99, ..good.clone() };
-    let sent = vec![good.clone(), good.clone(), estimate, changed, foreign, nameless, timeless, endless];
+    let sent = vec![
+        good.clone(),
+        good.clone(),
+        estimate,
+        changed,
+        foreign,
+        nameless,
+        timeless,
+        endless,
+        foreign_key,
+        paid_twice,
+    ];
     let outcomes = record(&house, sent).await;
     let expected = [
         Disposition::Recorded,
@@ -154,12 +170,16 @@ async fn each_event_of_a_batch_is_answered_on_its_own() {
         Disposition::Rejected,
         Disposition::Rejected,
         Disposition::Rejected,
+        Disposition::Rejected,
+        Disposition::Rejected,
     ];
     assert_eq!(outcomes.iter().map(|outcome| outcome.disposition()).collect::<Vec<_>>(), expected);
     assert_eq!(outcomes[2].recorded, Some(good));
     let errors: Vec<_> = outcomes[3..].iter().map(|outcome| outcome.error.clone().unwrap()).collect();
     assert_eq!((errors[0].reason(), errors[0].code), (ErrorReason::IdReused, tonic::Code::AlreadyExists.into()));
-    for (error, field) in errors[1..].iter().zip(["user", "organization", "event_time", "outcome"]) {
+    for (error, field) in
+        errors[1..].iter().zip(["user", "organization", "event_time", "outcome", "provider_key", "cost_nano_usd"])
+    {
         assert_eq!((error.reason(), error.code), (ErrorReason::InvalidArgument, tonic::Code::InvalidArgument.into()));
         assert!(error.message.starts_with(field), "{}", error.message);
     }

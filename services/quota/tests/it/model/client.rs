@@ -234,6 +234,7 @@ impl<'a> Play<'a> {
             amounts: list(&amounts),
             lease: duration(lease),
             context: context(id),
+            limits: Vec::new(),
         };
         let again = |world: &Reference| world.made.get(&id).map(|made| made.known.clone());
         match open(self.bench.client(engine).await.reserve(request).await) {
