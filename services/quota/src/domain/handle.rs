@@ -98,6 +98,13 @@ impl HandleShared {
     pub fn entry(&self, reservation: ReservationId) -> ReservationId {
         entry(reservation, self.growth)
     }
+
+    /// Whether this is what was taken, at whatever time the store did it. A growth that was not answered may have been repeated
+    /// with other amounts, or through another process.
+    #[must_use]
+    pub fn is_what_was_taken(&self, other: &Self) -> bool {
+        (self.growth, self.holder, &self.counters) == (other.growth, other.holder, &other.counters)
+    }
 }
 
 /// The id under which what a reservation takes of limits across tenants is counted.

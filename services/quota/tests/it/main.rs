@@ -11,6 +11,7 @@ mod bringing;
 mod clocks;
 mod cluster;
 mod configuration;
+mod doubts;
 mod entitlements;
 mod explaining;
 mod fuzzing;

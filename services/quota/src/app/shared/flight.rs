@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::slice::{Origin, measure};
+use super::slice::measure;
 use super::{Account, Due, Queued, Shared, nobody};
 use crate::app::epochs::Epoch;
 use crate::domain::Kind;
@@ -149,8 +149,9 @@ impl Shared {
             account.slice.lock().close();
         }
         let farewells = accounts.iter().map(|account| async move {
-            // More than one where much is unsaid.
-            while account.slice.lock().is_active() {
+            // More than one where much is unsaid. What nobody knows the outcome of stays in the slice: it is looked up when that
+            // has ended, as after a crash.
+            while account.slice.lock().is_unsaid() {
                 if self.fly(account).await.is_err() {
                     return;
                 }
@@ -188,7 +189,7 @@ impl Shared {
                     // Half of it: clocks of two nodes are not the same.
                     remember: self.remember / 2,
                 };
-                slice.compose(Origin { generation: epoch.number(), period }, terms, self.holder, now)
+                slice.compose((epoch.number(), period), terms, self.holder, now)
             };
             let reply = self.store.shared_round(&epoch.store, &account.key, &flight.round).await;
             match reply {

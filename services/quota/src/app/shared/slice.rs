@@ -54,11 +54,13 @@ pub(super) struct Slice {
 pub(super) struct Origin {
     pub(super) generation: u64,
     pub(super) period: Period,
+    /// Counts up when the account has let go of what was kept: its lease was over.
+    term: u64,
 }
 
 impl Default for Origin {
     fn default() -> Self {
-        Self { generation: 0, period: FOREVER }
+        Self { generation: 0, period: FOREVER, term: 0 }
     }
 }
 
@@ -217,7 +219,12 @@ impl Slice {
 
     /// Whether there is anything to say or to keep alive.
     pub(super) fn is_active(&self) -> bool {
-        self.is_urgent() || self.is_awaited() || !self.uses.is_empty() || self.unspent > 0 || self.taken > 0
+        self.is_unsaid() || self.is_awaited() || self.taken > 0
+    }
+
+    /// Whether there is anything to say or to return.
+    pub(super) fn is_unsaid(&self) -> bool {
+        self.is_urgent() || !self.uses.is_empty() || self.unspent > 0
     }
 
     /// Whether stock is so low that more should be drawn before somebody has to wait for it.
@@ -249,7 +256,14 @@ impl Slice {
     }
 
     /// What to say next.
-    pub(super) fn compose(&mut self, origin: Origin, terms: Terms, holder: HolderId, now: Instant) -> Flight {
+    pub(super) fn compose(
+        &mut self,
+        (generation, period): (u64, Period),
+        terms: Terms,
+        holder: HolderId,
+        now: Instant,
+    ) -> Flight {
+        let origin = Origin { generation, period, ..self.origin };
         if origin != self.origin {
             // What is not decided yet of another origin ends there.
             (self.unspent, self.taken, self.good_until, self.origin) = (0, 0, None, origin);
@@ -294,7 +308,8 @@ impl Slice {
     /// The account has answered.
     pub(super) fn land(&mut self, flight: Flight, answer: Answer, lease: Duration) {
         let received = Instant::now();
-        self.unspent = (self.unspent - (flight.keep - answer.kept)).max(0) + answer.granted;
+        self.lose(flight.keep - answer.kept);
+        self.unspent += answer.granted;
         self.good_until = Some(flight.sent + lease);
         self.clock = Some((answer.now, received));
         self.landed = Some(received);
@@ -306,6 +321,16 @@ impl Slice {
         for (_, told) in flight.ended {
             // Whoever left asks again.
             let _ = told.send(Ok(()));
+        }
+    }
+
+    /// The account does not have all of it any more. What is not decided yet and goes back must not be given out again then.
+    const fn lose(&mut self, missing: i64) {
+        if missing > self.unspent {
+            (self.unspent, self.taken) = (0, 0);
+            self.origin.term += 1;
+        } else {
+            self.unspent -= missing;
         }
     }
 

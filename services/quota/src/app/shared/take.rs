@@ -11,13 +11,9 @@ use weir_types::{OrganizationId, ReservationId};
 use super::seats::{Seats, TakenSeat};
 use super::slice::{Origin, Verdict};
 use super::{Account, Ask, Asks, Shared};
-use crate::domain::demand::bucket_end;
 use crate::domain::handle::{HandleShared, SharedCounter, entry};
-use crate::domain::period::FOREVER;
-use crate::domain::shared::{Ended, Ending};
 use crate::domain::{Handle, Millis, OnFailure, Period};
 use crate::error::{Error, Result};
-use crate::storage::store::Record;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -31,7 +27,7 @@ pub(in crate::app) enum Took {
 }
 
 /// What a request has taken. Dropped before the request was sent to the tenant's counters it goes back; after that nobody knows
-/// what became of the request, so it counts as used until the store says otherwise.
+/// what became of the request, so it stays taken until the store says.
 #[derive(Debug)]
 pub(in crate::app) struct Taken {
     shared: Arc<Shared>,
@@ -42,7 +38,7 @@ pub(in crate::app) struct Taken {
 }
 
 /// For which reservation something is taken, and for which growth of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::app) struct Taker {
     pub(in crate::app) organization: OrganizationId,
     pub(in crate::app) reservation: ReservationId,
@@ -63,21 +59,27 @@ struct Item {
     origin: Origin,
 }
 
-/// A request of which nobody knows whether it was carried out.
+/// A request of which nobody knows whether it was carried out. What it took stays in this process's slices and is said to no
+/// account: the request may be repeated, with other amounts or by another process, and only the one that was carried out counts.
 #[derive(Debug)]
 pub(super) struct Doubt {
     taker: Taker,
     since: Instant,
-    at: Millis,
-    items: Vec<(Arc<Account>, i64, Millis)>,
+    /// When the store is asked next.
+    look: Instant,
+    /// What the reservation's handle has if it was carried out.
+    part: HandleShared,
+    items: Vec<Item>,
     seats: Vec<Arc<Seats>>,
 }
 
 /// Between two looks at whether what is missing has come back.
 const PAUSE: Duration = Duration::from_millis(10);
+/// After so long it is looked up what became of a command that was not answered.
+const LOOK: Duration = Duration::from_millis(100);
 /// After so long a command that was not answered has been carried out or never will be.
 const DOUBT: Duration = Duration::from_secs(3);
-/// Doubts beyond these are not resolved: what they took counts as used.
+/// Doubts beyond these are not resolved: what they took counts as used, by nobody.
 const MOST_DOUBTS: usize = 10_000;
 
 /// Registers what a request waits for, and takes it off again.
@@ -138,26 +140,34 @@ impl Shared {
             return None;
         }
         // What it took before the store turned out to be away it has.
-        let doubt = {
-            let mut doubts = self.doubts.lock();
-            doubts.iter().position(|doubt| doubt.taker.entry() == taker.entry()).map(|place| doubts.remove(place))
+        let doubt = self.take_doubt(taker);
+        let has = |ask: &Ask| {
+            let items = doubt.iter().flat_map(|doubt| &doubt.items);
+            items.filter(|item| item.amount == ask.amount).find(|item| Arc::ptr_eq(&item.account, &ask.account))
         };
-        let had = doubt.map(|doubt| doubt.items).unwrap_or_default();
-        let has = |account: &Arc<Account>| had.iter().find(|(had, ..)| Arc::ptr_eq(had, account));
-        let local = |ask: &&Ask| on_failure(&ask.account.known) == OnFailure::Local && has(&ask.account).is_none();
+        let local = |ask: &&Ask| on_failure(&ask.account.known) == OnFailure::Local && has(ask).is_none();
         let windows: Vec<&Ask> = asks.windows.iter().filter(local).collect();
-        let items = self.take_all(&windows, generation)?;
-        let taken = Taken { shared: Arc::clone(self), taker, items, seats: Vec::new(), sent: false };
+        let Some(items) = self.take_all(&windows, generation) else {
+            self.doubts.lock().extend(doubt);
+            return None;
+        };
         let now = self.now();
         let windows = asks.windows.iter().map(|ask| {
-            let item = taken.items.iter().find(|item| Arc::ptr_eq(&item.account, &ask.account));
-            let before = || has(&ask.account).map(|(_, _, start)| Period { start: *start, end: *start });
-            let period = item.map(|item| item.origin.period).or_else(before);
-            window(&ask.account, ask.amount, period.unwrap_or_else(|| ask.account.known.limit.period(now)))
+            let item = items.iter().find(|item| Arc::ptr_eq(&item.account, &ask.account)).or_else(|| has(ask));
+            let period = item.map_or_else(|| ask.account.known.limit.period(now), |item| item.origin.period);
+            window(&ask.account, ask.amount, period)
         });
         let counters = windows.chain(asks.seats.iter().map(|seats| seat(seats))).collect();
-        taken.confirm(now);
+        for items in [items, doubt.map(|doubt| doubt.items).unwrap_or_default()] {
+            self.use_up(items, taker.entry(), now);
+        }
         Some(HandleShared { growth: taker.growth, taken_at: now, holder: self.holder, counters })
+    }
+
+    fn take_doubt(&self, taker: Taker) -> Option<Doubt> {
+        let mut doubts = self.doubts.lock();
+        let place = doubts.iter().position(|doubt| doubt.taker == taker)?;
+        Some(doubts.remove(place))
     }
 
     fn take_now(&self, asks: &[Ask], generation: u64) -> Option<Vec<Item>> {
@@ -270,55 +280,64 @@ impl Shared {
     }
 
     pub(super) fn has_doubts(&self) -> bool {
-        self.doubts.lock().first().is_some_and(|doubt| doubt.since.elapsed() >= DOUBT)
+        let now = Instant::now();
+        self.doubts.lock().iter().any(|doubt| doubt.look <= now)
     }
 
-    /// Finds out what became of requests that were not answered. What was not carried out is given back.
+    /// Finds out what became of requests that were not answered.
     pub(super) async fn resolve_doubts(&self) {
-        let due: Vec<Doubt> = {
-            let mut doubts = self.doubts.lock();
-            let count = doubts.iter().take_while(|doubt| doubt.since.elapsed() >= DOUBT).take(100).count();
-            doubts.drain(..count).collect()
-        };
+        let now = Instant::now();
+        let due: Vec<Doubt> = self.doubts.lock().extract_if(.., |doubt| doubt.look <= now).take(100).collect();
         for doubt in due {
-            match self.store.find(&doubt.taker.organization, &doubt.taker.reservation).await {
-                Ok(Some(record)) if doubt.is_held_by(&record) => {}
-                // Settled, then the accounts know or are told by whoever settles; or it never was.
-                Ok(_) => self.withdraw(&doubt),
-                Err(_) => self.doubts.lock().push(Doubt { since: Instant::now(), ..doubt }),
-            }
+            let again = match self.store.find(&doubt.taker.organization, &doubt.taker.reservation).await {
+                Ok(record) => self.resolve(doubt, record.and_then(|record| Handle::decode(&record.handle()).ok())),
+                Err(_) => Some(Doubt { since: Instant::now(), look: Instant::now() + LOOK, ..doubt }),
+            };
+            self.doubts.lock().extend(again);
         }
     }
 
-    fn withdraw(&self, doubt: &Doubt) {
-        for (account, amount, place) in &doubt.items {
-            let ended = Ended {
-                id: doubt.taker.entry(),
-                holder: self.holder,
-                reserved: *amount,
-                actual: 0,
-                before: 0,
-                ending: Ending::Released,
-                applied: true,
-                place: *place,
-                reserved_at: doubt.at,
-                total: (0, 0),
-            };
-            drop(account.slice.lock().end(ended));
-            self.queue(account);
+    /// What was carried out is used; what was not goes back once it can't be any more, and is in doubt until then. Of what is
+    /// settled meanwhile the accounts know, or are told by whoever settles it.
+    fn resolve(&self, doubt: Doubt, held: Option<Handle>) -> Option<Doubt> {
+        let parts = held.iter().flat_map(|handle| &handle.shared);
+        match parts.clone().find(|part| part.is_what_was_taken(&doubt.part)) {
+            Some(part) => self.use_up(doubt.items, doubt.taker.entry(), part.taken_at),
+            None if doubt.since.elapsed() < DOUBT => return Some(Doubt { look: doubt.since + DOUBT, ..doubt }),
+            None => give_back(doubt.items),
         }
-        for seats in &doubt.seats {
+        // A seat is the reservation's own, whichever of its requests took it.
+        let has = |seats: &Seats| parts.clone().any(|part| part.counters.iter().any(|one| one.account == seats.key));
+        for seats in doubt.seats.iter().filter(|seats| !has(seats)) {
             self.give_seat_back(seats, doubt.taker.reservation);
+        }
+        None
+    }
+
+    /// What was taken was given out, and counts under this id.
+    fn use_up(&self, items: Vec<Item>, entry: ReservationId, at: Millis) {
+        for item in items {
+            let mut slice = item.account.slice.lock();
+            slice.confirm(entry, item.amount, item.origin, self.holder, at);
+            let settled = slice.is_awaited() && slice.kept().1 == 0;
+            drop(slice);
+            if settled {
+                item.account.news();
+            }
         }
     }
 }
 
-impl Doubt {
-    /// Whether a reservation has what its request took.
-    fn is_held_by(&self, record: &Record) -> bool {
-        let handle = Handle::decode(&record.handle());
-        self.taker.growth == 0
-            || handle.is_ok_and(|handle| handle.shared.iter().any(|part| part.growth == self.taker.growth))
+/// What was taken was not needed.
+fn give_back(items: Vec<Item>) {
+    for item in items {
+        let mut slice = item.account.slice.lock();
+        slice.give_back(item.amount, item.origin);
+        let awaited = slice.is_awaited();
+        drop(slice);
+        if awaited {
+            item.account.news();
+        }
     }
 }
 
@@ -365,7 +384,8 @@ impl Taken {
 
     /// The request was admitted.
     pub(in crate::app) fn confirm(mut self, at: Millis) {
-        self.use_up(at);
+        self.shared.use_up(std::mem::take(&mut self.items), self.taker.entry(), at);
+        self.keep_seats();
     }
 
     /// The store has answered that it was not carried out; it may be sent again.
@@ -376,69 +396,47 @@ impl Taken {
     /// The request had been admitted before: what it holds since then is enough, and its seats are its own.
     pub(in crate::app) fn repeat(mut self) {
         self.sent = false;
+        self.keep_seats();
+    }
+
+    fn keep_seats(&mut self) {
         for seat in self.seats.drain(..) {
             self.shared.keep_seat(&seat, self.taker.reservation);
         }
     }
 
-    fn use_up(&mut self, at: Millis) {
-        for item in self.items.drain(..) {
-            let mut slice = item.account.slice.lock();
-            slice.confirm(self.taker.entry(), item.amount, item.origin, self.shared.holder, at);
-            let settled = slice.is_awaited() && slice.kept().1 == 0;
-            drop(slice);
-            if settled {
-                item.account.news();
-            }
+    /// Nobody has said what became of the request.
+    fn doubt(&mut self) {
+        let doubt = Doubt {
+            taker: self.taker,
+            since: Instant::now(),
+            look: Instant::now() + LOOK,
+            part: self.handle(),
+            items: std::mem::take(&mut self.items),
+            seats: self.seats.iter().filter(|seat| seat.new).map(|seat| Arc::clone(&seat.seats)).collect(),
+        };
+        self.keep_seats();
+        let mut doubts = self.shared.doubts.lock();
+        if doubts.len() < MOST_DOUBTS {
+            doubts.push(doubt);
+            return;
         }
-        for seat in self.seats.drain(..) {
-            self.shared.keep_seat(&seat, self.taker.reservation);
-        }
+        drop(doubts);
+        self.shared.use_up(doubt.items, ReservationId::new_v7(), self.shared.now());
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if !self.sent {
-            for item in self.items.drain(..) {
-                let mut slice = item.account.slice.lock();
-                slice.give_back(item.amount, item.origin);
-                let awaited = slice.is_awaited();
-                drop(slice);
-                if awaited {
-                    item.account.news();
-                }
-            }
-            for seat in self.seats.drain(..) {
-                // One that it had before belongs to the reservation that exists.
-                if seat.new {
-                    self.shared.give_seat_back(&seat.seats, self.taker.reservation);
-                }
-            }
-            return;
+        if self.sent && !(self.items.is_empty() && self.seats.is_empty()) {
+            return self.doubt();
         }
-        if self.items.is_empty() && self.seats.is_empty() {
-            return;
-        }
-        let at = self.shared.now();
-        let place = |item: &Item| {
-            if item.origin.period == FOREVER {
-                bucket_end(at, item.account.known.limit.grain)
-            } else {
-                item.origin.period.start
+        give_back(std::mem::take(&mut self.items));
+        for seat in self.seats.drain(..) {
+            // One that it had before belongs to the reservation that exists.
+            if seat.new {
+                self.shared.give_seat_back(&seat.seats, self.taker.reservation);
             }
-        };
-        let doubt = Doubt {
-            taker: self.taker,
-            since: Instant::now(),
-            at,
-            items: self.items.iter().map(|item| (Arc::clone(&item.account), item.amount, place(item))).collect(),
-            seats: self.seats.iter().filter(|seat| seat.new).map(|seat| Arc::clone(&seat.seats)).collect(),
-        };
-        self.use_up(at);
-        let mut doubts = self.shared.doubts.lock();
-        if doubts.len() < MOST_DOUBTS {
-            doubts.push(doubt);
         }
     }
 }

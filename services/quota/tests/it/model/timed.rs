@@ -47,6 +47,8 @@ struct Shared {
     /// The hash of a script as the engine knows it, and as the server does.
     hashes: Mutex<HashMap<Vec<u8>, String>>,
     cut: Mutex<Option<Cut>>,
+    /// Of whose scripts, by a part of their first key; all if it is empty.
+    whose: Mutex<Vec<u8>>,
 }
 
 type Command = Vec<Vec<u8>>;
@@ -94,7 +96,18 @@ impl TimedRedis {
 
     /// Breaks a connection once; none takes an order back that was not carried out.
     pub(crate) fn cut(&self, cut: Option<Cut>) {
+        self.cut_of("", cut);
+    }
+
+    /// Only at scripts whose first key has this in it.
+    pub(crate) fn cut_of(&self, key: &str, cut: Option<Cut>) {
+        *self.shared.whose.lock() = key.as_bytes().to_vec();
         *self.shared.cut.lock() = cut;
+    }
+
+    /// Whether a cut is still to come.
+    pub(crate) fn is_due(&self) -> bool {
+        self.shared.cut.lock().is_some()
     }
 
     async fn send(&self, pipeline: &weir_redis::Pipeline) {
@@ -176,7 +189,10 @@ impl Shared {
 
     fn due(&self, command: &Command) -> Option<Cut> {
         let mut next = self.cut.lock();
-        let cut = next.as_mut().filter(|_| command[0].eq_ignore_ascii_case(b"EVALSHA"))?;
+        let whose = self.whose.lock();
+        let is_theirs = |key: &Vec<u8>| whose.is_empty() || key.windows(whose.len()).any(|part| part == *whose);
+        let is_due = command[0].eq_ignore_ascii_case(b"EVALSHA") && command.get(3).is_some_and(is_theirs);
+        let cut = next.as_mut().filter(|_| is_due)?;
         if cut.at > 0 {
             cut.at -= 1;
             return None;
