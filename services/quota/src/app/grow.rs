@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::extend::{Extension, LeaseOutcome};
-use super::reserve::{ATTEMPTS, admitted, refused};
+use super::reserve::{ATTEMPTS, admitted};
 use super::shared::{Asks, SharedState, Taken, Taker, Took};
 use super::{Quota, Request, Reserved};
 use crate::domain::handle::{Draft, HandleShared};
@@ -30,9 +30,9 @@ const MOST_GROWTHS: usize = 200;
 const MOMENT: Duration = Duration::from_millis(2);
 
 /// What a held reservation is, and what it shall be.
-struct Growth {
-    record: Record,
-    handle: Handle,
+pub(super) struct Growth {
+    pub(super) record: Record,
+    pub(super) handle: Handle,
     subject: Subject,
     /// All of it.
     whole: Amounts,
@@ -61,8 +61,13 @@ impl Quota {
                 continue;
             }
             let growth = Growth::of(record, &amounts)?;
-            if let Some(reserved) = Box::pin(self.grow_once(&growth, &extension)).await? {
-                return Ok(Grown { outcome, reserved: Some(reserved) });
+            match Box::pin(self.grow_once(&growth, &extension)).await {
+                Ok(Some(reserved)) => return Ok(Grown { outcome, reserved: Some(reserved) }),
+                Ok(None) => {}
+                Err(error) => {
+                    self.note_refusal(&growth, &extension, &error);
+                    return Err(error);
+                }
             }
             // It has changed meanwhile, or was made in this very millisecond.
             tokio::time::sleep(MOMENT).await;
@@ -102,8 +107,10 @@ impl Quota {
                     return Ok(None);
                 }
                 Took::Short(short) => {
+                    let refused = self.growth_refused_across(growth, &demand, &held, (&asks, &short), &epoch);
+                    let Some(refusal) = Box::pin(refused).await? else { return Ok(None) };
                     self.metrics.refused.increment(1);
-                    return Err(Error::Refused(self.shared.states(&asks, SharedState::Refused, &short)));
+                    return Err(refusal);
                 }
             };
             let draft = growth.draft(&demand, &taken);
@@ -139,10 +146,12 @@ impl Quota {
                 }
                 Ok(Admission::Refused(reading)) => {
                     self.metrics.refused.increment(1);
-                    let across = self.shared.states(&asks, SharedState::Refused, &[]);
-                    let refusal = refused(&demand, &reading, &epoch, across);
-                    self.note_refusal(growth, extension, &refusal);
-                    return Err(refusal);
+                    let mut limits = self.limits_of_refused_growth(growth, &demand, &reading, &epoch);
+                    if !limits.iter().any(|limit| limit.refuses) {
+                        return Err(Error::Bug(format!("the script refused what nothing refuses: {limits:?}")));
+                    }
+                    limits.extend(self.shared.states(&asks, SharedState::Refused, &[]));
+                    return Err(Error::Refused(limits));
                 }
                 Ok(Admission::Cold) => self.warm(&id, &epoch, &demand).await?,
                 Ok(Admission::OutsidePeriod(there)) => (now, check_clock) = (there, true),

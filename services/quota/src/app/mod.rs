@@ -20,6 +20,7 @@ mod operate;
 mod own_limits;
 mod recount;
 mod refusals;
+mod refused_growth;
 mod reserve;
 mod restore;
 mod settle;

@@ -44,6 +44,24 @@ impl Entry {
     pub const fn used(&self) -> i64 {
         if self.queue.is_some() { self.spent } else { self.spent.saturating_add(self.held) }
     }
+
+    /// Without what a reservation holds in a period, or in the bucket of a rolling window of this length that ends at `place`.
+    pub fn give_back(&mut self, place: Millis, amount: i64, length: Option<Millis>, now: Millis) {
+        match (&mut self.queue, length) {
+            (Some(queue), Some(length)) => {
+                self.held = (self.held - amount).max(0);
+                // What was counted in a finer bucket may stand in the next one.
+                let bucket = queue.iter_mut().find(|(end, _)| *end >= place);
+                if let Some((_, size)) = bucket.filter(|_| place + length > now) {
+                    let returned = amount.min(*size);
+                    (*size, self.spent) = (*size - returned, self.spent - returned);
+                }
+                queue.retain(|(_, size)| *size > 0);
+            }
+            (None, None) if self.period == place => self.held = (self.held - amount).max(0),
+            _ => {}
+        }
+    }
 }
 
 const HEADER: usize = 32;

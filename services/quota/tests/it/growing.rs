@@ -9,7 +9,9 @@ use weir_proto::quota::v1::*;
 use weir_rpc::Failure;
 use weir_types::OrganizationId;
 
-use crate::billing::{calendar, concurrent, lifetime, limit, rolling};
+use crate::alerts::fired;
+use crate::billing::{alerting, calendar, concurrent, lifetime, limit, rolling};
+use crate::explaining::{about, explain_with};
 use crate::house::{Client, House, amounts, balance, commit, extension, open, release, reserve, storm};
 use crate::shared::{engines, one};
 
@@ -272,4 +274,52 @@ async fn what_grows_takes_more_of_limits_across_tenants_exactly() {
             engine.stop().await;
         }
     }
+}
+
+/// What refuses a growth, whoever refuses it, as a refused reservation says it.
+#[tokio::test]
+async fn a_growth_that_limits_across_tenants_refuse_names_the_tenants_own_that_refuse_too() {
+    let house = House::new().await;
+    let text = one("all", "product", "nano_usd", "'0.000000012'", "calendar = 'month', time_zone = 'UTC'");
+    let engine = &engines(&house, 1, &text).await[0];
+    let mut client = engine.client();
+    let tenant = house.tenant(vec![
+        alerting(limit("budget", "organization", "nano_usd", 14, lifetime()), &[50, 100]),
+        limit("a-day", "organization", "nano_usd", 11, rolling(86_400_000)),
+        limit("tokens", "organization", "token", 50, rolling(60_000)),
+        limit("at-once", "organization", "concurrent", 1, concurrent()),
+    ]);
+    let request = reserve(tenant, &[("nano_usd", 4), ("token", 40), ("concurrent", 1)]);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    client.reserve(reserve(tenant, &[("nano_usd", 1), ("token", 9)])).await.unwrap();
+    let before = format!("{:?}", house.contents(tenant).await.held);
+
+    let failure = grow(&mut client, &request, &handle, &[("nano_usd", 12), ("token", 42)]).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "{failure}");
+    let refused: Vec<_> = failure.violations().iter().map(|violation| violation.subject.clone()).collect();
+    assert_eq!(refused, ["a-day", "tokens", "all"], "{failure}");
+    // Of its own what others hold and the whole of it; of those across tenants all that is held, and what it wants more.
+    let told = |limit| ["cap", "used", "requested"].map(|figure| failure.figure(limit, figure).unwrap());
+    assert_eq!(told("a-day"), ["11", "1", "12"]);
+    assert_eq!(told("tokens"), ["50", "9", "42"]);
+    assert_eq!(told("all"), ["12", "5", "8"]);
+    let says = |limit, figure| failure.figure(limit, figure).is_some_and(|figure| figure.parse::<i64>().is_ok());
+    let waits = |limit| says(limit, "retry_ms");
+    assert_eq!([waits("a-day"), waits("tokens"), waits("all")], [false, true, true], "12 never fit into 11");
+    let resets = |limit| says(limit, "reset_ms");
+    assert_eq!([resets("a-day"), resets("tokens"), resets("all")], [true; 3]);
+    assert_eq!(format!("{:?}", house.contents(tenant).await.held), before);
+
+    // Where it would be the last that fits, the limit is in the way, whatever is used of it so far: that is all of it.
+    let failure = grow(&mut client, &request, &handle, &[("nano_usd", 14)]).await.unwrap_err();
+    assert_eq!(failure.violations().len(), 3, "{failure}");
+    assert_eq!(fired(engine, tenant, 1).await, [(100, 5)]);
+    let decisions = explain_with(engine, about(&request.reservation_id), 2).await.decisions;
+    let refused = |decision: &Decision| {
+        let names = decision.limits.iter().filter(|limit| limit.refused).map(|limit| limit.limit.clone());
+        (decision.state(), names.collect::<Vec<_>>().join(" "))
+    };
+    let told: Vec<_> = decisions.iter().map(refused).collect();
+    let expected = ["budget a-day all", "a-day tokens all"].map(|names| (DecisionState::Refused, names.to_owned()));
+    assert_eq!(told, expected);
 }
