@@ -127,7 +127,8 @@ impl Quota {
         if handle.reservation != settle.id || handle.organization != settle.organization {
             return Err(crate::domain::InvalidHandle.into());
         }
-        let ids: Vec<LimitId> = handle.counters.iter().map(|counter| counter.limit).collect();
+        let across = handle.across().map(|(_, counter)| counter.account.limit);
+        let ids: Vec<LimitId> = handle.counters.iter().map(|counter| counter.limit).chain(across).collect();
         let keys = self.dictionary.keys(&ids).await?;
         // Totals are set by their version, and what only the store knows is gone: neither needs it.
         if !keys.iter().any(|key| matches!(key.kind, Kind::Rolling(_)) && key.is_durable()) {

@@ -43,7 +43,7 @@ pub(super) struct Item {
 impl Item {
     /// Whether a counter of it is made of buckets that Postgres has, too.
     fn is_in_long_rolling_window(&self) -> bool {
-        self.keys.iter().any(|key| key.kind.is_rolling() && key.is_durable())
+        self.keys.iter().chain(&self.shared).any(|key| key.kind.is_rolling() && key.is_durable())
     }
 }
 
@@ -354,7 +354,7 @@ fn endings(item: &Item, row: &Settled, totals: &Totals) -> Vec<shared::Ending> {
                 Ending::Estimated => domain::shared::Ending::Estimated,
                 Ending::Final => domain::shared::Ending::Final,
             },
-            applied: row.applied,
+            written_in: row.applied.then_some(item.epoch),
             place,
             reserved_at: part.taken_at,
             total: total.copied().unwrap_or((0, 0)),

@@ -12,6 +12,7 @@ use weir_types::{OrganizationId, ReservationId};
 use crate::billing::{concurrent, lifetime, limit, rolling};
 use crate::house::{Client, Engine, House, balance, commit, open, release, reserve};
 use crate::relay::Relay;
+use crate::shared::{one, shared};
 
 const DAY: i64 = 86_400_000;
 
@@ -26,10 +27,10 @@ fn tenant(house: &House) -> OrganizationId {
 
 const ASKED: &[(&str, i64)] = &[("nano_usd", 100), ("token", 10), ("concurrent", 1)];
 
-/// Used and held of each limit.
-async fn counted(client: &mut Client, tenant: OrganizationId) -> [(i64, i64); 4] {
-    let mut states = [(0, 0); 4];
-    for (state, name) in states.iter_mut().zip(["budget", "spent-per-day", "tokens", "at-once"]) {
+/// Used and held of each limit, and of the one across tenants.
+async fn counted(client: &mut Client, tenant: OrganizationId) -> [(i64, i64); 5] {
+    let mut states = [(0, 0); 5];
+    for (state, name) in states.iter_mut().zip(["budget", "spent-per-day", "all", "tokens", "at-once"]) {
         let limit = balance(client, tenant, name).await;
         *state = (limit.used, limit.held);
     }
@@ -95,11 +96,16 @@ async fn until_written(database: &Database, id: ReservationId) {
     }
 }
 
+/// With a budget of all tenants together in a long rolling window.
+async fn engine(house: &House) -> Engine {
+    house.engine_with(shared(&one("all", "product", "nano_usd", "'0.000001'", "rolling = '24h'"))).await
+}
+
 async fn two_engines(house: &mut House) -> (Relay, Engine, Engine) {
-    let two = house.engine().await;
+    let two = engine(house).await;
     let relay = Relay::start(&house.url).await;
     let url = std::mem::replace(&mut house.url, relay.url().to_owned());
-    let one = house.engine().await;
+    let one = engine(house).await;
     house.url = url;
     (relay, one, two)
 }
@@ -107,7 +113,7 @@ async fn two_engines(house: &mut House) -> (Relay, Engine, Engine) {
 #[tokio::test]
 async fn a_release_without_a_handle_that_races_its_reserve_gives_back_what_that_holds() {
     let house = House::new().await;
-    let (engine, database, tenant) = (house.engine().await, house.database().await, tenant(&house));
+    let (engine, database, tenant) = (engine(&house).await, house.database().await, tenant(&house));
     let mut client = engine.client();
     let request = reserve(tenant, ASKED);
     let blocked = block(&database).await;
@@ -122,7 +128,7 @@ async fn a_release_without_a_handle_that_races_its_reserve_gives_back_what_that_
     };
     let (released, handle) = tokio::join!(releasing, reserving);
     assert!(!released.unwrap().into_inner().duplicate);
-    assert_eq!(counted(&mut client, tenant).await, [(0, 0); 4]);
+    assert_eq!(counted(&mut client, tenant).await, [(0, 0); 5]);
     engine.assert_balanced().await;
     let failure = open(client.commit(commit(&request, &handle, ASKED)).await).unwrap_err();
     assert_eq!(failure.reason(), ErrorReason::ReservationReleased, "{failure}");
@@ -145,7 +151,7 @@ async fn a_commit_that_a_loss_overtakes_after_it_was_written_counts_once() {
         relay.let_go();
     };
     tokio::join!(committed(&one, &request, &handle), losing);
-    assert_eq!(counted(&mut other, tenant).await[..3], [(200, 100), (200, 100), (10, 10)]);
+    assert_eq!(counted(&mut other, tenant).await[..4], [(200, 100), (200, 100), (200, 100), (10, 10)]);
     assert_eq!(two.status().await.drifts, []);
 }
 
@@ -171,7 +177,7 @@ async fn a_commit_that_a_loss_overtakes_before_it_is_written_counts_once() {
         tokio::join!(reserving, letting_go).0
     };
     tokio::join!(committed(&one, &request, &handle), losing);
-    assert_eq!(counted(&mut other, tenant).await[..3], [(200, 100), (200, 100), (10, 10)]);
+    assert_eq!(counted(&mut other, tenant).await[..4], [(200, 100), (200, 100), (200, 100), (10, 10)]);
     assert_eq!(two.status().await.drifts, []);
 }
 
@@ -192,6 +198,6 @@ async fn a_commit_that_comes_to_the_books_after_they_were_read_for_another_gener
         relay.let_go();
     };
     tokio::join!(committed(&one, &request, &handle), losing);
-    assert_eq!(counted(&mut other, tenant).await[..2], [(200, 100), (200, 100)]);
+    assert_eq!(counted(&mut other, tenant).await[..3], [(200, 100); 3]);
     assert_eq!(two.status().await.drifts, []);
 }

@@ -62,7 +62,7 @@ impl Shared {
                 actual: 0,
                 before: 0,
                 ending: Ending::Released,
-                applied: false,
+                written_in: None,
                 place: counter.place(limit[0].kind, part.taken_at),
                 reserved_at: part.taken_at,
                 total: (0, 0),

@@ -231,6 +231,7 @@ impl Shared {
         if self.epochs.verify().await?.number() != epoch.number() {
             return Ok(());
         }
+        self.epochs.read_for(epoch).await?;
         let limit = &account.known.limit;
         let slice_time = {
             let slice = account.slice.lock();

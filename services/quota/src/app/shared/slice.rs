@@ -72,6 +72,8 @@ struct GivenOut {
     place: Millis,
     /// When, by this process's clock, or none if it is announced again.
     at: Option<Instant>,
+    /// In which generation it was given out.
+    generation: u64,
     holder: HolderId,
     reserved_at: Millis,
 }
@@ -137,7 +139,8 @@ impl Slice {
         self.resolve(amount, origin);
         self.pace.used = self.pace.used.saturating_add(amount);
         let place = if origin.period == FOREVER { 0 } else { origin.period.start };
-        self.uses.push_back(GivenOut { id, amount, place, at: Some(Instant::now()), holder, reserved_at: at });
+        let (at, generation, reserved_at) = (Some(Instant::now()), origin.generation, at);
+        self.uses.push_back(GivenOut { id, amount, place, at, generation, holder, reserved_at });
     }
 
     /// What was taken was not needed.
@@ -158,7 +161,7 @@ impl Slice {
     /// A reservation counts again, of this or another process.
     pub(super) fn announce(&mut self, id: ReservationId, amount: i64, place: Millis, holder: HolderId, at: Millis) {
         // Before what was given out here: somebody waits for it.
-        self.uses.push_front(GivenOut { id, amount, place, at: None, holder, reserved_at: at });
+        self.uses.push_front(GivenOut { id, amount, place, at: None, generation: 0, holder, reserved_at: at });
     }
 
     /// Whether a reservation is still to be announced.
@@ -270,6 +273,10 @@ impl Slice {
         }
         if self.good_until.is_some_and(|until| now >= until) {
             self.unspent = 0;
+        }
+        if terms.durable {
+            // What is held from an earlier generation is announced; what was settled is in the totals that were loaded.
+            self.uses.retain(|one| one.at.is_none() || one.generation == generation);
         }
         let calm = self.calm_until.is_some_and(|until| now < until);
         self.pace.step(now, terms.lease);

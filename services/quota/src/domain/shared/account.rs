@@ -129,6 +129,8 @@ impl Account {
     fn draw(&mut self, now: Millis, round: &Round) -> Answer {
         let Some(counter) = &self.counter else { return Answer::default() };
         let had = self.holders.remove(&round.holder);
+        // What was found of a dead process may have been all that it had.
+        self.holders.retain(|_, holder| holder.slice > 0 || holder.lease_until > now);
         let kept = round.keep.clamp(0, had.as_ref().map_or(0, |holder| holder.slice));
         let recalled = had.is_some_and(|holder| holder.recalled);
         let (mut others, mut lost, mut lost_until, mut alive) = (0_i64, 0_i64, 0, 1);
@@ -324,23 +326,29 @@ impl Counter {
                 }
                 if generation == self.generation || !terms.durable {
                     self.add(now, terms, place, one.actual, amount);
-                } else if one.applied {
+                } else if one.written_in == Some(self.generation) {
                     // Not announced after a loss: the buckets that were loaded have neither what was held nor what was used.
-                    self.add(now, terms, place, one.actual, 0);
+                    self.add(now, terms, place, one.actual, one.before);
                 }
             }
-            Some(Known::Settled { estimated, .. }) => {
+            Some(Known::Settled { at, estimated }) => {
                 if *estimated && one.ending == Ending::Final {
                     *estimated = false;
-                    self.add_difference(now, terms, one.place, one.actual - one.before);
+                    // Of an estimate that this generation was told of, what replaces it was written in it as well.
+                    let news = one.written_in.map_or(*at >= self.began, |written| written == self.generation);
+                    if news || !terms.durable {
+                        self.add_difference(now, terms, one.place, one.actual - one.before);
+                    }
                 }
                 return self.set_total(terms, one, current);
             }
             None if now - one.reserved_at < terms.remember => {
                 // Not reported yet: by a process that will, or that has died. Or not announced yet after a loss.
-                let from_postgres = terms.durable && one.reserved_at < self.began && !one.applied;
-                if !from_postgres {
+                if !terms.durable || one.reserved_at >= self.began {
                     self.add(now, terms, one.place, one.actual, 0);
+                } else if one.written_in == Some(self.generation) {
+                    // What was loaded has the estimate, if there was one; and what was written for an earlier generation.
+                    self.add(now, terms, one.place, one.actual, one.before);
                 }
                 self.found(now, one.holder, one.reserved, one.reserved_at, holders);
             }

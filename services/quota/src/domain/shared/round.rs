@@ -105,8 +105,8 @@ pub struct Ended {
     pub before: i64,
     /// How it ended.
     pub ending: Ending,
-    /// Whether Postgres wrote it just now, not before.
-    pub applied: bool,
+    /// While which generation Postgres wrote it just now; none if it was written before. What was loaded for a later one has it.
+    pub written_in: Option<u64>,
     /// The start of the period, or the end of the bucket.
     pub place: Millis,
     /// When it was made, by a store's clock.

@@ -253,7 +253,8 @@ fn round_command(scripts: &Scripts, account: &AccountKey, round: &Round) -> Cmd 
             Ending::Estimated => 1,
             Ending::Final => 2,
         };
-        program.push([one.reserved, one.actual, one.before, ending, i64::from(one.applied), one.place]);
+        let written_in = one.written_in.map_or(0, |written| i64::try_from(written).unwrap_or(i64::MAX));
+        program.push([one.reserved, one.actual, one.before, ending, written_in, one.place]);
         program.push([one.reserved_at, one.total.0, one.total.1]);
     }
     let ids = round.uses.iter().map(|one| &one.id).chain(round.ended.iter().map(|one| &one.id));

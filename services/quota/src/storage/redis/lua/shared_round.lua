@@ -8,7 +8,8 @@
 --   that they were given out by, in the same order.
 -- The program: generation, rolling, durable, cap, start and end or length and grain, lease (ms), remember (ms), seq, keep, ask, least,
 --   ahead, leaving, given out, ended; per reservation given out: amount, place, age (-1 none), reserved at; per ended one: reserved, actual,
---   before, ending (0 released, 1 estimated, 2 final), applied, place, reserved at, total, version.
+--   before, ending (0 released, 1 estimated, 2 final), while which generation that was written just now (0 if before), place,
+--   reserved at, total, version.
 -- Answers one letter: C cold, T outside the period (now), P in a later one (start), O overtaken; else D, then now, kept, granted, used,
 --   held, free, others, lost, lost until, recalled, and the end and size of each bucket.
 local call, read, write, sub, floor, min, max = redis.call, struct.unpack, struct.pack, string.sub, math.floor, math.min, math.max
@@ -149,8 +150,8 @@ for i = 1, uses do
 end
 
 for i = 1, ends do
-  local reserved, actual, before, ending, applied, place, reserved_at, total, version
-  reserved, actual, before, ending, applied, place, reserved_at, total, version, pos = read('<ddddddddd', program, pos)
+  local reserved, actual, before, ending, written_in, place, reserved_at, total, version
+  reserved, actual, before, ending, written_in, place, reserved_at, total, version, pos = read('<ddddddddd', program, pos)
   local field = ARGV[2 + uses + i]
   local record = known[field]
   local mark = record and sub(record, 1, 1)
@@ -160,18 +161,22 @@ for i = 1, ends do
     if counts(of, counted) then h.held = max(0, h.held - amount) end
     if of == gen or not durable then
       add(counted, rolling and actual - amount or actual)
-    elseif applied == 1 then
-      add(counted, actual)
+    elseif written_in == gen then
+      add(counted, actual - before)
     end
     settled = true
   elseif mark == 'S' then
     local when, estimated = read('<dd', record, 2)
     if estimated == 1 and ending == 2 then
-      add(place, actual - before)
+      if not durable or written_in == gen or (written_in == 0 and when >= h.began) then add(place, actual - before) end
       set(field, 'S' .. write('<dd', when, 0))
     end
   elseif now - reserved_at < remember then
-    if not (durable and reserved_at < h.began and applied == 0) then add(place, actual) end
+    if not durable or reserved_at >= h.began then
+      add(place, actual)
+    elseif written_in == gen then
+      add(place, actual - before)
+    end
     found(ARGV[2 + uses + ends + uses + i], reserved, reserved_at)
     settled = true
   end
