@@ -19,4 +19,11 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.broker.v1.JobService/ListSchedules", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.JobService/DeleteSchedule", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.JobService/RotateWebhookSecret", Access::Scope(Scope::KeysManage)),
+    // Whoever has the address may read; the facade has no other proof of who that is.
+    ("/weir.broker.v1.ResultService/ReadResult", Access::Services(&["facade"])),
+    ("/weir.broker.v1.ResultService/GetResult", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ResultService/ListResults", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ResultService/DeleteResult", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ResultService/GetResultSettings", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ResultService/UpdateResultSettings", Access::Scope(Scope::KeysManage)),
 ];

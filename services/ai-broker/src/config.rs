@@ -1,6 +1,7 @@
 //! The broker's configuration: `config.defaults.toml` says what each key means.
 
 pub(crate) mod load;
+mod results;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::domain::catalogue::{Alias, Patience, Target};
 use crate::domain::keys::{OwnLimits, Rests};
 use crate::domain::queue::{Millis, Rules};
 use load::LoadConfig;
+use results::ResultsConfig;
 
 /// The broker's section, with its defaults.
 pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
@@ -49,6 +51,7 @@ pub struct Config {
     pub(crate) jobs: JobsConfig,
     pub(crate) load: LoadConfig,
     pub(crate) idempotency: IdempotencyConfig,
+    pub(crate) results: ResultsConfig,
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Aliases by name.
@@ -541,6 +544,7 @@ impl Validate for Config {
         self.jobs.check(&mut check);
         self.load.check(&mut check);
         self.idempotency.check(&mut check);
+        self.results.check(&mut check);
         for (name, provider) in &self.providers {
             let uri = provider.base_url.parse::<http::Uri>();
             let is_http =

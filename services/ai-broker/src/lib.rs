@@ -17,6 +17,7 @@ use weir_host::{Context, Probe, Service, StartError};
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
 use weir_proto::broker::v1::job_service_server::JobServiceServer;
+use weir_proto::broker::v1::result_service_server::ResultServiceServer;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 
@@ -30,8 +31,10 @@ pub use config::{
 
 use storage::health::SharedHealth;
 use storage::lines::Lines;
+use storage::objects::Objects;
 
 use app::jobs::Jobs;
+use app::results::Results;
 use app::{
     Broker, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Once, Reload, Reservations, ReserveOptions,
     SettleOptions, SettlerTask,
@@ -108,11 +111,23 @@ pub async fn start(
     dispatch.run_lines(&fleet.borrow(), &nothing);
     context.tasks.spawn(Reload::new(fleets, dispatch).run(changes, context.shutdown.clone()));
     let server = BrokerServiceServer::new(grpc::Grpc(Arc::clone(&broker))).max_decoding_message_size(size);
-    let jobs = Jobs::start(Arc::clone(&broker), database.clone(), (&config.jobs).into(), context);
+    let results = open_results(&config, &database, context)?;
+    let jobs = Jobs::start(Arc::clone(&broker), database, results.clone(), (&config.jobs).into(), context);
     let job_server = JobServiceServer::new(grpc::JobsGrpc(Arc::clone(&jobs))).max_decoding_message_size(size);
-    let routes = Routes::new(server).add_service(job_server);
+    let result_server = ResultServiceServer::new(grpc::ResultsGrpc(results)).max_decoding_message_size(size);
+    let routes = Routes::new(server).add_service(job_server).add_service(result_server);
     let service = Service::new(NAME).grpc(routes, ACCESS).probe(prices_are_read(broker));
     Ok(service.drain(async move { jobs.drained().await }))
+}
+
+/// Object storage, if some is configured.
+fn open_results(config: &Config, database: &Database, context: &Context) -> Result<Option<Arc<Results>>, StartError> {
+    let Some(place) = config.results.place() else { return Ok(None) };
+    let objects = Objects::open(&place, config.results.timeout());
+    let objects = objects.map_err(|error| StartError::new("opening the object storage", error))?;
+    let clock = Arc::clone(&context.clock);
+    let results = Results::new(objects, database.clone(), &context.master, clock, (&config.results).into());
+    Ok(Some(Arc::new(results)))
 }
 
 /// Without prices every call would be refused.

@@ -12,6 +12,7 @@ use weir_proto::auth::v1::auth_service_client::AuthServiceClient;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
+use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
@@ -31,6 +32,7 @@ pub(crate) struct Facade {
     pub(crate) auth: AuthServiceClient<Channel>,
     pub(crate) broker: BrokerServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
+    pub(crate) results: ResultServiceClient<Channel>,
     pub(crate) quota: QuotaServiceClient<Channel>,
     pub(crate) usage: UsageServiceClient<Channel>,
     pub(crate) billing: BillingServiceClient<Channel>,

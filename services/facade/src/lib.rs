@@ -15,6 +15,7 @@ mod network;
 mod openai;
 mod openapi;
 mod refusal;
+mod results;
 mod shape;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use weir_proto::auth::v1::auth_service_client::AuthServiceClient;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
+use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 
@@ -61,6 +63,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         auth,
         broker: BrokerServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
         jobs: JobServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
+        results: ResultServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
         quota: QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size),
         usage: UsageServiceClient::new(context.channels.to("usage")).max_decoding_message_size(size),
         billing: BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size),

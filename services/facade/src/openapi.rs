@@ -14,7 +14,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::facade::Facade;
-use crate::{anthropic, api, elevenlabs, openai};
+use crate::{anthropic, api, elevenlabs, openai, results};
 
 /// Where the document is.
 const PATH: &str = "/api/v1/openapi.json";
@@ -37,6 +37,7 @@ const PATH: &str = "/api/v1/openapi.json";
         (name = "usage", description = "What was used."),
         (name = "limits", description = "What is left."),
         (name = "jobs", description = "Work that outlives its request: steps, retries, results, schedules, webhooks."),
+        (name = "results", description = "Pictures and sounds that jobs have stored."),
         (name = "billing", description = "Plans, statements and the ledger."),
     ),
     security(("bearer" = [])),
@@ -62,6 +63,7 @@ fn documented() -> OpenApiRouter<Arc<Facade>> {
         .merge(anthropic::routes())
         .merge(elevenlabs::routes())
         .merge(api::routes())
+        .merge(results::routes())
 }
 
 /// Every route, and the document itself.
@@ -97,7 +99,8 @@ mod tests {
     /// The patterns that axum routes by, which its `Debug` shows as keys of a map.
     fn routed() -> BTreeSet<String> {
         let shown = format!("{:?}", routes());
-        let paths = shown.split('"').filter(|text| text.starts_with("/v1/") || text.starts_with("/api/"));
+        let paths =
+            shown.split('"').filter(|text| ["/v1/", "/api/", "/results/"].iter().any(|root| text.starts_with(root)));
         paths.map(|path| path.replace("{*", "{")).collect()
     }
 

@@ -21,6 +21,7 @@ mod prices;
 mod queue;
 mod reload;
 mod reservations;
+pub(crate) mod results;
 mod settle;
 mod spans;
 mod status;

@@ -14,6 +14,7 @@ pub(crate) mod media;
 pub(crate) mod multipart;
 pub(crate) mod queue;
 pub(crate) mod request;
+pub(crate) mod results;
 pub(crate) mod retry_after;
 pub(crate) mod sealing;
 pub(crate) mod sse;

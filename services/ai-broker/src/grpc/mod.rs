@@ -1,6 +1,8 @@
 //! The gRPC surface: messages to use cases and back.
 
 mod jobs;
+mod resources;
+mod results;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -26,6 +28,7 @@ use crate::domain::idempotency::is_key;
 use crate::domain::request::media::is_voice;
 
 pub(crate) use jobs::JobsGrpc;
+pub(crate) use results::ResultsGrpc;
 
 /// In a call's metadata: how much its caller needs the best model (`non-critical`: not at all).
 const PRIORITY: &str = "weir-priority";

@@ -1,6 +1,9 @@
-//! What brokers share: the lines of waiting calls, in Redis; jobs and calls with an idempotency key, in Postgres.
+//! What brokers share: the lines of waiting calls, in Redis; jobs and calls with an idempotency key, in Postgres; what jobs store, in
+//! object storage.
 
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod jobs;
 pub(crate) mod lines;
+pub(crate) mod objects;
+pub(crate) mod results;

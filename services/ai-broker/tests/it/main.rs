@@ -17,6 +17,7 @@ mod queue;
 mod refusals;
 mod reloading;
 mod responses;
+mod results;
 mod routes;
 mod scene;
 mod shared_keys;

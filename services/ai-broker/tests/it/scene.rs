@@ -16,6 +16,7 @@ use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
+use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{
     Accounting, GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, Operation,
@@ -52,6 +53,7 @@ pub(crate) struct Scene {
     pub(crate) broker: BrokerServiceClient<Channel>,
     operator: BrokerServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
+    pub(crate) results: ResultServiceClient<Channel>,
     pub(crate) database: Database,
     pub(crate) organization: OrganizationId,
     pub(crate) bearer: Bearer,
@@ -193,6 +195,7 @@ impl Scene {
         let broker = BrokerServiceClient::new(deployment.channel("facade", &stacked));
         let operator = BrokerServiceClient::new(deployment.channel("operator", &stacked));
         let jobs = JobServiceClient::new(deployment.channel("facade", &stacked));
+        let results = ResultServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
         let scopes = [Scope::AiInvoke, Scope::ModelsRead, Scope::KeysManage];
         let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
@@ -204,6 +207,7 @@ impl Scene {
             broker,
             operator,
             jobs,
+            results,
             database,
             organization,
             bearer,

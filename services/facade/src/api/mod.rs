@@ -1,16 +1,17 @@
-//! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements, jobs.
+//! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements, jobs, results.
 
 mod alerts;
 mod balance;
 mod convert;
 mod created;
 mod explain;
-mod extract;
+pub(crate) mod extract;
 mod jobs;
 mod keys;
 mod page;
 mod plans;
 mod problem;
+mod results;
 mod statement;
 mod tokens;
 mod usage;
@@ -50,6 +51,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(statement::get))
         .routes(routes!(statement::ledger))
         .merge(jobs::routes())
+        .merge(results::routes())
         .route_layer(map_response(unstored))
 }
 

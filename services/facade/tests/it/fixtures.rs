@@ -36,6 +36,12 @@ paths! {
     LIST_SCHEDULES = "/weir.broker.v1.JobService/ListSchedules", Access::Scope(Scope::AiInvoke);
     DELETE_SCHEDULE = "/weir.broker.v1.JobService/DeleteSchedule", Access::Scope(Scope::AiInvoke);
     ROTATE_WEBHOOK_SECRET = "/weir.broker.v1.JobService/RotateWebhookSecret", Access::Scope(Scope::KeysManage);
+    READ_RESULT = "/weir.broker.v1.ResultService/ReadResult", Access::Services(&["facade"]);
+    GET_RESULT = "/weir.broker.v1.ResultService/GetResult", Access::Scope(Scope::AiInvoke);
+    LIST_RESULTS = "/weir.broker.v1.ResultService/ListResults", Access::Scope(Scope::AiInvoke);
+    DELETE_RESULT = "/weir.broker.v1.ResultService/DeleteResult", Access::Scope(Scope::AiInvoke);
+    GET_RESULT_SETTINGS = "/weir.broker.v1.ResultService/GetResultSettings", Access::Scope(Scope::AiInvoke);
+    UPDATE_RESULT_SETTINGS = "/weir.broker.v1.ResultService/UpdateResultSettings", Access::Scope(Scope::KeysManage);
     BALANCE = "/weir.quota.v1.QuotaService/GetBalance", Access::Scope(Scope::QuotaRead);
     LIST_ALERTS = "/weir.quota.v1.QuotaService/ListAlerts", Access::Scope(Scope::QuotaRead);
     EXPLAIN = "/weir.quota.v1.QuotaService/Explain", Access::Scope(Scope::QuotaRead);

@@ -16,6 +16,7 @@ mod media;
 mod models;
 mod raw;
 mod rest;
+mod results;
 mod routes;
 mod scene;
 mod siblings;

@@ -183,6 +183,7 @@ macro_rules! service {
 service!(Auth, "weir.auth.v1.AuthService");
 service!(Broker, "weir.broker.v1.BrokerService");
 service!(Jobs, "weir.broker.v1.JobService");
+service!(Results, "weir.broker.v1.ResultService");
 service!(Quota, "weir.quota.v1.QuotaService");
 service!(Usage, "weir.usage.v1.UsageService");
 service!(Billing, "weir.billing.v1.BillingService");
@@ -191,7 +192,12 @@ service!(Billing, "weir.billing.v1.BillingService");
 pub(crate) fn routes(siblings: &Arc<Siblings>) -> [(&'static str, Routes); 5] {
     [
         ("auth", Routes::new(Auth(Arc::clone(siblings)))),
-        ("ai-broker", Routes::new(Broker(Arc::clone(siblings))).add_service(Jobs(Arc::clone(siblings)))),
+        (
+            "ai-broker",
+            Routes::new(Broker(Arc::clone(siblings)))
+                .add_service(Jobs(Arc::clone(siblings)))
+                .add_service(Results(Arc::clone(siblings))),
+        ),
         ("quota", Routes::new(Quota(Arc::clone(siblings)))),
         ("usage", Routes::new(Usage(Arc::clone(siblings)))),
         ("billing", Routes::new(Billing(Arc::clone(siblings)))),

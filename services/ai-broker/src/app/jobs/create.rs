@@ -73,6 +73,7 @@ impl Jobs {
     /// The job can't be carried out, or its key was used for another.
     pub(crate) async fn create(&self, asked: Asked) -> Result<View, Error> {
         asked.spec.check().map_err(|invalid| Error::invalid(invalid.field, invalid.message))?;
+        self.check_storage(asked.organization, &asked.spec).await?;
         let organization = asked.organization;
         let priority = self.broker.entitlements.of(organization).await?.priority;
         let new = self.new_job(asked, priority)?;

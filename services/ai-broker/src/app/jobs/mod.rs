@@ -15,6 +15,7 @@ mod manage;
 mod metrics;
 mod schedule;
 mod step;
+mod store;
 mod upkeep;
 mod watch;
 mod webhooks;
@@ -34,6 +35,7 @@ use weir_rpc::Error;
 use weir_types::OrganizationId;
 
 use super::Broker;
+use super::results::Results;
 use crate::storage::jobs::JobKey;
 use crate::storage::jobs::insert::NewJob;
 use crate::storage::jobs::transition::Transition;
@@ -84,6 +86,8 @@ pub(crate) struct Jobs {
     inserts: Batches<NewJob, Result<Inserted, weir_database::Error>>,
     transitions: Batches<Transition, bool>,
     webhooks: Webhooks,
+    /// None without object storage.
+    results: Option<Arc<Results>>,
     watches: Watches,
     /// Where each tenant's last job was placed, so that many jobs of one do not keep those of others waiting.
     places: moka::sync::Cache<OrganizationId, i64>,
@@ -103,7 +107,13 @@ const INSERTS: usize = 2000;
 
 impl Jobs {
     /// Begins to work.
-    pub(crate) fn start(broker: Arc<Broker>, database: Database, options: JobOptions, context: &Context) -> Arc<Self> {
+    pub(crate) fn start(
+        broker: Arc<Broker>,
+        database: Database,
+        results: Option<Arc<Results>>,
+        options: JobOptions,
+        context: &Context,
+    ) -> Arc<Self> {
         let (inserts, new) = Batches::new(INSERTS);
         let (transitions, ended) = Batches::new(options.concurrency + options.waiting);
         let jobs = Arc::new(Self {
@@ -119,6 +129,7 @@ impl Jobs {
             tasks: TaskTracker::new(),
             stop: context.shutdown.clone(),
             master: context.master.clone(),
+            results,
             inserts,
             transitions,
             broker,
@@ -134,6 +145,9 @@ impl Jobs {
         tasks.spawn(Arc::clone(&jobs).follow_schedules());
         tasks.spawn(Arc::clone(&jobs).deliver_webhooks());
         tasks.spawn(Arc::clone(&jobs).feed_watches());
+        if let Some(results) = &jobs.results {
+            tasks.spawn(Arc::clone(results).keep_up(context.shutdown.clone()));
+        }
         jobs
     }
 

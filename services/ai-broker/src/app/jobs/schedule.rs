@@ -52,6 +52,7 @@ impl Jobs {
     /// It can't be kept, its job can't be carried out, or there are too many.
     pub(crate) async fn create_schedule(&self, new: NewSchedule) -> Result<ScheduleRow, Error> {
         new.spec.check().map_err(invalid)?;
+        self.check_storage(new.organization, &new.spec).await?;
         let now = self.broker.clock.now();
         let pace = pace(new.cron.as_deref(), new.every, &new.time_zone).map_err(invalid)?;
         let next_at = pace.next(now, now).map_err(invalid)?;

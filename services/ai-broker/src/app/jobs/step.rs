@@ -12,6 +12,7 @@ use crate::domain::jobs::{Action, Ending, Failed, resolve};
 enum Task {
     Invoke { operation: i32, body: Bytes },
     Webhook { url: String, body: Bytes },
+    Store { from: String, public: bool },
 }
 
 impl Jobs {
@@ -44,6 +45,7 @@ impl Jobs {
         match task {
             Task::Invoke { operation, body } => self.invoke(work, index, operation, body).await,
             Task::Webhook { url, body } => self.send_webhook(work, index, &url, body).await,
+            Task::Store { from, public } => self.store_answer(work, index, &from, public).await,
         }
     }
 }
@@ -54,6 +56,7 @@ fn task(work: &Work, index: usize) -> Result<Task, String> {
     Ok(match &step.action {
         Action::Invoke { operation, .. } => Task::Invoke { operation: *operation, body },
         Action::Webhook { url, .. } => Task::Webhook { url: url.clone(), body },
+        Action::Store { from, public } => Task::Store { from: from.clone(), public: *public },
     })
 }
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -104,6 +104,26 @@ impl Webhooks {
             http_status: status.as_u16().into(),
         };
         Err(Failed { error, retry_after: retry_after(response.headers(), now) })
+    }
+
+    /// Fetches a file of at most `limit` bytes, under the same rules; its content type, too.
+    pub(super) async fn fetch(&self, url: &str, limit: usize, timeout: Duration) -> Result<(Bytes, String), Failed> {
+        let failed = |reason, text: String| Failed { error: failure(reason, text), retry_after: None };
+        let url = self.allowed(url).map_err(|text| failed(ErrorReason::InvalidArgument, text))?;
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = url;
+        let broken = |text: String| failed(ErrorReason::ProviderFailed, format!("a file can't be fetched: {text}"));
+        let fetch = async {
+            let response = self.client.request(request).await.map_err(|error| broken(root(&error)))?;
+            if !response.status().is_success() {
+                return Err(broken(response.status().to_string()));
+            }
+            let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let content_type = content_type.unwrap_or_default().to_owned();
+            let body = Limited::new(response.into_body(), limit).collect().await;
+            Ok((body.map_err(|error| broken(error.to_string()))?.to_bytes(), content_type))
+        };
+        tokio::time::timeout(timeout, fetch).await.map_err(|_| broken(format!("not within {timeout:?}")))?
     }
 
     /// What can be told of a URL without looking up its host; the rest is checked where the address is known.

@@ -66,6 +66,12 @@ pub(crate) enum Action {
         /// With references.
         body: Box<RawValue>,
     },
+    /// Puts what an earlier step made into object storage.
+    Store {
+        /// The step's key.
+        from: String,
+        public: bool,
+    },
 }
 
 /// Which field of a job is wrong, and how.
@@ -130,7 +136,10 @@ impl Step {
         reference::check(body, earlier).map_err(|message| InvalidJob::new("body", message))?;
         match &self.action {
             Action::Webhook { url, .. } => check_url("webhook.url", url),
-            Action::Invoke { .. } => Ok(()),
+            Action::Store { from, .. } if !earlier.contains(&from.as_str()) => {
+                Err(InvalidJob::new("store.from", "is no earlier step"))
+            }
+            Action::Invoke { .. } | Action::Store { .. } => Ok(()),
         }
     }
 }
@@ -140,6 +149,7 @@ impl Action {
     pub(crate) fn body(&self) -> &RawValue {
         match self {
             Self::Invoke { body, .. } | Self::Webhook { body, .. } => body,
+            Self::Store { .. } => RawValue::NULL,
         }
     }
 }
@@ -190,6 +200,10 @@ pub(super) mod tests {
         for wrong in ["example.com", "ftp://example.com", "https://user:secret@example.com", "https://"] {
             assert_eq!(field(&url(wrong)), "job.webhook_url", "{wrong}");
         }
+        let store =
+            |from: &str| Step { action: Action::Store { from: from.into(), public: false }, ..step("keep", "{}") };
+        assert_eq!(spec(vec![step("one", "{}"), store("one")]).check(), Ok(()));
+        assert_eq!(field(&spec(vec![store("one"), step("one", "{}")])), "job.steps[0].store.from");
         for (attempts, backoff, timeout, wrong) in
             [(0, 0, 1, "max_attempts"), (21, 0, 1, "max_attempts"), (1, 3_600_001, 1, "backoff"), (1, 0, 0, "timeout")]
         {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 use weir_proto::broker::v1::job_service_server::JobService;
 use weir_proto::broker::v1::{
     CancelJobRequest, CreateJobRequest, CreateScheduleRequest, DeleteScheduleRequest, DeleteScheduleResponse,
@@ -16,11 +15,10 @@ use weir_proto::broker::v1::{
     RerunJobRequest, RotateWebhookSecretRequest, RotateWebhookSecretResponse, Schedule, WatchJobRequest,
     WatchJobResponse,
 };
-use weir_proto::common::v1::ErrorReason;
 use weir_rpc::{Error, Principal};
-use weir_types::{OrganizationId, PageToken, names, page_size};
 
-use crate::app::jobs::{Asked, Jobs, NewSchedule, Page};
+use super::resources::{child, next, own, page};
+use crate::app::jobs::{Asked, Jobs, NewSchedule};
 use crate::domain::jobs::Who;
 use crate::storage::jobs::JobKey;
 
@@ -134,19 +132,6 @@ impl JobService for JobsGrpc {
     }
 }
 
-/// The organisation that is named, which must be the caller's own.
-fn own(principal: &Principal, name: &str) -> Result<OrganizationId, Error> {
-    let organization = names::parse_organization(name).map_err(|error| Error::invalid("parent", error.to_string()))?;
-    if organization == principal.organization { Ok(organization) } else { Err(Error::not_found(name)) }
-}
-
-fn child(principal: &Principal, name: &str, collection: &str) -> Result<(OrganizationId, Uuid), Error> {
-    let parts = name.split_once(collection);
-    let (parent, id) = parts.ok_or_else(|| Error::invalid("name", format!("must contain `{collection}`")))?;
-    let organization = own(principal, parent)?;
-    Ok((organization, id.parse().map_err(|_| Error::not_found(name))?))
-}
-
 fn named<T>(request: &Request<T>, name: &str) -> Result<JobKey, Error> {
     let (organization, job) = child(weir_rpc::caller(request).principal()?, name, "/jobs/")?;
     Ok(JobKey { organization, job })
@@ -154,23 +139,4 @@ fn named<T>(request: &Request<T>, name: &str) -> Result<JobKey, Error> {
 
 fn who(principal: &Principal, ip: String) -> Who {
     Who { user: principal.user, api_key: principal.api_key, ip }
-}
-
-fn page(list: &str, size: i32, token: &str) -> Result<Page, Error> {
-    let size = page_size(size, 50, 1000).map_err(|error| Error::invalid("page_size", error.to_string()))?;
-    let before = match token {
-        "" => None,
-        token => {
-            let refused = |message: String| {
-                Error::new(ErrorReason::InvalidPageToken, message.clone()).field("page_token", message)
-            };
-            let cursor = PageToken::decode(list, token).map_err(|error| refused(error.to_string()))?;
-            Some(cursor.parse().map_err(|_| refused("the page token names no place".into()))?)
-        }
-    };
-    Ok(Page { before, size })
-}
-
-fn next(list: &str, last: Option<Uuid>) -> String {
-    last.map(|last| PageToken::encode(list, &last.to_string())).unwrap_or_default()
 }

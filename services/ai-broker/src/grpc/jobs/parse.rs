@@ -41,7 +41,8 @@ fn step(index: usize, step: JobStep) -> Result<Step, Error> {
         Some(job_step::Action::Webhook(webhook)) => {
             Action::Webhook { url: webhook.url, body: json("webhook.body", &webhook.body)? }
         }
-        None => return Err(Error::invalid(at("action"), "`invoke` or `webhook` is required")),
+        Some(job_step::Action::Store(store)) => Action::Store { from: store.from, public: store.public },
+        None => return Err(Error::invalid(at("action"), "`invoke`, `webhook` or `store` is required")),
     };
     let max_attempts = match u16::try_from(step.max_attempts) {
         Ok(0) => TRIES,

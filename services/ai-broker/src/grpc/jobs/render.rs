@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use prost::Message as _;
 use prost_types::Timestamp;
 use weir_proto::broker::v1::{
-    Accounting, InvokeAction, Job, JobError, JobState, JobStep, QueueStanding, Schedule, StepResult, WebhookAction,
-    job_step, schedule,
+    Accounting, InvokeAction, Job, JobError, JobState, JobStep, QueueStanding, Schedule, StepResult, StoreAction,
+    WebhookAction, job_step, schedule,
 };
 use weir_rpc::Error;
 
@@ -86,6 +86,7 @@ fn step(step: &Step, bodies: bool) -> JobStep {
         Action::Webhook { url, body: json } => {
             job_step::Action::Webhook(WebhookAction { url: url.clone(), body: body(json) })
         }
+        Action::Store { from, public } => job_step::Action::Store(StoreAction { from: from.clone(), public: *public }),
     };
     let duration = |millis: u64| std::time::Duration::from_millis(millis).try_into().ok();
     JobStep {

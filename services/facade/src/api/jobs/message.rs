@@ -32,7 +32,7 @@ pub(crate) struct CreateJob {
     webhook_url: String,
 }
 
-/// A step: a call to a model (`operation` and `body`), or a webhook.
+/// A step: a call to a model (`operation` and `body`), a webhook, or what is to be stored.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateStep {
@@ -50,6 +50,9 @@ pub(crate) struct CreateStep {
     /// A signed POST; any 2xx is success. Sent again under the same `webhook-id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     webhook: Option<Webhook>,
+    /// Puts the pictures or sounds of an earlier step's result into object storage; its result has their addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<Store>,
     /// 1 to 20; 3 by default.
     #[serde(default)]
     max_attempts: Option<u32>,
@@ -89,6 +92,17 @@ pub(crate) struct Webhook {
     /// References as in a step's `body`.
     #[schema(value_type = Object)]
     body: Box<RawValue>,
+}
+
+/// What is stored.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    /// The key of the step that made it.
+    from: String,
+    /// Anybody who knows an address may read it; otherwise addresses are signed, and expire.
+    #[serde(default)]
+    public: bool,
 }
 
 /// How a job stands.
@@ -219,16 +233,19 @@ impl TryFrom<CreateJob> for proto::Job {
 impl CreateStep {
     fn message(self, index: usize) -> Result<proto::JobStep, Error> {
         let bytes = |raw: Box<RawValue>| Bytes::from(Box::<str>::from(raw).into_string());
-        let action = match (self.operation, self.body, self.webhook) {
-            (Some(operation), Some(body), None) => proto::job_step::Action::Invoke(proto::InvokeAction {
+        let action = match (self.operation, self.body, self.webhook, self.store) {
+            (Some(operation), Some(body), None, None) => proto::job_step::Action::Invoke(proto::InvokeAction {
                 operation: proto::Operation::from(operation).into(),
                 body: bytes(body),
             }),
-            (None, None, Some(Webhook { url, body })) => {
+            (None, None, Some(Webhook { url, body }), None) => {
                 proto::job_step::Action::Webhook(proto::WebhookAction { url, body: bytes(body) })
             }
+            (None, None, None, Some(Store { from, public })) => {
+                proto::job_step::Action::Store(proto::StoreAction { from, public })
+            }
             _ => {
-                let message = "a step has either `operation` and `body`, or `webhook`";
+                let message = "a step has either `operation` and `body`, or `webhook`, or `store`";
                 return Err(Error::invalid(format!("steps[{index}]"), message));
             }
         };
@@ -337,6 +354,7 @@ impl TryFrom<proto::JobStep> for Step {
             operation: None,
             body: None,
             webhook: None,
+            store: None,
             max_attempts: u32::try_from(step.max_attempts).ok(),
             backoff_seconds: duration(step.backoff),
             timeout_seconds: duration(step.timeout),
@@ -349,6 +367,9 @@ impl TryFrom<proto::JobStep> for Step {
             Some(proto::job_step::Action::Webhook(webhook)) => {
                 let body = raw(&webhook.body).unwrap_or_else(|| RawValue::NULL.to_owned());
                 shown.webhook = Some(Webhook { url: webhook.url, body });
+            }
+            Some(proto::job_step::Action::Store(store)) => {
+                shown.store = Some(Store { from: store.from, public: store.public });
             }
             None => {}
         }
