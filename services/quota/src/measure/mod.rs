@@ -4,6 +4,8 @@
 //! calls in flight is one script call for reservations and commits, as the store sends those that wait for each other, and as many
 //! `SET`s in one write.
 
+mod crowd;
+mod plan;
 mod scene;
 mod wire;
 
@@ -13,6 +15,7 @@ use weir_redis::redis::cmd;
 use weir_redis::{Error, Redis};
 
 use crate::storage::store::Failure;
+pub use crowd::{Crowd, Crowded, measure_crowd};
 use scene::Scene;
 
 /// What is done again and again.

@@ -1,61 +1,119 @@
 //! Tenants with six limits, their counters in place, and the commands.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_redis::Redis;
 use weir_redis::redis::cmd;
-use weir_types::{ApiKeyId, OrganizationId, ReservationId, UserId};
+use weir_types::{OrganizationId, ReservationId};
 
 use super::Effort;
+use super::plan::{AT_ONCE, counters, plan, subject_of};
 use super::wire::Flight;
 use crate::domain::handle::Draft;
-use crate::domain::{
-    Amounts, CalendarUnit, Demand, Handle, Kind, Limit, LimitId, Millis, OnFailure, Plan, Scope, Subject, Tuning, Unit,
-    Value, Window,
-};
-use crate::storage::redis::{Scripts, Store, extend_command, reserve_command, settle_command};
-use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, Failure, InstallEntry, InstallSubject, Reserve};
+use crate::domain::{Amounts, Demand, Handle, Kind, Millis, Plan, Subject, Value};
+use crate::storage::redis::{Scripts, Store, extend_command, reserve_packed, settle_command};
+use crate::storage::store::{Apply, ApplyCounter, ApplyKind, Ending, Failure, Reserve};
 
-const ENOUGH: i64 = 1 << 50;
 const LEASE: Duration = Duration::from_secs(60);
 const GENERATION: u64 = 1;
 
+#[derive(Clone)]
 pub(super) struct Scene {
     store: Store,
-    scripts: Scripts,
-    plan: Plan,
+    scripts: Arc<Scripts>,
+    plan: Arc<Plan>,
     amounts: Amounts,
     now: Millis,
     depth: usize,
+    lease: Duration,
     /// In the order in which they are asked for.
     reservations: Vec<(ReservationId, Subject)>,
 }
 
 impl Scene {
     pub(super) async fn new(redis: Redis, effort: Effort) -> Result<Self, Failure> {
-        redis.command::<()>(&cmd("FLUSHALL")).await?;
-        let (store, scripts) = (Store::new(redis), Scripts::new(GENERATION));
-        store.load(&scripts).await?;
-        let plan = plan();
-        let now = chrono::Utc::now().timestamp_millis();
+        let mut scene = Self::empty(redis).await?;
         let mut subjects = Vec::with_capacity(effort.tenants);
         for _ in 0..effort.tenants {
-            let subject = subject();
-            warm(&store, &scripts, &plan, &subject, now).await?;
+            let subject = subject_of(OrganizationId::new_v7(), 0);
+            scene.warm(&subject).await?;
             subjects.push(subject);
         }
         let count = effort.count.div_ceil(effort.depth) * effort.depth;
         let reservations = subjects.iter().cycle().take(count);
+        scene.depth = effort.depth;
+        scene.reservations = reservations.map(|subject| (ReservationId::new_v7(), subject.clone())).collect();
+        Ok(scene)
+    }
+
+    /// Nobody is there yet.
+    pub(super) async fn empty(redis: Redis) -> Result<Self, Failure> {
+        redis.command::<()>(&cmd("FLUSHALL")).await?;
+        let (store, scripts) = (Store::new(redis), Arc::new(Scripts::new(GENERATION)));
+        store.load(&scripts).await?;
+        let amounts = [("request", 1), ("token", 3_000), ("nano_usd", 40_000_000), ("concurrent", 1)];
         Ok(Self {
             store,
             scripts,
-            plan,
-            amounts: Amounts::new([("request", 1), ("token", 3_000), ("nano_usd", 40_000_000), ("concurrent", 1)])
-                .unwrap_or_default(),
-            now,
-            depth: effort.depth,
-            reservations: reservations.map(|subject| (ReservationId::new_v7(), subject.clone())).collect(),
+            plan: Arc::new(plan()),
+            amounts: Amounts::new(amounts).unwrap_or_default(),
+            now: chrono::Utc::now().timestamp_millis(),
+            depth: 1,
+            lease: LEASE,
+            reservations: Vec::new(),
         })
+    }
+
+    /// Organisations, each with the counters of its own and those of its first user.
+    pub(super) async fn organizations(&self, count: usize, users: usize) -> Result<Vec<OrganizationId>, Failure> {
+        let mut organizations = Vec::with_capacity(count);
+        for number in 0..count {
+            let organization = OrganizationId::new_v7();
+            self.warm(&subject_of(organization, number * users)).await?;
+            organizations.push(organization);
+        }
+        Ok(organizations)
+    }
+
+    /// The reservations of these users, each by the place of its organisation and its own number; `depth` go together.
+    pub(super) fn with(
+        mut self,
+        organizations: &[OrganizationId],
+        users: &[(usize, usize)],
+        depth: usize,
+        lease: Duration,
+    ) -> Self {
+        let reservation = |(place, user): &(usize, usize)| {
+            let subject = subject_of(organizations[*place], *user);
+            (ReservationId::new_v7(), subject)
+        };
+        self.reservations = users.iter().map(reservation).collect();
+        (self.depth, self.lease) = (depth, lease);
+        self
+    }
+
+    /// Puts the counters of a user in place, as after a first request.
+    async fn warm(&self, subject: &Subject) -> Result<(), Failure> {
+        let counters = counters(&self.plan, subject, self.now);
+        let fence = self.store.fence(&subject.organization).await?;
+        self.store.install(&self.scripts, &subject.organization, &fence, &counters).await.map(drop)
+    }
+
+    /// What ended reservations have left behind is cleared away.
+    pub(super) async fn sweep(&self) -> Result<(), Failure> {
+        let organizations: BTreeSet<_> = self.reservations.iter().map(|(_, subject)| subject.organization).collect();
+        for organization in organizations {
+            let mut cursor = "0".to_owned();
+            loop {
+                (cursor, _) = self.store.sweep(&self.scripts, &organization, &cursor, Duration::ZERO).await?;
+                if cursor == "0" {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn count(&self) -> usize {
@@ -95,11 +153,12 @@ impl Scene {
                         demand,
                         draft,
                         context: &[7; 200],
-                        lease: LEASE,
+                        lease: self.lease,
                         check_clock: true,
                     })
                     .collect();
-                one(&reserve_command(&self.scripts, &reserves))
+                let (bytes, answers) = reserve_packed(&self.scripts, &reserves);
+                Flight { bytes, answers }
             })
             .collect()
     }
@@ -112,7 +171,7 @@ impl Scene {
                     .iter()
                     .map(|(id, subject)| (subject.organization, *id, vec![(AT_ONCE, Value::Organization)]))
                     .collect();
-                one(&extend_command(&self.scripts, &leases, LEASE))
+                one(&extend_command(&self.scripts, &leases, self.lease))
             })
             .collect()
     }
@@ -185,57 +244,4 @@ impl Scene {
 
 fn one(command: &weir_redis::redis::Cmd) -> Flight {
     Flight { bytes: command.get_packed_command(), answers: 1 }
-}
-
-fn subject() -> Subject {
-    let organization = OrganizationId::new_v7();
-    Subject { organization, values: vec![Value::User(UserId::new_v7()), Value::ApiKey(ApiKeyId::new_v7())] }
-}
-
-/// The number of the concurrency limit.
-const AT_ONCE: LimitId = 4;
-
-fn plan() -> Plan {
-    let month = || Window::Calendar(CalendarUnit::Month, chrono_tz::UTC);
-    let minute = || Window::Rolling(60_000);
-    let limit = |name: &str, scope, unit: &str, window| Limit {
-        name: name.to_owned(),
-        scope,
-        unit: Unit::parse(unit),
-        cap: ENOUGH,
-        window,
-        on_failure: OnFailure::Closed,
-        alert_percents: Vec::new(),
-    };
-    let limits = [
-        limit("requests-per-minute", Scope::Organization, "request", minute()),
-        limit("tokens-per-minute", Scope::Organization, "token", minute()),
-        limit("budget", Scope::Organization, "nano_usd", month()),
-        limit("at-once", Scope::Organization, "concurrent", Window::Concurrent),
-        limit("user-budget", Scope::User, "nano_usd", month()),
-        limit("key-requests-per-minute", Scope::ApiKey, "request", minute()),
-    ];
-    Plan::new(1, (1..).zip(limits), Tuning { exact_up_to: 64, buckets: 60 })
-}
-
-/// Puts the counters in place, as after a first request.
-async fn warm(store: &Store, scripts: &Scripts, plan: &Plan, subject: &Subject, now: Millis) -> Result<(), Failure> {
-    let demand = Demand::nothing(plan, subject, now);
-    let subjects: Vec<InstallSubject> = demand
-        .parts
-        .iter()
-        .map(|part| {
-            let entries = part.scope.windows.iter().map(|limit| {
-                let entry = match limit.rolling() {
-                    Some(_) => InstallEntry::Rolling(Vec::new()),
-                    None => InstallEntry::Period(limit.period(now).start, 0, 0),
-                };
-                (limit.id, limit.durable, entry)
-            });
-            let entries = entries.collect();
-            InstallSubject { value: part.value.clone(), layout: part.scope.layout, sweep_after: -1, entries }
-        })
-        .collect();
-    let fence = store.fence(&subject.organization).await?;
-    store.install(scripts, &subject.organization, &fence, &subjects).await.map(drop)
 }

@@ -13,12 +13,12 @@ use weir_quota::domain::{
     Amounts, Demand, Limit, Millis, OnFailure, Plan, Scope, Subject, Tuning, Unit, Value, Window, lease,
 };
 use weir_quota::storage::redis::{Scripts, Store};
-use weir_quota::storage::store::{Admission, Applied, Apply, Ending, Extended, Reserve, Tenant};
+use weir_quota::storage::store::{Admission, Applied, Apply, Ending, Extended, Failure, Reserve, Tenant};
 use weir_redis::Redis;
 use weir_redis::redis::cmd;
 use weir_types::{OrganizationId, ReservationId};
 
-use crate::model::timed::TimedRedis;
+use crate::model::timed::{Cut, TimedRedis};
 
 const BEGIN: Millis = 1_790_000_000_000;
 /// Lengths of leases: ends of the shorter ones are multiples of finer grains.
@@ -141,17 +141,17 @@ impl Play<'_> {
         let wanted: Vec<(ReservationId, Millis, Draft)> =
             wanted.map(|(id, length)| (id, length, Draft::new(id, &self.subject, &amounts, &demand))).collect();
         let (bench, organization, demand) = (self.bench, self.subject.organization, &demand);
-        let answers = wanted.iter().map(|(id, length, draft)| {
+        let answers = wanted.iter().map(|(id, length, draft)| async move {
             let reserve = Reserve {
                 id: *id,
                 organization,
                 demand,
                 draft,
-                context: id.as_uuid().as_bytes(),
+                context: &context(id),
                 lease: duration(*length),
                 check_clock: true,
             };
-            async move { bench.store.reserve(&bench.scripts, &reserve).await.unwrap() }
+            bench.store.reserve(&bench.scripts, &reserve).await.unwrap()
         });
         let answers = join_all(answers).await;
         let room = usize::try_from(self.cap - self.live()).unwrap_or(0);
@@ -177,7 +177,7 @@ impl Play<'_> {
             };
             let answer = self.bench.store.reserve(&self.bench.scripts, &reserve).await.unwrap();
             let Admission::Duplicate(record) = answer else { panic!("{answer:?}") };
-            assert_eq!(record.context, id.as_uuid().as_bytes());
+            assert_eq!(record.context, context(id));
         }
     }
 
@@ -241,7 +241,7 @@ impl Play<'_> {
         let due = self.held.values().filter(|held| held.ends <= self.now).count();
         assert_eq!(taken.len(), due.min(most), "{:?} at {}", self.held, self.now);
         for expired in taken {
-            assert_eq!(expired.record.context, expired.id.as_uuid().as_bytes());
+            assert_eq!(expired.record.context, context(&expired.id));
             let now = self.now;
             let held = self.held.get_mut(&expired.id).unwrap();
             assert!(held.ends <= now, "{held:?} was taken over at {now}");
@@ -273,6 +273,9 @@ impl Play<'_> {
         let ids: Vec<ReservationId> = self.held.keys().copied().collect();
         let contents = store.contents(organization).await.unwrap();
         assert_eq!(contents.held.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
+        assert!(contents.held.iter().all(|(id, record)| record.context == context(id)));
+        let [heads, records] = self.halves().await;
+        assert_eq!(heads, records, "of sheets");
         let expired = self.held.values().filter(|held| held.ends <= self.now).count();
         assert_eq!(contents.expired, i64::try_from(expired).unwrap());
 
@@ -302,6 +305,21 @@ impl Play<'_> {
         assert!(count.all >= i64::from(!lefts.is_empty()) && count.expired >= i64::from(expired > 0), "{count:?}");
     }
 
+    /// The numbers of the sheets of which there is the one half, and the other.
+    async fn halves(&self) -> [Vec<Vec<u8>>; 2] {
+        let state = self.state();
+        let mut fields: Vec<Vec<u8>> = self.bench.connection.command(cmd("HKEYS").arg(&state)).await.unwrap();
+        fields.sort_unstable();
+        [b'h', b'b'].map(|half| {
+            let of = fields.iter().filter_map(|field| field.strip_prefix(&[half]));
+            of.map(<[u8]>::to_vec).collect()
+        })
+    }
+
+    fn state(&self) -> String {
+        format!("wq3:{{{}}}s", self.subject.organization.as_uuid().simple())
+    }
+
     async fn end(&mut self) {
         self.settle(&(0..self.made.len()).collect::<Vec<_>>()).await;
         self.set(self.now.max(BEGIN) + 8_000_000).await;
@@ -310,6 +328,12 @@ impl Play<'_> {
         let leases: i64 = self.bench.connection.command(cmd("ZCARD").arg(&key)).await.unwrap();
         assert_eq!(leases, 0, "leases are left behind");
     }
+}
+
+/// What is kept of a reservation is small or large: so a sheet is handed to the script, or goes ahead of it.
+fn context(id: &ReservationId) -> Vec<u8> {
+    let bytes = id.as_uuid().as_bytes();
+    bytes.repeat(if bytes[15].is_multiple_of(4) { 200 } else { 1 })
 }
 
 fn duration(millis: Millis) -> Duration {
@@ -330,5 +354,74 @@ async fn leases_that_are_kept_together_end_each_for_itself() {
             play.look().await;
         }
         play.end().await;
+    }
+}
+
+/// Several that are large enough to go ahead of the script, at once.
+async fn reserve_large(play: &Play<'_>, scripts: &Scripts) -> Vec<Result<Admission, Failure>> {
+    let amounts = Amounts::new([("concurrent", 1), ("request", 1)]).unwrap();
+    let demand = &Demand::new(&play.plan, &play.subject, &amounts, play.now);
+    let answers = (0..4).map(|_| {
+        let id = ReservationId::new_v7();
+        let draft = Draft::new(id, &play.subject, &amounts, demand);
+        async move {
+            let reserve = Reserve {
+                id,
+                organization: play.subject.organization,
+                demand,
+                draft: &draft,
+                context: &[1; 2_000],
+                lease: duration(LEASES[2]),
+                check_clock: true,
+            };
+            play.bench.store.reserve(scripts, &reserve).await
+        }
+    });
+    join_all(answers).await
+}
+
+#[tokio::test]
+async fn records_that_went_ahead_of_a_lost_script_are_taken_back() {
+    let server = weir_testing::redis().await.unwrap();
+    let bench = Bench::new(server.url()).await;
+    let play = bench.play(1_000);
+    play.bench.redis.set(BEGIN).await;
+    let unknown = Scripts::new(2);
+    for answer in reserve_large(&play, &unknown).await {
+        assert!(matches!(answer, Err(Failure::OtherGeneration)), "{answer:?}");
+    }
+    let left: i64 = bench.connection.command(cmd("EXISTS").arg(play.state())).await.unwrap();
+    assert_eq!(left, 0);
+
+    // Nor do they stay where nobody could take them back.
+    assert!(reserve_large(&play, &bench.scripts).await.iter().all(Result::is_ok));
+    let [heads, records] = play.halves().await;
+    assert_eq!((heads.len(), &heads), (1, &records));
+    bench.connection.command::<()>(cmd("HSET").arg(play.state()).arg(b"b12345678").arg("whose?")).await.unwrap();
+    play.sweep().await;
+    assert_eq!(play.halves().await, [heads, records]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_connection_breaks_is_there_as_a_whole_or_not_at_all() {
+    let server = weir_testing::redis().await.unwrap();
+    let bench = Bench::new(server.url()).await;
+    for received in [false, true] {
+        let play = bench.play(1_000);
+        play.bench.redis.set(BEGIN).await;
+        bench.redis.cut(Some(Cut { at: 0, received }));
+        for answer in reserve_large(&play, &bench.scripts).await {
+            assert!(matches!(answer, Err(Failure::Redis(_))), "{answer:?}");
+        }
+        // The connection comes back by itself.
+        let contents = loop {
+            match bench.store.contents(&play.subject.organization).await {
+                Ok(contents) => break contents,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        assert_eq!(contents.held.len(), if received { 4 } else { 0 });
+        let [heads, records] = play.halves().await;
+        assert_eq!((heads.len(), heads), (usize::from(received), records));
     }
 }

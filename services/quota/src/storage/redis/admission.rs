@@ -1,7 +1,5 @@
 //! Reserve, and reading without reserving.
 
-#[cfg(feature = "measure")]
-use weir_redis::redis::Cmd;
 use weir_redis::redis::Value as Reply;
 use weir_redis::{Error as RedisError, Redis};
 use weir_types::OrganizationId;
@@ -9,7 +7,9 @@ use weir_types::OrganizationId;
 use super::batch::Batch;
 use super::combiner::{Left, Operation};
 use super::request::{Request, touches_window};
-use super::{Keys, Scripts, Store, answers, concurrency_field, program, send};
+#[cfg(feature = "measure")]
+use super::sending::Sending;
+use super::{Keys, Scripts, Store, answers, concurrency_field, program};
 use crate::domain::{Demand, SubjectState};
 use crate::storage::store::{Admission, Failure, Reading, Reserve, Result};
 
@@ -65,18 +65,21 @@ impl Reserving {
     }
 
     async fn ask(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Result<Admission>)>> {
-        let Some(command) = batch.command() else { return Ok(Vec::new()) };
-        let reply = send(&self.redis, &command).await?;
+        // The driver redirects a command while slots move, and no transaction.
+        let ahead = !self.redis.is_cluster();
+        let Some(sending) = batch.sending(ahead) else { return Ok(Vec::new()) };
+        let reply = sending.send(&self.redis).await?;
         answers::read(batch, reply).ok_or_else(|| Failure::answer("reserve"))
     }
 }
 
-/// What is sent to reserve several at once; those that can't go together are left out.
+/// What is sent to reserve several at once, packed, and how many answers it gets; those that can't go together are left out.
 #[cfg(feature = "measure")]
 #[must_use]
-pub fn reserve_command(scripts: &Scripts, reserves: &[Reserve<'_>]) -> Cmd {
+pub fn reserve_packed(scripts: &Scripts, reserves: &[Reserve<'_>]) -> (Vec<u8>, usize) {
     let requests: Vec<Request> = reserves.iter().map(|reserve| Request::new(scripts, reserve)).collect();
-    Batch::new(&requests, (0..requests.len()).collect()).command().unwrap_or_default()
+    let sending = Batch::new(&requests, (0..requests.len()).collect()).sending(true);
+    sending.map_or_else(Default::default, Sending::packed)
 }
 
 impl Store {

@@ -96,6 +96,10 @@ impl GroupReader<'_> {
                     answers.push((seat.request, Err(Failure::OtherGeneration)));
                     continue;
                 }
+                b'X' => {
+                    answers.push((seat.request, Err(Failure::answer("reserve: the sheet's number is taken"))));
+                    continue;
+                }
                 _ => return None,
             };
             answers.push((seat.request, Ok(answer)));

@@ -2,20 +2,29 @@
 
 use std::collections::{HashMap, HashSet};
 
-use weir_redis::redis::Cmd;
 use weir_types::{MAX_AMOUNT, OrganizationId};
 
+use super::Keys;
 use super::program::{Program, len};
 use super::request::{Request, Touched};
-use super::{Keys, sheets};
+use super::sending::Sending;
+use super::sheets::{self, Kept};
 use crate::domain::lease;
 
 /// Reservations that go together.
 pub(super) struct Batch<'a> {
     pub(super) requests: &'a [Request],
     pub(super) groups: Vec<Group<'a>>,
+    plans: Plans<'a>,
     /// Places of requests that can't: they must wait for the answers of these.
     pub(super) rest: Vec<usize>,
+}
+
+/// What the script is told of limits, each plan once: tenants have them in common.
+#[derive(Default)]
+struct Plans<'a> {
+    plans: Vec<&'a [i64]>,
+    places: HashMap<&'a [i64], usize>,
 }
 
 /// Those of one tenant.
@@ -24,7 +33,6 @@ pub(super) struct Group<'a> {
     /// Until the first that can't go with the others.
     open: bool,
     check_clock: bool,
-    plans: Vec<&'a [i64]>,
     pub(super) subjects: Vec<Subject<'a>>,
     fields: HashMap<&'a [u8], usize>,
     concurrent: Vec<Set<'a>>,
@@ -80,7 +88,7 @@ impl<'a> Batch<'a> {
     /// Takes as many of `places` as go together: of one generation, and of each tenant up to the first that has the id of an earlier
     /// one or another plan for its subject. Those of a tenant stay in their order.
     pub(super) fn new(requests: &'a [Request], places: Vec<usize>) -> Self {
-        let mut batch = Self { requests, groups: Vec::new(), rest: Vec::new() };
+        let mut batch = Self { requests, groups: Vec::new(), plans: Plans::default(), rest: Vec::new() };
         let Some(generation) = places.first().map(|first| requests[*first].generation) else { return batch };
         let mut groups: HashMap<OrganizationId, usize> = HashMap::new();
         let mut ids: HashSet<&[u8; 17]> = HashSet::new();
@@ -94,7 +102,7 @@ impl<'a> Batch<'a> {
             group.open &= request.generation == generation && !ids.contains(&request.id) && group.takes(request);
             if group.open {
                 ids.insert(&request.id);
-                group.take(place, request);
+                group.take(place, request, &mut batch.plans);
             } else {
                 batch.rest.push(place);
             }
@@ -108,33 +116,50 @@ impl<'a> Batch<'a> {
         self.groups.iter().flat_map(|group| group.seats.iter().map(|seat| seat.request)).collect()
     }
 
-    /// What is sent.
-    pub(super) fn command(&self) -> Option<Cmd> {
+    /// What is sent; what is kept goes `ahead` where that is cheaper.
+    pub(super) fn sending(&self, ahead: bool) -> Option<Sending> {
         let first = self.groups.first()?.seats.first()?;
         let Request { generation, script, .. } = &self.requests[first.request];
-        let (mut program, mut amounts) = (Program::with_capacity(256), Program::with_capacity(256));
+        let mut program = Program::with_capacity(256);
         program.push([i64::try_from(*generation).unwrap_or(i64::MAX), len(self.groups.len())]);
+        self.plans.describe(&mut program);
         let mut keys: Vec<Vec<u8>> = Vec::with_capacity(2 * self.groups.len());
-        let mut kept: Vec<Vec<u8>> = Vec::with_capacity(self.groups.len());
+        let mut kept: Vec<Kept> = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
             let of = Keys::new(&group.organization);
             keys.extend([of.state(), of.leases()]);
-            group.describe(&mut program);
-            kept.push(group.kept(self.requests));
-            for seat in &group.seats {
-                for amount in self.requests[seat.request].amounts() {
-                    amounts.push([amount]);
-                }
-            }
+            let of_group = group.kept(self.requests, ahead);
+            group.describe(&mut program, of_group.goes_ahead());
+            kept.push(of_group);
         }
-        let mut args: Vec<&[u8]> = vec![program.bytes(), amounts.bytes()];
-        for (group, kept) in self.groups.iter().zip(&kept) {
-            args.extend(group.seats.iter().map(|seat| self.requests[seat.request].id.as_slice()));
+        let ids: Vec<Vec<u8>> = self.groups.iter().map(|group| group.ids(self.requests)).collect();
+        let mut args: Vec<&[u8]> = vec![program.bytes()];
+        for ((group, ids), kept) in self.groups.iter().zip(&ids).zip(&kept) {
+            args.push(ids);
             args.extend(group.subjects.iter().map(|subject| subject.field));
             args.extend(group.concurrent.iter().map(|set| set.field));
-            args.push(kept);
+            args.extend(kept.args());
         }
-        Some(super::command(script, &keys, &args))
+        let call = super::command(script, &keys, &args);
+        let states = keys.into_iter().step_by(2);
+        let ahead = states.zip(kept).filter_map(|(state, kept)| kept.ahead(state)).collect();
+        Some(Sending { ahead, call })
+    }
+}
+
+impl<'a> Plans<'a> {
+    fn place(&mut self, plan: &'a [i64]) -> usize {
+        *self.places.entry(plan).or_insert_with(|| {
+            self.plans.push(plan);
+            self.plans.len() - 1
+        })
+    }
+
+    fn describe(&self, program: &mut Program) {
+        program.push_len(self.plans.len());
+        for number in self.plans.iter().copied().flatten() {
+            program.push([*number]);
+        }
     }
 }
 
@@ -144,7 +169,6 @@ impl<'a> Group<'a> {
             organization: request.organization,
             open: true,
             check_clock: request.check_clock,
-            plans: Vec::new(),
             subjects: Vec::new(),
             fields: HashMap::new(),
             concurrent: Vec::new(),
@@ -171,11 +195,11 @@ impl<'a> Group<'a> {
             && request.concurrent.iter().all(set)
     }
 
-    fn take(&mut self, place: usize, request: &'a Request) {
+    fn take(&mut self, place: usize, request: &'a Request, plans: &mut Plans<'a>) {
         let mut cells = Vec::with_capacity(8);
         let mut shares = Vec::with_capacity(8);
         for touched in &request.subjects {
-            let place = self.subject(touched);
+            let place = self.subject(touched, plans);
             for (limit, amount) in &touched.amounts {
                 let sum = self.subjects[place].sums[*limit].get_or_insert(0);
                 *sum += amount;
@@ -200,14 +224,11 @@ impl<'a> Group<'a> {
         self.seats.push(Seat { request: place, shape, shares });
     }
 
-    fn subject(&mut self, touched: &'a Touched) -> usize {
+    fn subject(&mut self, touched: &'a Touched, plans: &mut Plans<'a>) -> usize {
         if let Some(place) = self.fields.get(touched.field.as_slice()) {
             return *place;
         }
-        let plan = self.plans.iter().position(|known| *known == touched.plan).unwrap_or_else(|| {
-            self.plans.push(&touched.plan);
-            self.plans.len() - 1
-        });
+        let plan = plans.place(&touched.plan);
         let sums = vec![None; Touched::limits(&touched.plan)];
         self.fields.insert(&touched.field, self.subjects.len());
         self.subjects.push(Subject { field: &touched.field, plan, limits: &touched.plan, sums });
@@ -215,17 +236,11 @@ impl<'a> Group<'a> {
     }
 
     /// The group's part of the program.
-    fn describe(&self, program: &mut Program) {
-        let amounts = self.seats.iter().map(|seat| seat.shares.len()).sum();
-        for count in
-            [self.seats.len(), self.subjects.len(), self.concurrent.len(), self.plans.len(), self.shapes.len(), amounts]
-        {
+    fn describe(&self, program: &mut Program, goes_ahead: bool) {
+        for count in [self.seats.len(), self.subjects.len(), self.concurrent.len(), self.shapes.len()] {
             program.push_len(count);
         }
-        program.push([i64::from(self.check_clock)]);
-        for number in self.plans.iter().copied().flatten() {
-            program.push([*number]);
-        }
+        program.push([i64::from(self.check_clock), i64::from(goes_ahead)]);
         // Where the cells of each subject begin: they are counted from one.
         let mut cells = 1;
         let mut first = Vec::with_capacity(self.subjects.len());
@@ -256,8 +271,13 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// The fields of its reservations.
+    fn ids(&self, requests: &[Request]) -> Vec<u8> {
+        self.seats.iter().flat_map(|seat| requests[seat.request].id).collect()
+    }
+
     /// What is kept of its requests.
-    fn kept(&self, requests: &[Request]) -> Vec<u8> {
+    fn kept(&self, requests: &[Request], ahead: bool) -> Kept {
         // Where the base of each shape begins.
         let mut bases = Vec::with_capacity(self.shapes.len());
         let mut end = 0;
@@ -265,11 +285,11 @@ impl<'a> Group<'a> {
             bases.push(end);
             end += 16 * shape.cells.len();
         }
-        let mut kept = Vec::with_capacity(512 * self.seats.len());
+        let mut records = Vec::with_capacity(512 * self.seats.len());
         for seat in &self.seats {
-            sheets::append(&mut kept, &requests[seat.request], bases[seat.shape], &seat.shares);
+            sheets::append(&mut records, &requests[seat.request], bases[seat.shape], &seat.shares);
         }
-        kept
+        if self.seats.len() > 1 { Kept::together(records, ahead) } else { Kept::alone(records) }
     }
 
     /// How many concurrency limits there are.

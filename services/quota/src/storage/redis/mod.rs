@@ -23,6 +23,7 @@ mod program;
 mod record;
 mod request;
 mod scripts;
+mod sending;
 mod settle;
 mod settle_held;
 mod shared;
@@ -40,7 +41,7 @@ use super::store::{Failure, Result};
 use crate::domain::{LimitId, Value};
 use admission::Reserving;
 #[cfg(feature = "measure")]
-pub use admission::reserve_command;
+pub use admission::reserve_packed;
 use combiner::Combiner;
 use extend::Extending;
 use scripts::Script;
@@ -105,11 +106,14 @@ impl Store {
 }
 
 async fn send(redis: &Redis, command: &Cmd) -> Result<Reply> {
-    match redis.command::<Reply>(command).await {
-        Ok(reply) => Ok(reply),
+    redis.command::<Reply>(command).await.map_err(failure)
+}
+
+fn failure(error: RedisError) -> Failure {
+    match error {
         // The server's own words; a test would tell if they changed.
-        Err(RedisError::Script(text)) if text.contains("No matching script") => Err(Failure::OtherGeneration),
-        Err(error) => Err(error.into()),
+        RedisError::Script(text) if text.contains("No matching script") => Failure::OtherGeneration,
+        error => error.into(),
     }
 }
 

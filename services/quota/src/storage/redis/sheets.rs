@@ -7,15 +7,20 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use super::program::number;
 use super::record::{self, Held};
 use super::request::Request;
+use super::sending::Records;
 use crate::domain::handle::VERSION;
 use crate::storage::store::Record;
 
 /// A sheet's number, as it stands in fields.
 pub(super) type SheetId = [u8; 8];
 
+/// From so many bytes on records go ahead: to hash fewer costs a script less than a transaction does.
+const AHEAD_FROM: usize = 2_048;
 /// The length of a reservation's field.
 const FIELD: usize = 17;
 
@@ -82,6 +87,53 @@ impl Sheet {
             rest = after;
         }
     }
+}
+
+/// What is kept of one call's reservations of a tenant, on its way.
+pub(super) struct Kept {
+    /// The fields of the sheet, if it is one.
+    sheet: Option<[[u8; 9]; 2]>,
+    ahead: bool,
+    records: Vec<u8>,
+}
+
+impl Kept {
+    /// Of one reservation.
+    pub(super) const fn alone(records: Vec<u8>) -> Self {
+        Self { sheet: None, ahead: false, records }
+    }
+
+    /// Of several: a sheet, which may go ahead of the script if it is large enough to gain by that.
+    pub(super) fn together(records: Vec<u8>, may_go_ahead: bool) -> Self {
+        let ahead = may_go_ahead && records.len() >= AHEAD_FROM;
+        Self { sheet: Some(fields(&new_number())), ahead, records }
+    }
+
+    pub(super) const fn goes_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    /// What the script is handed.
+    pub(super) fn args(&self) -> impl Iterator<Item = &[u8]> {
+        let head = self.sheet.as_ref().map(|[head, _]| head.as_slice());
+        head.into_iter().chain((!self.ahead).then_some(self.records.as_slice()))
+    }
+
+    /// What is written before it, into the tenant's state.
+    pub(super) fn ahead(self, state: Vec<u8>) -> Option<Records> {
+        let [_, field] = self.sheet.filter(|_| self.ahead)?;
+        Some(Records { state, field, bytes: self.records })
+    }
+}
+
+/// A number that nothing else has: 61 random bits, as a positive double, the way scripts tell it from those that mean no sheet.
+fn new_number() -> SheetId {
+    let mut number = [0; 8];
+    number.copy_from_slice(&Uuid::new_v4().as_bytes()[8..]);
+    number.reverse();
+    number[7] &= 0x3f;
+    number[0] |= 1;
+    number
 }
 
 /// The fields of a sheet.

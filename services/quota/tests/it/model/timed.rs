@@ -128,6 +128,32 @@ struct Relay {
     client: (BufReader<OwnedReadHalf>, OwnedWriteHalf),
     server: (BufReader<OwnedReadHalf>, OwnedWriteHalf),
     shared: Arc<Shared>,
+    transaction: Transaction,
+}
+
+/// What a connection has queued, to be run by one command.
+#[derive(Default)]
+struct Transaction {
+    is_open: bool,
+    /// The first key of a script in it.
+    script: Option<Vec<u8>>,
+}
+
+impl Transaction {
+    /// The first key of the script that this command runs.
+    fn script(&mut self, command: &Command) -> Option<Vec<u8>> {
+        let is = |name: &[u8]| command[0].eq_ignore_ascii_case(name);
+        if is(b"EXEC") {
+            return std::mem::take(self).script;
+        }
+        self.is_open |= is(b"MULTI");
+        let script = is(b"EVALSHA").then(|| command.get(3).cloned()).flatten();
+        if self.is_open {
+            self.script = self.script.take().or(script);
+            return None;
+        }
+        script
+    }
 }
 
 impl Relay {
@@ -137,7 +163,7 @@ impl Relay {
             let (read, write) = stream.into_split();
             (BufReader::new(read), write)
         };
-        Self { client: halves(client), server: halves(server), shared }
+        Self { client: halves(client), server: halves(server), shared, transaction: Transaction::default() }
     }
 
     /// One command after the other until an end hangs up or a cut is due.
@@ -145,7 +171,7 @@ impl Relay {
         loop {
             let mut command = read_command(&mut self.client.0).await?;
             let told = self.shared.rewrite(&mut command);
-            let cut = self.shared.due(&command);
+            let cut = self.transaction.script(&command).and_then(|key| self.shared.due(&key));
             if cut.is_some_and(|cut| !cut.received) {
                 return Ok(());
             }
@@ -187,12 +213,12 @@ impl Shared {
         None
     }
 
-    fn due(&self, command: &Command) -> Option<Cut> {
+    /// When a script is run that has this key.
+    fn due(&self, key: &[u8]) -> Option<Cut> {
         let mut next = self.cut.lock();
         let whose = self.whose.lock();
-        let is_theirs = |key: &Vec<u8>| whose.is_empty() || key.windows(whose.len()).any(|part| part == *whose);
-        let is_due = command[0].eq_ignore_ascii_case(b"EVALSHA") && command.get(3).is_some_and(is_theirs);
-        let cut = next.as_mut().filter(|_| is_due)?;
+        let is_theirs = whose.is_empty() || key.windows(whose.len()).any(|part| part == *whose);
+        let cut = next.as_mut().filter(|_| is_theirs)?;
         if cut.at > 0 {
             cut.at -= 1;
             return None;

@@ -1,24 +1,25 @@
 -- Reserves for many requests, of one tenant or of several: each of them against all its limits at once, or not at all.
 --
 -- KEYS: per tenant its state, its leases.
--- ARGV: the program; the amounts; then per tenant the fields of the reservations, of the subjects, of the concurrency limits' counters;
---   and what is kept of all its reservations.
--- The program: generation, tenants; per tenant: requests, subjects, concurrency limits, plans, shapes, amounts, whether the
---   clock is checked; then
+-- ARGV: the program; then per tenant the fields of the reservations, one after the other; those of the subjects, of the concurrency
+--   limits' counters; of several requests that of their sheet; and what is kept of its reservations, unless it was sent ahead.
+-- The program: generation, tenants, plans;
 --   per plan: layout, durable, limits, sweep after (-1 never), longest rolling window;
 --     per limit: kind (1 period, 2 rolling), id, cap, then start and end, or length and grain;
+--   per tenant: requests, subjects, concurrency limits, shapes, whether the clock is checked, whether what is kept was sent ahead; then
 --   per subject: its plan; per limit the sum of what all requests ask of it (-1 untouched);
 --   per concurrency limit: cap, how many requests count in it;
 --   per shape (what a request touches): the lease (ms) and its grain; how many cells, and each: a limit of a subject, counted
 --     through all subjects, then the concurrency limits;
 --   per request its shape, if there is more than one.
--- The amounts: of each request in the order of its shape's cells.
 -- What is kept: per reservation the length of the rest (four bytes), its field, where in the sheet's bases its own begins (four bytes),
---   and what record.rs calls sent. Many together are kept as they came, in a sheet; see sheets.lua.
+--   and what record.rs calls sent; at its end what all requests up to this one ask of each of its shape's cells. Several together are kept as they came, in a sheet; see sheets.lua. Sent ahead, it is in the sheet's
+--   second field already, by a command of the same transaction, and goes again if there is no such sheet in the end.
 -- Answers now; then per tenant: one letter per request, or nothing if all are admitted; per shape used and held of each cell before;
 --   what belongs to the letters D and P; and if one is N each subject's value before:
 --   A admitted   N refused   D a duplicate (its value, its sheet's two fields)   S settled before   C cold: counters must be loaded
 --   T the clock is outside a period   P a counter is in a later period (its start)   G the generation is over
+--   X the number is another sheet's: nothing was done
 -- Every amount and every cap is at most 2^53 - 1, and so is every sum that is compared: doubles are exact.
 --
 -- What a script costs is the number of its calls into C and of the strings that it makes. So the program and each subject are read
@@ -30,30 +31,41 @@ local now = time[1] * 1000 + floor(time[2] / 1000)
 local a = {read('<' .. rep('d', #ARGV[1] / 8), ARGV[1])}
 local gen, moment = a[1], write('<d', now)
 local head, no_sheet = 'R' .. write('<d', gen), write('<d', 0)
-local micros = time[1] * 1000000 + time[2]
 local answer, answers = {moment}, 1
-local at, key, arg, b, amounts = 3, 1, 2, 0, nil
-local argv, formats = ARGV, {}
--- One for all tenants, and so only what is written for this one may be read: a table that grows costs more than what it is for.
-local used, held, room, sum, whose, from, to = {}, {}, {}, {}, {}, {}, {}
-local plan, plan_of, all, changed, counters = {}, {}, {}, {}, {}
-local shape, base, ends, tally, numbers_of, changes = {}, {}, {}, {}, {}, {}
+local at, key, arg, argv, formats = 4, 1, 1, ARGV, {}
+-- One for all tenants, and so only what is written for this one may be read: a table that grows costs more than what it is for. For
+-- the same reason they have places from the beginning.
+local used, held, room = {nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil}
+local sum, whose = {nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil}
+local from, to = {nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil}
+local plan, plan_of, all = {nil, nil, nil, nil}, {nil, nil, nil, nil}, {nil, nil, nil, nil}
+local changed, counters = {nil, nil, nil, nil}, {nil, nil}
+local shape, base, ends, tally = {nil, nil}, {nil, nil}, {nil, nil}, {nil, nil}
+local numbers_of = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
+local changes = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
+for p = 1, a[3] do plan[p], at = at, at + 5 + 5 * a[at + 2] end
 for _ = 1, a[2] do
-  local requests, subjects, concurrents, plans, shapes = a[at], a[at + 1], a[at + 2], a[at + 3], a[at + 4]
-  local numbers, check, fits = a[at + 5], a[at + 6] == 1, true
-  at = at + 7
-  local fields = arg + requests
-  local kept = fields + subjects + concurrents + 1
-  local sent = argv[kept]
-  -- In place of what was sent: whether there is a sheet of this number already.
-  local number
-  if requests > 1 then
-    number = write('<d', micros)
-    argv[kept] = 'h' .. number
+  local requests, subjects, concurrents, shapes = a[at], a[at + 1], a[at + 2], a[at + 3]
+  local check, ahead, fits = a[at + 4] == 1, a[at + 5] == 1, true
+  at, arg = at + 6, arg + 1
+  -- Of the reservations, the subjects, the concurrency limits and the sheet.
+  local ids, fields, last, common, records = argv[arg], nil, requests + subjects + concurrents, nil, nil
+  if requests == 1 then
+    fields = {ids}
+  else
+    fields, last = {read(rep('c17', requests), ids)}, last + 1
   end
-  local state = call('HMGET', KEYS[key], unpack(argv, arg + 1, number and kept or kept - 1))
+  for f = requests + 1, last do fields[f], arg = argv[arg + 1], arg + 1 end
+  if requests > 1 then
+    common = fields[last]
+    records = 'b' .. sub(common, 2)
+  end
+  local state = call('HMGET', KEYS[key], unpack(fields, 1, last))
   for r = 1, requests do if state[r] then fits = false end end
-  for p = 1, plans do plan[p], at = at, at + 5 + 5 * a[at + 2] end
+  local another = common and state[last]
+  -- What is kept; Lua's copy is of use only where nothing went ahead.
+  local sent
+  if not ahead then sent, arg = argv[arg + 1], arg + 1 end
 
   -- What stands in each cell now, as if time had passed: nothing is written yet.
   local bad, later, more, cells = {}, {}, {}, 0
@@ -172,7 +184,9 @@ for _ = 1, a[2] do
   answers = answers + shapes
 
   local leases, n, taken, written = {}, 0, sum, plan_of
-  if fits then
+  if another then
+    answer[letters_at] = rep('X', requests)
+  elseif fits then
     -- All of them have one of a few values.
     local values, first = {}, ends[1]
     for h = 1, shapes do
@@ -181,56 +195,59 @@ for _ = 1, a[2] do
     if requests == 1 then
       local h = shapes > 1 and a[at] or 1
       local til = write('<dd', ends[h], ends[h])
-      changes[1], changes[2] = argv[arg + 1], head .. til .. no_sheet .. moment .. sub(sent, 26) .. base[h]
+      changes[1], changes[2] = ids, head .. til .. no_sheet .. moment .. sub(sent, 26) .. base[h]
       n, tally[h] = 2, 1
-      leases[1], leases[2] = string.format('%.0f', first), argv[arg + 1]
+      leases[1], leases[2] = string.format('%d', first), ids
     else
-      if state[kept - arg] then
-        -- The clock has gone back to the very microsecond of another sheet.
-        repeat
-          micros = micros + 1
-          number = write('<d', micros)
-        until call('HEXISTS', KEYS[key], 'h' .. number) == 0
-      end
+      local number = sub(common, 2)
       for h = 1, shapes do values[h] = head .. write('<dd', ends[h], ends[h]) .. number end
       if shapes == 1 then
         local value = values[1]
         for r = 1, requests do
-          changes[n + 1], changes[n + 2] = argv[arg + r], value
+          changes[n + 1], changes[n + 2] = fields[r], value
           n = n + 2
         end
         tally[1] = requests
       else
         for r = 1, requests do
           local h = a[at + r - 1]
-          changes[n + 1], changes[n + 2] = argv[arg + r], values[h]
+          changes[n + 1], changes[n + 2] = fields[r], values[h]
           n, tally[h] = n + 2, tally[h] + 1
         end
       end
-      local common = 'h' .. number
-      changes[n + 1], changes[n + 2] = 'b' .. number, sent
-      changes[n + 3] = common
-      changes[n + 4] = moment .. write('<d', requests) .. table.concat(argv, '', arg + 1, fields) .. table.concat(base, '', 1, shapes)
-      n = n + 4
-      leases[1], leases[2] = string.format('%.0f', first), common
+      changes[n + 1] = common
+      changes[n + 2] = moment .. write('<d', requests) .. ids .. table.concat(base, '', 1, shapes)
+      n = n + 2
+      if not ahead then
+        changes[n + 1], changes[n + 2] = records, sent
+        n = n + 2
+      end
+      leases[1], leases[2] = string.format('%d', first), common
     end
   else
-    local letters, skipped, skips, refused, place = {}, {}, false, false, b
+    local letters, skipped, asked, skips, refused, spot = {}, {}, {}, false, false, 1
     taken, written = {}, {}
-    amounts = amounts or {read('<' .. rep('d', #ARGV[2] / 8), ARGV[2])}
-    local spot = 1
+    if ahead then
+      sent = call('HGET', KEYS[key], records)
+      call('HDEL', KEYS[key], records)
+    end
     for r = 1, requests do
-      local h, id, record, letter, where = shapes > 1 and a[at + r - 1] or 1, argv[arg + r], state[r], 'A', nil
+      local h, id, record, letter, where = shapes > 1 and a[at + r - 1] or 1, fields[r], state[r], 'A', nil
       local from_byte = spot
       spot = spot + 4 + read('<I4', sent, spot)
       local o = shape[h]
       local touched = a[o]
+      local amounts = {read('<' .. rep('d', touched), sent, spot - 8 * touched)}
+      for j = 1, touched do
+        local c, so_far = a[o + j], amounts[j]
+        amounts[j], asked[c] = so_far - (asked[c] or 0), so_far
+      end
       if record then
         letter = sub(record, 1, 1) == 'R' and 'D' or 'S'
       else
         for j = 1, touched do
           where = a[o + j]
-          local amount = amounts[place + j]
+          local amount = amounts[j]
           if amount > room[where] then
             if bad[where] then
               letter = bad[where]
@@ -252,26 +269,26 @@ for _ = 1, a[2] do
           before = write('<' .. rep('dd', touched), unpack(numbers_of, 1, 2 * touched))
         end
         for j = 1, touched do
-          local c, amount = a[o + j], amounts[place + j]
+          local c, amount = a[o + j], amounts[j]
           room[c], taken[c] = room[c] - amount, (taken[c] or 0) + amount
           if c <= cells then written[whose[c]] = plan_of[whose[c]] end
         end
         local til = write('<dd', ends[h], ends[h])
         changes[n + 1] = id
         changes[n + 2] = head .. til .. no_sheet .. moment .. sub(sent, from_byte + 25, spot - 1) .. before
-        leases[n + 1], leases[n + 2] = string.format('%.0f', ends[h]), id
+        leases[n + 1], leases[n + 2] = string.format('%d', ends[h]), id
         n, tally[h] = n + 2, tally[h] + 1
       else
         skips = true
         for j = 1, touched do
           local c = a[o + j]
-          skipped[c] = (skipped[c] or 0) + amounts[place + j]
+          skipped[c] = (skipped[c] or 0) + amounts[j]
         end
         if letter == 'D' then
-          local common, records = sheet_of(record)
+          local theirs, their_records = sheet_of(record)
           answer[answers + 1] = record
-          answer[answers + 2] = common and call('HGET', KEYS[key], common) or ''
-          answer[answers + 3] = common and call('HGET', KEYS[key], records) or ''
+          answer[answers + 2] = theirs and call('HGET', KEYS[key], theirs) or ''
+          answer[answers + 3] = theirs and call('HGET', KEYS[key], their_records) or ''
           answers = answers + 3
         elseif letter == 'P' then
           answers = answers + 1
@@ -280,7 +297,7 @@ for _ = 1, a[2] do
           refused = true
         end
       end
-      letters[r], place = letter, place + touched
+      letters[r] = letter
     end
     answer[letters_at] = table.concat(letters)
     if refused then
@@ -343,7 +360,7 @@ for _ = 1, a[2] do
         else
           queue = sub(blob, queues)
         end
-        changes[n + 1] = argv[fields + s]
+        changes[n + 1] = fields[requests + s]
         changes[n + 2] = write(formats[limits], unpack(values, 1, 4 + 7 * limits)) .. extra .. queue
         n = n + 2
       end
@@ -358,7 +375,7 @@ for _ = 1, a[2] do
         end
       end
       if next(more) then
-        changes[n + 1] = argv[fields + subjects + i]
+        changes[n + 1] = fields[requests + subjects + i]
         changes[n + 2] = recounted(counters[i], more, now)
         n = n + 2
       end
@@ -366,6 +383,6 @@ for _ = 1, a[2] do
     call('HSET', KEYS[key], unpack(changes, 1, n))
     call('ZADD', KEYS[key + 1], unpack(leases))
   end
-  key, arg, b = key + 2, kept, b + numbers
+  key = key + 2
 end
 return answer

@@ -1,5 +1,6 @@
 -- Removes what can't matter any more from a part of one tenant's state: subjects whose windows have all passed, concurrency limits
--- that nobody is under way in, and the marks of settlements that are older than any repeated request.
+-- that nobody is under way in, the marks of settlements that are older than any repeated request, and records that went ahead of
+-- a script that the server had lost: both halves of a sheet are written in one step, so one alone is nobody's.
 --
 -- KEYS: the tenant's state. ARGV: the cursor, how many to look at, for how long (ms) marks are kept.
 -- Answers the next cursor and how many fields are left. A fence alone guards nothing and goes, too.
@@ -14,7 +15,9 @@ for i = 1, #page[2], 2 do
     if string.sub(value, 1, 1) == 'S' and struct.unpack('<d', value, 4) + ARGV[3] <= now then gone[#gone + 1] = field end
   elseif tag == 'c' then
     if #value == 24 then gone[#gone + 1] = field end
-  elseif tag ~= '!' and tag ~= 'b' and tag ~= 'h' then
+  elseif tag == 'b' then
+    if redis.call('HEXISTS', KEYS[1], 'h' .. string.sub(field, 2)) == 0 then gone[#gone + 1] = field end
+  elseif tag ~= '!' and tag ~= 'h' then
     local sweep = struct.unpack('<d', value, 17)
     if sweep >= 0 and sweep <= now then gone[#gone + 1] = field end
   end
