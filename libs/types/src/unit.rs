@@ -2,6 +2,16 @@
 
 /// One call to a provider.
 pub const REQUEST: &str = "request";
+/// Of those, a conversation: chat completions, messages or responses.
+pub const CHAT_REQUEST: &str = "chat_request";
+/// Of those, an embedding.
+pub const EMBEDDING_REQUEST: &str = "embedding_request";
+/// Of those, a transcription.
+pub const TRANSCRIPTION_REQUEST: &str = "transcription_request";
+/// Of those, a text to be spoken.
+pub const SPEECH_REQUEST: &str = "speech_request";
+/// Of those, one for pictures.
+pub const IMAGE_REQUEST: &str = "image_request";
 /// A token that is sent to the model.
 pub const INPUT_TOKEN: &str = "input_token";
 /// A token that the model answers.
@@ -56,6 +66,11 @@ mod tests {
         assert!(
             [
                 REQUEST,
+                CHAT_REQUEST,
+                EMBEDDING_REQUEST,
+                TRANSCRIPTION_REQUEST,
+                SPEECH_REQUEST,
+                IMAGE_REQUEST,
                 INPUT_TOKEN,
                 OUTPUT_TOKEN,
                 TOKEN,

@@ -47,6 +47,11 @@ impl Quantity<'_> {
 pub(crate) fn plural(name: &str) -> &str {
     match name {
         unit::REQUEST => "requests",
+        unit::CHAT_REQUEST => "chat requests",
+        unit::EMBEDDING_REQUEST => "embedding requests",
+        unit::TRANSCRIPTION_REQUEST => "transcription requests",
+        unit::SPEECH_REQUEST => "speech requests",
+        unit::IMAGE_REQUEST => "image requests",
         unit::TOKEN => "tokens",
         unit::INPUT_TOKEN => "input tokens",
         unit::OUTPUT_TOKEN => "output tokens",

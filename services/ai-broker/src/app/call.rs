@@ -312,7 +312,7 @@ impl ModelCall {
 
     /// What is reserved before each attempt.
     pub(crate) fn amounts(&self) -> Vec<Amount> {
-        amounts::reserved(&self.worst)
+        amounts::reserved(self.request.api.operation(), &self.worst)
     }
 
     /// Quota's refusal, with what the caller can do about it: without a bound of its own, a request reserves room for the

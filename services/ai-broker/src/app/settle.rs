@@ -361,7 +361,7 @@ impl Ending {
             reservation_id: self.id.to_string(),
             organization: names::organization(&self.organization),
             handle: self.handle.clone(),
-            actuals: amounts::used(&metered, NanoUsd(event.cost_nano_usd)),
+            actuals: amounts::used(&event.operation, &metered, NanoUsd(event.cost_nano_usd)),
             estimated: event.estimated,
         };
         Some(Settle { action: Some(settle::Action::Commit(request)) })

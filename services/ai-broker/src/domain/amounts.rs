@@ -131,14 +131,14 @@ fn too_many(asked: i64, route: &Route) -> InvalidRequest {
 }
 
 /// What the worst case reserves.
-pub(crate) fn reserved(worst: &WorstCase) -> Vec<Amount> {
-    let mut amounts = used(&worst.used, worst.cost);
+pub(crate) fn reserved(operation: &str, worst: &WorstCase) -> Vec<Amount> {
+    let mut amounts = used(operation, &worst.used, worst.cost);
     amounts.push(amount(unit::CONCURRENT, 1));
     amounts
 }
 
 /// What a finished call commits.
-pub(crate) fn used(used: &Metered, cost: NanoUsd) -> Vec<Amount> {
+pub(crate) fn used(operation: &str, used: &Metered, cost: NanoUsd) -> Vec<Amount> {
     let Tokens { input, output, .. } = used.tokens;
     let mut amounts = vec![
         amount(unit::REQUEST, 1),
@@ -147,6 +147,7 @@ pub(crate) fn used(used: &Metered, cost: NanoUsd) -> Vec<Amount> {
         amount(unit::TOKEN, input.saturating_add(output)),
         amount(unit::NANO_USD, cost.0),
     ];
+    amounts.extend(request_unit(operation).map(|unit| amount(unit, 1)));
     for (name, &count) in &used.units {
         // Prices tell pictures apart by size and quality; limits count pictures.
         let name = if name.starts_with(unit::IMAGE) { unit::IMAGE } else { name };
@@ -156,6 +157,18 @@ pub(crate) fn used(used: &Metered, cost: NanoUsd) -> Vec<Amount> {
         }
     }
     amounts
+}
+
+/// What limits of one kind of request count in.
+fn request_unit(operation: &str) -> Option<&'static str> {
+    match operation {
+        "chat.completions" | "messages" | "responses" => Some(unit::CHAT_REQUEST),
+        "embeddings" => Some(unit::EMBEDDING_REQUEST),
+        "audio.transcriptions" => Some(unit::TRANSCRIPTION_REQUEST),
+        "audio.speech" => Some(unit::SPEECH_REQUEST),
+        "images.generations" => Some(unit::IMAGE_REQUEST),
+        _ => None,
+    }
 }
 
 fn amount(unit: &str, value: i64) -> Amount {
@@ -255,7 +268,7 @@ mod tests {
     fn pictures_are_one_unit_to_limits_whatever_they_cost() {
         let units = [("image_1024x1024_hd".to_owned(), 2), ("image_auto".to_owned(), 1), ("second".to_owned(), 7)];
         let metered = Metered { units: units.into(), ..Metered::default() };
-        let amounts = used(&metered, NanoUsd(5));
+        let amounts = used("images.generations", &metered, NanoUsd(5));
         let of = |unit: &str| amounts.iter().find(|amount| amount.unit == unit).map(|amount| amount.value);
         assert_eq!((of("image"), of("second"), of("nano_usd"), of("request")), (Some(3), Some(7), Some(5), Some(1)));
     }

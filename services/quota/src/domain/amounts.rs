@@ -9,8 +9,20 @@ use weir_types::{MAX_AMOUNT, unit};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Unit(Cow<'static, str>);
 
-const KNOWN: [&str; 6] =
-    [unit::REQUEST, unit::INPUT_TOKEN, unit::OUTPUT_TOKEN, unit::TOKEN, unit::NANO_USD, unit::CONCURRENT];
+/// Their places are written down in handles: new ones come last.
+const KNOWN: [&str; 11] = [
+    unit::REQUEST,
+    unit::INPUT_TOKEN,
+    unit::OUTPUT_TOKEN,
+    unit::TOKEN,
+    unit::NANO_USD,
+    unit::CONCURRENT,
+    unit::CHAT_REQUEST,
+    unit::EMBEDDING_REQUEST,
+    unit::TRANSCRIPTION_REQUEST,
+    unit::SPEECH_REQUEST,
+    unit::IMAGE_REQUEST,
+];
 
 impl Unit {
     /// Takes a name as it is; the well-known ones cost no allocation.

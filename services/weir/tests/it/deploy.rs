@@ -246,3 +246,17 @@ fn each_alert_has_its_section_in_the_manual() {
         assert!(manual.contains(&format!("\n### {name}\n")), "{name} is not in docs/operations.md");
     }
 }
+
+#[test]
+fn every_scenario_has_a_configuration_that_is_accepted() {
+    let scenarios: Vec<PathBuf> = files(&root().join("deploy/scenarios"), "toml")
+        .into_iter()
+        .filter(|file| file.file_name().is_some_and(|name| name == "weir.toml"))
+        .collect();
+    assert!(!scenarios.is_empty());
+    let environment = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ELEVENLABS_API_KEY", "FAL_KEY"];
+    let environment = environment.map(|name| (name.to_owned(), "sk-test".to_owned())).into();
+    for file in scenarios {
+        assert_accepted(file.parent().unwrap(), &file, &environment, &file.display().to_string());
+    }
+}
