@@ -79,9 +79,9 @@ pub(crate) struct StreamAnswer {
 
 enum Next {
     Waiting { told: Option<QueueStanding>, step: Pin<Box<dyn Future<Output = Step> + Send>> },
-    Start(StreamStart),
+    Start(Box<StreamStart>),
     Chunks,
-    Accounting(Accounting),
+    Accounting(Box<Accounting>),
     Failed(Error),
     Over,
 }
@@ -120,7 +120,7 @@ impl StreamAnswer {
         let body = response.into_body();
         let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
         let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
-        Self { running: Some(Box::new(running)), next: Next::Start(start) }
+        Self { running: Some(Box::new(running)), next: Next::Start(Box::new(start)) }
     }
 
     /// Not opened yet: it says where it stands.
@@ -133,7 +133,7 @@ impl StreamAnswer {
     fn end(&mut self, stopped: Stopped) {
         let Some(running) = self.running.take() else { return };
         self.next = match running.settle(stopped) {
-            Ok(accounting) => Next::Accounting(accounting),
+            Ok(accounting) => Next::Accounting(Box::new(accounting)),
             Err(error) => Next::Failed(error),
         };
     }
@@ -169,9 +169,9 @@ impl Stream for StreamAnswer {
         match std::mem::replace(&mut this.next, Next::Over) {
             Next::Start(start) => {
                 this.next = Next::Chunks;
-                part(Part::Start(start))
+                part(Part::Start(*start))
             }
-            Next::Accounting(accounting) => part(Part::Accounting(accounting)),
+            Next::Accounting(accounting) => part(Part::Accounting(*accounting)),
             Next::Failed(error) => Poll::Ready(Some(Err(error))),
             Next::Waiting { .. } | Next::Chunks | Next::Over => Poll::Ready(None),
         }
