@@ -100,6 +100,9 @@ fn odd() -> impl Strategy<Value = Odd> {
     ]
 }
 
+/// The request that lets a reservation hold more.
+const GROWTH: usize = 8;
+
 /// One request: of which kind, with what wrong, and what is done to its bytes.
 #[derive(Debug, Clone)]
 struct Asked {
@@ -113,7 +116,7 @@ struct Asked {
 impl Asked {
     /// With the handle as it was given: only siblings can send another, and quota takes it at its word.
     fn with_its_handle(mut self) -> Self {
-        if (3..=6).contains(&self.rpc) {
+        if (3..=6).contains(&self.rpc) || self.rpc == GROWTH {
             self.mutations.clear();
             self.handle.clear();
         }
@@ -123,7 +126,7 @@ impl Asked {
 
 fn asked() -> impl Strategy<Value = Asked> {
     let mutations = || prop_oneof![2 => Just(Vec::new()), 1 => vec(mutation(), 1..4)];
-    (0_usize..8, odd(), mutations(), mutations()).prop_map(|(rpc, odd, mutations, handle)| Asked {
+    (0..=GROWTH, odd(), mutations(), mutations()).prop_map(|(rpc, odd, mutations, handle)| Asked {
         rpc,
         odd,
         mutations,
@@ -151,6 +154,13 @@ impl Target {
         answer.limits.into_iter().map(|state| (state.limit, state.used, state.held)).collect()
     }
 
+    /// A reservation that is held.
+    async fn another(&self) -> (ReserveRequest, ReserveResponse) {
+        let request = self.reserve(&Odd::Nothing);
+        let answer = open(self.engine.client().reserve(request.clone()).await).unwrap();
+        (request, answer)
+    }
+
     fn reserve(&self, odd: &Odd) -> ReserveRequest {
         let mut request = reserve(self.tenant, &[("nano_usd", 1), ("request", 1), ("token", 1), ("concurrent", 1)]);
         let mut subject = self.subject();
@@ -171,10 +181,10 @@ impl Target {
     }
 
     /// Asks; answers the failure if there is one. Bytes that are no message of that kind are nobody's request.
-    async fn ask(&self, asked: &Asked) -> Option<Failure> {
+    async fn ask(&self, asked: &Asked, held: (ReserveRequest, ReserveResponse)) -> Option<Failure> {
         let Asked { rpc, odd, mutations, handle } = asked;
         let mut client = self.engine.client();
-        let (request, mut known) = self.held.clone();
+        let (request, mut known) = held;
         known.handle = mutate(known.handle.to_vec(), handle).into();
         let mut settle = commit(&request, &known, &[("nano_usd", 1), ("token", 1)]);
         spoil(&mut settle.actuals, odd);
@@ -190,7 +200,7 @@ impl Target {
             }};
         }
         let reserve = self.reserve(odd);
-        match rpc {
+        match *rpc {
             0 => send!(reserve, reserve),
             1 => send!(check, CheckRequest { subject: reserve.subject, amounts: reserve.amounts }),
             2 => send!(get_balance, GetBalanceRequest { subject: reserve.subject }),
@@ -207,6 +217,21 @@ impl Target {
                 let action = Some(settle::Action::Commit(settle));
                 let settles = vec![Settle { action: None }, Settle { action }];
                 send!(batch_settle, BatchSettleRequest { settles })
+            }
+            GROWTH => {
+                let mut lease = LeaseExtension {
+                    amounts: amounts(&[("nano_usd", 7), ("token", 6), ("request", 1), ("task", 3)]),
+                    ..extension(&request, &known, 30)
+                };
+                spoil(&mut lease.amounts, odd);
+                match odd {
+                    Odd::Id(id) => lease.reservation_id.clone_from(id),
+                    Odd::Lease(odd) => {
+                        lease.lease = odd.map(|(seconds, nanos)| prost_types::Duration { seconds, nanos });
+                    }
+                    _ => {}
+                }
+                send!(extend, ExtendRequest { leases: vec![lease] })
             }
             _ => {
                 let max = if let Odd::Amount(max) = odd { i32::try_from(*max).unwrap_or(-1) } else { 10 };
@@ -262,8 +287,9 @@ fn fuzz(asked: impl Strategy<Value = Asked>, compares: bool) {
     let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
     let outcome = runner.run(&asked, |asked| {
         runtime.block_on(async {
+            let held = if asked.rpc == GROWTH { target.another().await } else { target.held.clone() };
             let before = target.counters().await;
-            let Some(failure) = target.ask(&asked).await else { return Ok(()) };
+            let Some(failure) = target.ask(&asked, held).await else { return Ok(()) };
             let ours = [Code::Internal, Code::Unknown, Code::DataLoss, Code::Unimplemented];
             prop_assert!(!ours.contains(&failure.code()), "{failure:?}");
             if compares {

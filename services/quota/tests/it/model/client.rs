@@ -20,7 +20,7 @@ use crate::house::open;
 /// How often somebody asks again before it is a defect that nobody gets an answer.
 const ATTEMPTS: usize = 400;
 
-type Checked<T = ()> = Result<T, String>;
+pub(super) type Checked<T = ()> = Result<T, String>;
 
 /// A client's part of a reservation.
 struct Slot {
@@ -30,6 +30,8 @@ struct Slot {
     lease: Millis,
     /// None if the client never heard of it.
     handle: Option<Bytes>,
+    /// Whether it is known how much it holds if it is held.
+    is_known: bool,
 }
 
 /// One tenant's history.
@@ -59,11 +61,11 @@ pub(crate) fn subject(tenant: OrganizationId, who: Who) -> Subject {
     }
 }
 
-fn list(amounts: &Amounts) -> Vec<Amount> {
+pub(super) fn list(amounts: &Amounts) -> Vec<Amount> {
     amounts.iter().map(|(unit, value)| Amount { unit: (*unit).to_owned(), value: *value }).collect()
 }
 
-fn duration(millis: Millis) -> Option<prost_types::Duration> {
+pub(super) fn duration(millis: Millis) -> Option<prost_types::Duration> {
     let nanos = i32::try_from(millis % 1_000 * 1_000_000).unwrap();
     Some(prost_types::Duration { seconds: millis / 1_000, nanos })
 }
@@ -72,7 +74,7 @@ fn millis(duration: Option<&prost_types::Duration>) -> Option<Millis> {
     duration.map(|duration| duration.seconds * 1_000 + i64::from(duration.nanos / 1_000_000))
 }
 
-fn states(limits: &[LimitState]) -> Vec<State> {
+pub(super) fn states(limits: &[LimitState]) -> Vec<State> {
     let state = |limit: &LimitState| State {
         limit: limit.limit.clone(),
         cap: limit.cap,
@@ -86,7 +88,7 @@ fn states(limits: &[LimitState]) -> Vec<State> {
 }
 
 /// The limits that refuse, as a refusal tells them to programs.
-fn refusing(failure: &Failure, names: &[&str]) -> Vec<State> {
+pub(super) fn refusing(failure: &Failure, names: &[&str]) -> Vec<State> {
     let told = |name: &&str| {
         let text = failure.metadata(&format!("limit.{name}"))?;
         let figures: BTreeMap<&str, &str> = text.split(';').filter_map(|pair| pair.split_once('=')).collect();
@@ -105,7 +107,7 @@ fn refusing(failure: &Failure, names: &[&str]) -> Vec<State> {
 }
 
 /// An answer that says nothing about what has happened.
-fn is_lost(failure: &Failure) -> bool {
+pub(super) fn is_lost(failure: &Failure) -> bool {
     matches!(failure.reason(), ErrorReason::Unavailable | ErrorReason::Overloaded)
 }
 
@@ -120,12 +122,39 @@ impl<'a> Play<'a> {
         &self.worlds[0]
     }
 
+    pub(super) fn worlds(&self) -> &[Reference] {
+        &self.worlds
+    }
+
+    pub(super) async fn client(&self, engine: usize) -> crate::house::Client {
+        self.bench.client(engine).await
+    }
+
+    /// What settles a reservation, as somebody knows.
+    pub(super) fn handle(&self, id: u64) -> Option<Bytes> {
+        self.handles.get(&id).cloned()
+    }
+
+    /// Of a slot: which reservation, what it holds and what settles it, if its client knows.
+    pub(super) fn known(&self, slot: usize) -> Option<(u64, Amounts, Bytes)> {
+        let slot = &self.slots[&slot];
+        slot.handle.clone().filter(|_| slot.is_known).map(|handle| (slot.id, slot.amounts.clone(), handle))
+    }
+
+    /// It has grown.
+    pub(super) fn learn(&mut self, slot: usize, whole: &Amounts, handle: Bytes) {
+        let slot = self.slots.get_mut(&slot).unwrap();
+        slot.amounts.clone_from(whole);
+        slot.handle = Some(handle.clone());
+        self.handles.insert(slot.id, handle);
+    }
+
     pub(crate) fn each(&mut self, change: impl Fn(&mut Reference)) {
         self.worlds.iter_mut().for_each(change);
     }
 
     /// Keeps the worlds that an answer is possible in, as they are after it.
-    fn observe(&mut self, next: impl Fn(&Reference) -> Checked<Vec<Reference>>) -> Checked {
+    pub(super) fn observe(&mut self, next: impl Fn(&Reference) -> Checked<Vec<Reference>>) -> Checked {
         let (mut worlds, mut reasons): (Vec<Reference>, Vec<String>) = (Vec::new(), Vec::new());
         for world in &self.worlds {
             match next(world) {
@@ -152,7 +181,10 @@ impl<'a> Play<'a> {
                 return Ok(());
             }
             match then {
-                Then::GiveUp if attempt == 0 => return Ok(()),
+                Then::GiveUp if attempt == 0 => {
+                    self.give_up(call);
+                    return Ok(());
+                }
                 Then::AskAnother if attempt == 0 => {
                     self.bench.restart(engine).await;
                     engine = 1 - engine;
@@ -163,8 +195,16 @@ impl<'a> Play<'a> {
         Err("nobody gets an answer".to_owned())
     }
 
+    /// Nobody ever hears whether it has grown, and what settles it then.
+    fn give_up(&mut self, call: &Call) {
+        let Call::Grow { slot, .. } = call else { return };
+        let Some(slot) = self.slot(*slot).and_then(|slot| self.slots.get_mut(&slot)) else { return };
+        (slot.handle, slot.is_known) = (None, false);
+        self.handles.remove(&slot.id);
+    }
+
     /// The reservation that a number stands for, if there is one.
-    fn slot(&self, number: usize) -> Option<usize> {
+    pub(super) fn slot(&self, number: usize) -> Option<usize> {
         self.slots.keys().nth(number % self.slots.len().max(1)).copied()
     }
 
@@ -175,13 +215,14 @@ impl<'a> Play<'a> {
                 if first {
                     let id = self.ids.len() as u64;
                     self.ids.push(ReservationId::new_v7());
-                    let made = Slot { id, who: *who, amounts: amounts.clone(), lease: *lease, handle: None };
+                    let made =
+                        Slot { id, who: *who, amounts: amounts.clone(), lease: *lease, handle: None, is_known: true };
                     self.slots.insert(*slot, made);
                 }
                 self.reserve(*slot, engine).await
             }
             Call::Repeat { slot } => {
-                let Some(slot) = self.slot(*slot) else { return Ok(true) };
+                let Some(slot) = self.slot(*slot).filter(|slot| self.slots[slot].is_known) else { return Ok(true) };
                 let id = self.slots[&slot].id;
                 // What has ended and was forgotten is remembered by the books, which Reserve does not ask.
                 let forgotten = |world: &Reference| {
@@ -220,6 +261,7 @@ impl<'a> Play<'a> {
                 let id = slot.id;
                 self.extend(id, handle, *lease, engine).await
             }
+            Call::Grow { slot, more, less, lease } => self.grow(*slot, more, *less, *lease, engine).await,
             Call::TakeOver { lease } => self.take_over(*lease, engine).await,
             Call::Check { who, amounts } => self.check(*who, amounts, engine).await,
         }
@@ -384,12 +426,7 @@ impl<'a> Play<'a> {
             Ok(answer) => self.observe(|world| {
                 let mut after = world.clone();
                 let expected = after.extend(id, lease);
-                let outcome = match answer.outcomes[..] {
-                    [1] => "extended",
-                    [2] => "announced",
-                    [3] => "settled",
-                    _ => "nothing",
-                };
+                let outcome = outcome(&answer.outcomes);
                 if outcome == expected { Ok(vec![after]) } else { Err(format!("{outcome} instead of {expected}")) }
             })?,
             Err(failure) if is_lost(&failure) => {
@@ -530,12 +567,12 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    async fn wait(&self, failure: &Failure) -> Checked<bool> {
+    pub(super) async fn wait(&self, failure: &Failure) -> Checked<bool> {
         sleep(failure.retry_after().unwrap_or_default()).await;
         Ok(false)
     }
 
-    fn name(&self, id: u64) -> String {
+    pub(super) fn name(&self, id: u64) -> String {
         self.ids[usize::try_from(id).unwrap()].to_string()
     }
 }
@@ -547,6 +584,16 @@ async fn again(attempts: &mut usize) -> Checked {
     if *attempts < ATTEMPTS { Ok(()) } else { Err("nobody gets an answer".to_owned()) }
 }
 
-fn context(id: u64) -> Bytes {
+/// What became of one lease.
+pub(super) const fn outcome(outcomes: &[i32]) -> &'static str {
+    match outcomes {
+        [1] => "extended",
+        [2] => "announced",
+        [3] => "settled",
+        _ => "nothing",
+    }
+}
+
+pub(super) fn context(id: u64) -> Bytes {
     format!("draft {id}").into_bytes().into()
 }

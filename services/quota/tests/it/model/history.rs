@@ -67,6 +67,13 @@ pub(crate) enum Call {
         slot: usize,
         lease: Millis,
     },
+    /// An extension with amounts: so much more of each unit, or less of one.
+    Grow {
+        slot: usize,
+        more: Amounts,
+        less: bool,
+        lease: Millis,
+    },
     TakeOver {
         lease: Millis,
     },
@@ -173,6 +180,14 @@ fn amounts() -> impl Strategy<Value = Amounts> {
     })
 }
 
+fn growth() -> impl Strategy<Value = Amounts> {
+    let amount = || prop_oneof![2 => Just(None), 1 => Just(Some(0)), 3 => (1_i64..40).prop_map(Some), 2 => (40_i64..600).prop_map(Some)];
+    (amount(), amount(), amount()).prop_map(|(request, token, money)| {
+        let list = [("request", request), ("token", token), ("nano_usd", money)];
+        list.into_iter().filter_map(|(unit, amount)| Some((unit, amount?))).collect()
+    })
+}
+
 fn lease() -> impl Strategy<Value = Millis> {
     prop::sample::select(vec![1_000, 30_000, HOUR])
 }
@@ -192,6 +207,8 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(slot, used, estimated, bare)| Call::Commit { slot, used, estimated, bare }),
         3 => (slot(), prop::bool::weighted(0.1)).prop_map(|(slot, bare)| Call::Release { slot, bare }),
         3 => (slot(), lease()).prop_map(|(slot, lease)| Call::Extend { slot, lease }),
+        5 => (slot(), growth(), prop::bool::weighted(0.05), lease())
+            .prop_map(|(slot, more, less, lease)| Call::Grow { slot, more, less, lease }),
         2 => lease().prop_map(|lease| Call::TakeOver { lease }),
         2 => (who(), amounts()).prop_map(|(who, amounts)| Call::Check { who, amounts }),
     ]

@@ -8,6 +8,7 @@ mod bench;
 mod client;
 mod found;
 mod gcra;
+mod growing;
 mod history;
 mod reference;
 pub(crate) mod timed;

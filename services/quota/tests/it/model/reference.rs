@@ -112,9 +112,12 @@ pub(crate) struct Made {
     /// When its lease ends, and when it stops counting as under way: a take-over lengthens only the first.
     lease_ends: Millis,
     under_way_until: Millis,
-    /// The latest time that the store had seen when it was made.
+    /// When it was made, or last grew, and the latest time that the store had seen then.
+    pub(crate) at: Millis,
     latest: Millis,
     touches: Vec<Touch>,
+    /// What it held before it grew, and the latest time that the store had seen when it began to.
+    former: Vec<(Amounts, Millis, Vec<Touch>)>,
 }
 
 /// One limit of an answer.
@@ -211,6 +214,10 @@ impl Reference {
         }
         self.absent[limit] |= cap.is_none();
         self.caps[limit] = cap;
+    }
+
+    pub(crate) const fn now(&self) -> Millis {
+        self.now
     }
 
     pub(crate) fn plan(&self) -> Vec<(&Limit, i64)> {
@@ -361,6 +368,9 @@ impl Reference {
                 }
             }
         }
+        if loose {
+            high += self.formerly(limit, whose, length);
+        }
         buckets.retain(|_, amount| *amount > 0);
         let certain = !loose && !forgets && low == high;
         if forgets {
@@ -370,6 +380,17 @@ impl Reference {
         let leaves = buckets.into_iter().map(|(end, amount)| (end + length, amount)).collect();
         let reset = if certain { Reset::Buckets(leaves) } else { Reset::Any };
         Expected { used: low..=high, held, place: 0, reset }
+    }
+
+    /// What reservations have held in a counter before they grew, and may not have given back.
+    fn formerly(&self, limit: usize, whose: u8, length: Millis) -> i64 {
+        let unit = self.limits[limit].unit;
+        let former = self.made.values().flat_map(|made| &made.former);
+        let here = former.filter(|(_, latest, touches)| {
+            let counted = touches.iter().any(|touch| touch.limit == limit && touch.whose == whose);
+            counted && self.bucket(limit, *latest, true) + length > self.now
+        });
+        here.map(|(amounts, ..)| amounts.get(unit).copied().unwrap_or(0)).sum()
     }
 
     /// The limits that a request touches, and whose counters they are.
@@ -494,11 +515,47 @@ impl Reference {
             known: Known::Held,
             lease_ends: lease::end(self.now, lease),
             under_way_until: lease::end(self.now, lease),
+            at: self.now,
             latest: self.latest,
             touches: touches.collect(),
+            former: Vec::new(),
         };
         self.made.insert(id, made);
         Ok(())
+    }
+
+    /// As if it held nothing: so a reservation that grows is decided.
+    fn without(&self, id: u64) -> (Self, Made) {
+        let mut other = self.clone();
+        let made = other.made.remove(&id).unwrap();
+        (other, made)
+    }
+
+    fn again(mut self, id: u64, before: &Made) -> Self {
+        let made = self.made.get_mut(&id).unwrap();
+        made.former.clone_from(&before.former);
+        made.former.push((before.amounts.clone(), before.latest, before.touches.clone()));
+        self
+    }
+
+    /// A reservation that grew: nothing else refused the whole of it.
+    pub(crate) fn grow(&self, id: u64, whole: &Amounts, lease: Millis, states: &[State]) -> Checked<Self> {
+        let (mut other, made) = self.without(id);
+        other.admit(id, made.who, whole, lease, states)?;
+        Ok(other.again(id, &made))
+    }
+
+    /// One that did not.
+    pub(crate) fn refuse_growth(&self, id: u64, whole: &Amounts, states: &[State]) -> Checked {
+        let (other, made) = self.without(id);
+        other.refuse(made.who, whole, states)
+    }
+
+    /// What a growth may have done whose answer nobody has seen, beside nothing.
+    pub(crate) fn grow_unseen(&self, id: u64, whole: &Amounts, lease: Millis) -> Vec<Self> {
+        let (other, made) = self.without(id);
+        let grown = other.admit_unseen(id, made.who, whole, lease);
+        grown.into_iter().map(|world| world.again(id, &made)).collect()
     }
 
     /// A refusal names every limit that refuses, and no other.
@@ -602,8 +659,10 @@ impl Reference {
             known: Known::Lost(Fate::Held),
             lease_ends: 0,
             under_way_until: 0,
+            at: 0,
             latest: 0,
             touches: Vec::new(),
+            former: Vec::new(),
         });
         let late = match self.settled(id, asked) {
             Settled::Done { fate, late, .. } => {
