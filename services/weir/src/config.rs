@@ -91,6 +91,7 @@ impl WeirConfig {
                     ..SharedWindow::default()
                 },
                 on_failure: WhenDown::Closed,
+                alert_percents: Vec::new(),
             }
         }));
         quota

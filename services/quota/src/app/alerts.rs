@@ -13,7 +13,10 @@ use tokio::sync::mpsc;
 use weir_types::OrganizationId;
 
 use super::alert_writer::Due;
-use crate::domain::{Decided, Demand, LimitId, LimitState, Millis, Part, PlanLimit, Recurrence, Subject, Touch, Value};
+use super::shared::nobody;
+use crate::domain::{
+    Decided, Demand, LimitId, LimitState, Millis, Period, PlanLimit, Recurrence, Subject, Touch, Value,
+};
 
 /// What the hot path needs to know.
 #[derive(Debug)]
@@ -56,6 +59,20 @@ struct Seen<'a> {
     at: Millis,
 }
 
+/// One counter across tenants.
+pub(super) struct Across<'a> {
+    pub(super) limit: &'a PlanLimit,
+    /// Whose, by the limit's scope; empty of the whole product.
+    pub(super) whose: &'a str,
+    /// The period that is under way.
+    pub(super) period: Period,
+    pub(super) used: i64,
+    pub(super) held: i64,
+    /// It refused what it would admit if it were unused.
+    pub(super) refused: bool,
+    pub(super) at: Millis,
+}
+
 impl Alerts {
     pub(super) fn new(remember: u64, due: mpsc::Sender<Due>, looks: mpsc::Sender<Subject>) -> Self {
         Self { fired: Cache::new(remember), falling: AtomicBool::new(false), due, looks }
@@ -72,7 +89,7 @@ impl Alerts {
         for ((part, limit, touch), decided) in demand.counters().zip(decision) {
             if decided.used >= limit.alarm.from || self.may_have_fallen(limit) {
                 let seen = Seen { limit, touch, used: decided.used, held: decided.held, refused: false, at };
-                self.look(organization, part, &seen);
+                self.look(organization, part.value, &seen);
             }
         }
     }
@@ -84,8 +101,18 @@ impl Alerts {
             let refused = state.refuses && state.requested <= state.cap;
             if state.used >= limit.alarm.from || refused || self.may_have_fallen(limit) {
                 let seen = Seen { limit, touch, used: state.used, held: state.held, refused, at };
-                self.look(organization, part, &seen);
+                self.look(organization, part.value, &seen);
             }
+        }
+    }
+
+    /// What is known of a counter across tenants.
+    pub(super) fn across(&self, across: &Across<'_>) {
+        let Across { limit, whose, period, used, held, refused, at } = *across;
+        if used >= limit.alarm.from || refused || self.may_have_fallen(limit) {
+            let touch = Touch { amount: 0, period };
+            let value = Value::Label(String::new(), whose.to_owned());
+            self.look(&nobody(), &value, &Seen { limit, touch, used, held, refused, at });
         }
     }
 
@@ -101,11 +128,11 @@ impl Alerts {
         limit.alarm.quiet.is_some() && self.falling.load(Ordering::Relaxed)
     }
 
-    fn look(&self, organization: &OrganizationId, part: &Part<'_>, seen: &Seen<'_>) {
+    fn look(&self, organization: &OrganizationId, value: &Value, seen: &Seen<'_>) {
         let alarm = &seen.limit.alarm;
         let reached = alarm.level(seen.used);
         let level = if seen.refused { reached.max(alarm.full()) } else { reached };
-        let counter = Counter { organization: *organization, limit: seen.limit.id, value: part.value.clone() };
+        let counter = Counter { organization: *organization, limit: seen.limit.id, value: value.clone() };
         let known = match self.fired.get(&counter) {
             Some(known) => known,
             None if level == 0 => return,
@@ -121,7 +148,7 @@ impl Alerts {
         let due = Due {
             organization: *organization,
             limit: seen.limit.id,
-            subject: part.value.text(),
+            subject: value.text(),
             // A refusal says that the cap is in the way, not that use has passed what is below it.
             percents: alarm.between(above, level).filter(|percent| *percent <= reached || *percent == 100).collect(),
             recurrence,

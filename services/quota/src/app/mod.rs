@@ -87,7 +87,7 @@ pub struct Quota {
     take_over_from: AtomicUsize,
     metrics: Metrics,
     refusals: Refusals,
-    alerts: Alerts,
+    alerts: Arc<Alerts>,
     /// Room for streams of alerts.
     watchers: Arc<Semaphore>,
     /// What is admitted while the store does not answer.
@@ -109,6 +109,9 @@ impl Quota {
         let epochs = Arc::new(Epochs::new(store.clone(), database.clone(), config.rebuild.window));
         let dictionary = Arc::new(Dictionary::new(database.clone()));
         let entitlements = Entitlements::new(&config, database.clone(), billing, Arc::clone(&dictionary));
+        let (due, to_write) = mpsc::channel(config.alerts.queue);
+        let (looks, to_look_at) = mpsc::channel(config.alerts.queue);
+        let alerts = Arc::new(Alerts::new(config.alerts.remember, due, looks));
         let (shared, pilot) = Shared::new(
             &config,
             store.clone(),
@@ -116,17 +119,16 @@ impl Quota {
             Arc::clone(&epochs),
             Arc::clone(&dictionary),
             Arc::clone(&clock),
+            Arc::clone(&alerts),
         );
         let books = settler::Books::new(database.clone(), store.clone(), Arc::clone(&epochs), Arc::clone(&shared));
         let (settler, writer) = settler::new(&config.settlements, books);
         let gate = Gate::new(config.operations.in_flight);
-        let (due, to_write) = mpsc::channel(config.alerts.queue);
-        let (looks, to_look_at) = mpsc::channel(config.alerts.queue);
         let alert_writer = alert_writer::Writer { due: to_write, database: database.clone() };
         let (refusals, refusal_writer) = refusals::new(&config.refusals, database.clone());
         let quota = Arc::new(Self {
             refusals,
-            alerts: Alerts::new(config.alerts.remember, due, looks),
+            alerts,
             watchers: Arc::new(Semaphore::new(config.alerts.watchers)),
             local: Local::new(&config.failure),
             shutdown: shutdown.clone(),

@@ -12,6 +12,9 @@ use crate::domain::{CalendarUnit, Limit, OnFailure, Scope, Unit, Window};
 /// The most limits across tenants: every request looks at all of them.
 pub const MOST_SHARED: usize = 64;
 
+/// The most alerts of one limit.
+const MOST_ALERTS: usize = 10;
+
 /// One entry of `[[quota.shared]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,9 @@ pub struct SharedLimit {
     /// What happens while the fast store does not answer.
     #[serde(default)]
     pub on_failure: WhenDown,
+    /// At which percentages of the amount operators are warned, rising.
+    #[serde(default)]
+    pub alert_percents: Vec<u8>,
 }
 
 /// An amount as it is written.
@@ -127,6 +133,12 @@ impl SharedLimit {
         if self.on_failure == WhenDown::Local && window == Window::Concurrent && wrong.is_empty() {
             wrong.push(("on_failure", "concurrency has no slices: `closed` or `open`".to_owned()));
         }
+        let sound = self.alert_percents.iter().all(|percent| (1..=100).contains(percent));
+        if !sound || !self.alert_percents.is_sorted_by(|a, b| a < b) || self.alert_percents.len() > MOST_ALERTS {
+            let problem =
+                format!("must be at most {MOST_ALERTS} rising percentages from 1 to 100, such as [50, 80, 100]");
+            wrong.push(("alert_percents", problem));
+        }
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -135,8 +147,8 @@ impl SharedLimit {
             WhenDown::Local => OnFailure::Local,
             WhenDown::Open => OnFailure::Open,
         };
-        let (name, scope, alert_percents) = (self.name.clone(), Scope::Shared(self.scope), Vec::new());
-        Ok(Limit { name, scope, unit, cap, window, on_failure, alert_percents })
+        let (name, scope, alert_percents) = (self.name.clone(), Scope::Shared(self.scope), &self.alert_percents);
+        Ok(Limit { name, scope, unit, cap, window, on_failure, alert_percents: alert_percents.clone() })
     }
 
     fn cap(&self, unit: &Unit) -> Result<i64, String> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use weir_database::Error;
 use weir_types::OrganizationId;
 
+use crate::domain::shared::SharedScope;
 use crate::domain::{LimitId, Millis, Recurrence};
 
 /// An alert that may be due.
@@ -203,7 +204,7 @@ fn read(row: &sqlx::postgres::PgRow) -> Result<Fired, Error> {
     Ok(Fired {
         id: row.try_get("alert_id")?,
         organization: row.try_get::<Uuid, _>("organization_id")?.into(),
-        limit: (row.try_get("name")?, row.try_get("unit")?, row.try_get("scope")?),
+        limit: (row.try_get("name")?, row.try_get("unit")?, shown(row.try_get("scope")?)),
         subject: row.try_get("subject")?,
         percent: row.try_get("percent")?,
         cap: row.try_get("cap")?,
@@ -213,4 +214,9 @@ fn read(row: &sqlx::postgres::PgRow) -> Result<Fired, Error> {
         at: row.try_get("fired_at")?,
         period: period.map(|end| (start, end)),
     })
+}
+
+/// A scope as people know it: those across tenants are stored apart.
+fn shown(scope: String) -> String {
+    SharedScope::from_stored(&scope).map_or(scope, |scope| scope.name().to_owned())
 }

@@ -52,6 +52,7 @@ fn what_is_wrong_with_limits_across_tenants_is_said() {
         unit = 'request'
         amount = -1
         window = { concurrent = true }
+        alert_percents = [80, 50]
         [[shared]]
         name = 'at-once'
         scope = 'plan'
@@ -81,6 +82,7 @@ fn what_is_wrong_with_limits_across_tenants_is_said() {
             "quota.shared.0.window: needs exactly one of rolling, calendar, concurrent = true",
             "quota.shared.0.on_failure: money is never open: `closed` or `local`",
             "quota.shared.1.amount: must be from 0 to 2^53 - 1",
+            "quota.shared.1.alert_percents: must be at most 10 rising percentages from 1 to 100, such as [50, 80, 100]",
             "quota.shared.2.name: `at-once` occurs twice",
             "quota.shared.2.window: time_zone: `Mars/North` is not known",
             "quota.shared.3.on_failure: concurrency has no slices: `closed` or `open`",

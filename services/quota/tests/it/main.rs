@@ -38,6 +38,7 @@ mod reserving;
 mod rolling;
 mod settling;
 mod shared;
+mod shared_alerts;
 mod shared_losses;
 mod sheets;
 mod standstill;

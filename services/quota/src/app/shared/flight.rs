@@ -195,6 +195,7 @@ impl Shared {
             match reply {
                 Ok(Reply::Done(answer)) => {
                     account.slice.lock().land(flight, answer, self.slices.lease);
+                    self.warn(account, false);
                     return Ok(());
                 }
                 Ok(Reply::Cold) => {

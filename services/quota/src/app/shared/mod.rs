@@ -13,6 +13,7 @@ mod slice;
 mod status;
 mod take;
 mod tell;
+mod warn;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use weir_database::Database;
 use weir_types::{Clock, OrganizationId};
 
+use super::alerts::Alerts;
 use super::dictionary::Dictionary;
 use super::epochs::Epochs;
 use crate::config::{Config, SharedLimit, Slices};
@@ -60,6 +62,7 @@ pub(super) struct Shared {
     epochs: Arc<Epochs>,
     dictionary: Arc<Dictionary>,
     clock: Arc<dyn Clock>,
+    alerts: Arc<Alerts>,
     limits: OnceCell<Vec<Arc<Known>>>,
     accounts: Mutex<HashMap<AccountKey, Arc<Account>>>,
     seats: Mutex<HashMap<AccountKey, Arc<Seats>>>,
@@ -140,6 +143,7 @@ impl Shared {
         epochs: Arc<Epochs>,
         dictionary: Arc<Dictionary>,
         clock: Arc<dyn Clock>,
+        alerts: Arc<Alerts>,
     ) -> (Arc<Self>, Pilot) {
         #[expect(clippy::disallowed_methods, reason = "each account is in it at most once, and accounts are few")]
         let (due, queue) = mpsc::unbounded_channel();
@@ -154,6 +158,7 @@ impl Shared {
             epochs,
             dictionary,
             clock,
+            alerts,
             limits: OnceCell::new(),
             accounts: Mutex::default(),
             seats: Mutex::default(),

@@ -212,6 +212,7 @@ impl Shared {
         match self.exchange_seats(seats, &round).await {
             Ok(reply) => {
                 seats.waiting.lock().live = reply.live;
+                self.warn_of_seats(seats, false);
                 for ((_, _, told), seat) in wanted.into_iter().zip(reply.seats) {
                     let _ = told.send(Ok(Answer { seat, undecided: reply.undecided }));
                 }

@@ -109,7 +109,7 @@ impl Shared {
             Some(items) => items,
             None => match self.take_later(&asks.windows, generation, until).await? {
                 Waited::Items(items) => items,
-                Waited::Short(short) => return Ok(Took::Short(short)),
+                Waited::Short(short) => return Ok(self.short(asks, short)),
                 Waited::Moved => return Ok(Took::Moved),
             },
         };
@@ -121,7 +121,12 @@ impl Shared {
                 None => short.push(asks.windows.len() + place),
             }
         }
-        Ok(if short.is_empty() { Took::All(taken) } else { Took::Short(short) })
+        Ok(if short.is_empty() { Took::All(taken) } else { self.short(asks, short) })
+    }
+
+    fn short(&self, asks: &Asks, short: Vec<usize>) -> Took {
+        self.warn_refused(asks, &short);
+        Took::Short(short)
     }
 
     /// While the store is away: whether limits admit, and what the handle then says. From limits that say `local` it is taken what

@@ -1,0 +1,58 @@
+//! Soft alerts of limits across tenants: what accounts answer, and what they refuse, says which percentages are reached.
+//!
+//! They stand under nobody's organisation, for those who operate the product. Every process sees what an account answers; Postgres
+//! lets each alert fire once.
+
+use super::seats::Seats;
+use super::{Account, Asks, Shared};
+use crate::app::alerts::Across;
+use crate::domain::PlanLimit;
+use crate::domain::period::FOREVER;
+
+impl Shared {
+    /// An account has said how it stands, or it refuses what it would admit if it were unused.
+    pub(super) fn warn(&self, account: &Account, refused: bool) {
+        let limit = &account.known.limit;
+        if !warns(limit) {
+            return;
+        }
+        let slice = account.slice.lock();
+        let Some(Ok(answer)) = slice.last() else { return };
+        let unsaid = slice.unsaid();
+        let seen = Across {
+            limit,
+            whose: &account.key.value,
+            period: slice.origin().period,
+            used: answer.used.saturating_add(unsaid),
+            held: answer.held.saturating_add(unsaid),
+            refused,
+            at: answer.now,
+        };
+        self.alerts.across(&seen);
+    }
+
+    /// The same of seats.
+    pub(super) fn warn_of_seats(&self, seats: &Seats, refused: bool) {
+        let limit = &seats.known.limit;
+        if warns(limit) {
+            let (whose, live, at) = (&*seats.key.value, seats.live(), self.now());
+            self.alerts.across(&Across { limit, whose, period: FOREVER, used: live, held: live, refused, at });
+        }
+    }
+
+    /// These refuse, by their place among what was asked.
+    pub(super) fn warn_refused(&self, asks: &Asks, short: &[usize]) {
+        for place in short {
+            if let Some(ask) = asks.windows.get(*place) {
+                self.warn(&ask.account, ask.amount <= ask.account.known.limit.limit.cap);
+            } else if let Some(seats) = asks.seats.get(place - asks.windows.len()) {
+                self.warn_of_seats(seats, true);
+            }
+        }
+    }
+}
+
+/// Most have no percentages.
+const fn warns(limit: &PlanLimit) -> bool {
+    limit.alarm.from < i64::MAX
+}
