@@ -76,9 +76,9 @@ const MANY: i64 = 100_000;
 /// been.
 pub(crate) async fn census(tx: &mut PgConnection) -> Result<([i64; 3], f64), Error> {
     let (delayed, ready, processing, oldest) = sqlx::query_as(
-        "select (select count(*) from (select 1 from broker.jobs where state = 0 limit $1) as some),
-             (select count(*) from (select 1 from broker.jobs where state = 1 limit $1) as some),
-             (select count(*) from (select 1 from broker.jobs where state = 2 limit $1) as some),
+        "select (select count(*) from (select 1 from broker.jobs where state = 0 limit $1) as few),
+             (select count(*) from (select 1 from broker.jobs where state = 1 limit $1) as few),
+             (select count(*) from (select 1 from broker.jobs where state = 2 limit $1) as few),
              coalesce((select extract(epoch from now() - due_at) from broker.jobs where state = 1
                  order by place, job_id limit 1), 0)::float8",
     )

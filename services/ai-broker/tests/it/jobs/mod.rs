@@ -1,5 +1,6 @@
 //! Jobs on a real Postgres, with a provider over a real socket.
 
+mod counted;
 mod failing;
 mod fleet;
 mod rate;
