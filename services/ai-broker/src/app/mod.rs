@@ -3,6 +3,7 @@
 
 mod attempts;
 mod background;
+mod burst;
 mod call;
 mod entitlements;
 mod fleet;
