@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,9 @@ pub struct Served {
     pub provider: String,
     /// `chat.completions`, `messages`, `speech`, `models` and so on.
     pub operation: String,
+    /// When it came, in milliseconds since the provider was started or reset.
+    #[serde(default)]
+    pub at_ms: u64,
     /// Input tokens, if charged.
     pub input_tokens: u64,
     /// Output tokens, if charged; of a stream, those that were sent so far.
@@ -158,6 +162,7 @@ struct Record {
     model: Arc<Model>,
     provider: &'static str,
     operation: &'static str,
+    at: Duration,
     input: AtomicU64,
     output: AtomicU64,
     extras: ExtraCounts,
@@ -189,6 +194,7 @@ impl Model {
 /// All that a reset forgets. Requests keep the one they began in, so that none is counted in the next.
 #[derive(Debug)]
 struct Life {
+    began: Instant,
     sequence: AtomicU64,
     charged: AtomicU64,
     streamed: AtomicU64,
@@ -207,7 +213,8 @@ impl Life {
         let [sequence, charged, streamed, input, output, in_flight, abandoned] = [(); 7].map(|()| AtomicU64::new(0));
         let statuses = [(); 600].map(|()| AtomicU64::new(0));
         let (extras, models, log) = (ExtraCounts::default(), RwLock::default(), Mutex::default());
-        Self { sequence, charged, streamed, input, output, extras, in_flight, abandoned, statuses, models, log }
+        let began = Instant::now();
+        Self { began, sequence, charged, streamed, input, output, extras, in_flight, abandoned, statuses, models, log }
     }
 
     fn model(&self, name: &str) -> Arc<Model> {
@@ -257,6 +264,7 @@ impl Books {
             model,
             provider: heading.provider,
             operation: heading.operation,
+            at: life.began.elapsed(),
             input: AtomicU64::new(0),
             output: AtomicU64::new(0),
             extras: ExtraCounts::default(),
@@ -340,6 +348,7 @@ impl Record {
             api_key: self.api_key.to_string(),
             model: self.model.name.to_string(),
             operation: self.operation.to_owned(),
+            at_ms: u64::try_from(self.at.as_millis()).unwrap_or(u64::MAX),
             input_tokens: self.input.load(Relaxed),
             output_tokens: self.output.load(Relaxed),
             streamed: self.streamed,

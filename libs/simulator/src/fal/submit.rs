@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::HOST;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -28,6 +30,8 @@ struct Body {
     image_size: Option<Value>,
     num_images: Option<u64>,
     seed: Option<u64>,
+    #[serde(default)]
+    sync_mode: bool,
 }
 
 /// What shall be made.
@@ -37,6 +41,8 @@ struct Order {
     pictures: u64,
     seed: u64,
     host: String,
+    /// Pictures come in the result itself.
+    inline: bool,
     takes: Duration,
     fault: Option<Break>,
 }
@@ -66,6 +72,7 @@ pub(crate) async fn answer(call: &Call, parts: &[&str], body: Incoming) -> Answe
         fault: directive.break_after.map(|(_, kind)| kind),
         seed: body.seed.unwrap_or_else(|| hash(&prompt)),
         host: header(&call.headers, HOST.as_str()).unwrap_or("localhost").to_owned(),
+        inline: body.sync_mode,
         prompt,
         size,
         pictures,
@@ -125,8 +132,13 @@ impl Order {
         let images: Vec<Value> = (0..self.pictures)
             .map(|nth| {
                 let picture = Picture::of_prompt(&self.prompt, nth ^ self.seed, self.size);
+                let url = if self.inline {
+                    format!("data:image/png;base64,{}", STANDARD.encode(picture.png()))
+                } else {
+                    format!("http://{}/files/{}", self.host, picture.name())
+                };
                 json!({
-                    "url": format!("http://{}/files/{}", self.host, picture.name()),
+                    "url": url,
                     "width": picture.width,
                     "height": picture.height,
                     "content_type": "image/png",

@@ -87,9 +87,10 @@ impl Price {
         i64::try_from(round_half_even(millionths)).map(NanoUsd).map_err(|_| NoCost::OutOfRange)
     }
 
-    /// Whether a unit is counted for limits alone: media of a model that is charged by tokens.
+    /// Whether a unit is counted for limits alone: media of a model that is charged by tokens, pictures of one that is charged by pixels.
     fn counts_beside(&self, unit: &str) -> bool {
-        self.tokens.input > 0 && [unit::SECOND, unit::CHARACTER, unit::IMAGE].contains(&unit)
+        let by_token = self.tokens.input > 0 && [unit::SECOND, unit::CHARACTER, unit::IMAGE].contains(&unit);
+        by_token || unit == unit::IMAGE && self.units.contains_key(unit::MEGAPIXEL)
     }
 
     /// The prices that hold for a call with so much input, in this tier.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use weir_proto::common::v1::{ErrorReason, ProviderError};
 use weir_rpc::Error;
@@ -15,6 +15,7 @@ use super::key_use::{KeyUse, PROBE_LOOK};
 use super::open::{Answered, Tries, Unopened};
 use super::reservations::{Held, NoRoom, Refused};
 use super::spans;
+use crate::domain::api::Api;
 use crate::domain::keys::{Exhausted, KeyOutcome};
 use crate::domain::retry_after::retry_after;
 use crate::provider::{CallFailure, Provider, ProviderCall, read};
@@ -26,7 +27,7 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an attempt that did not open came to.
-enum Setback {
+pub(super) enum Setback {
     /// The provider failed; the same key may do better.
     Failed(Error),
     /// The provider does not accept the key.
@@ -39,7 +40,7 @@ enum Setback {
 
 /// What the keys of one target have come to so far.
 #[derive(Default)]
-struct Round {
+pub(super) struct Round {
     /// Keys that failed: asked again when no other is left.
     failed: Vec<usize>,
     /// Keys that turned the call away.
@@ -71,7 +72,7 @@ impl Broker {
                 Err(exhausted) => return Err(round.end(|| Unopened::from((&*call.provider, exhausted)))),
             };
             tries.made = tries.made.saturating_add(1);
-            match self.attempt(call, key, &mut round).await {
+            match self.attempt(call, client, key, &mut round).await {
                 Ok(answered) => return Ok(answered),
                 Err(Setback::End(unopened)) => return Err(unopened),
                 Err(Setback::BadKey(error)) => round.keep(Unopened::Failed(error)),
@@ -99,7 +100,13 @@ impl Broker {
         Err(round.end(|| Unopened::Failed(Error::defect("attempts without an end"))))
     }
 
-    async fn attempt(&self, call: &ModelCall, mut key: KeyUse, round: &mut Round) -> Result<Answered, Setback> {
+    async fn attempt(
+        &self,
+        call: &ModelCall,
+        client: &Presence,
+        mut key: KeyUse,
+        round: &mut Round,
+    ) -> Result<Answered, Setback> {
         let id = ReservationId::new_v7();
         let held = match self.reserve(call, id, key.index()).await {
             Ok(held) => held,
@@ -111,6 +118,7 @@ impl Broker {
         }
         let sent = Instant::now();
         let answer = call.provider.client.send(ProviderCall {
+            method: Method::POST,
             url: call.provider.url(call.exchange.api, &call.exchange.suffix),
             headers: call.provider.headers(key.index(), call.own_headers()),
             id: HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("")),
@@ -121,6 +129,9 @@ impl Broker {
         match answer.await {
             Ok(response) if response.status().is_success() => {
                 key.note_room(response.headers(), self.clock.now());
+                if call.exchange.api == Api::FalQueue {
+                    return self.deferred(call, client, (held, key, sent), response, round).await;
+                }
                 Ok(Answered { response, held, key, sent, began: Instant::now() })
             }
             Ok(response) => Err(self.refused(call, held, key, response, round).await),
@@ -132,7 +143,7 @@ impl Broker {
     }
 
     /// The provider answered with an error: nothing was used.
-    async fn refused(
+    pub(super) async fn refused(
         &self,
         call: &ModelCall,
         held: Held,

@@ -13,6 +13,7 @@ use weir_types::price::Metered;
 use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
 
 use super::Broker;
+use super::deferred::Keeper;
 use super::entitlements::Plan;
 use super::fleet::Offering;
 use super::idempotency::Claim;
@@ -54,6 +55,8 @@ pub(crate) struct Incoming {
     /// How it waits for a provider without room; none: as the provider's configuration says.
     pub(crate) patience: Option<Patience>,
     pub(crate) reuse: Reuse,
+    /// Of a job: what is known of its requests in providers' queues.
+    pub(crate) keeper: Option<Arc<Keeper>>,
 }
 
 /// What a request says of answers that there are already.
@@ -104,6 +107,7 @@ pub(crate) struct ModelCall {
     patience: Option<Patience>,
     /// The right to make a call that must be made once.
     claim: Option<Arc<Claim>>,
+    pub(crate) keeper: Option<Arc<Keeper>>,
 }
 
 impl Broker {
@@ -189,7 +193,8 @@ impl ModelCall {
         admitted: Option<Admitted>,
     ) -> Result<Self, Error> {
         let route = way.remove(0);
-        let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, reuse, .. } = incoming;
+        let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, reuse, keeper, .. } =
+            incoming;
         let Fitted { provider, worst, exchange } = fit(&request, &asked, &route, &offering)?;
         let waiting = patience.as_ref().map(|patience| Arc::clone(&patience.waiting)).unwrap_or_default();
         let (request, next) = (Arc::new(request), way);
@@ -212,6 +217,7 @@ impl ModelCall {
             waiting,
             patience,
             claim: reuse.claim,
+            keeper,
         })
     }
 
@@ -245,6 +251,7 @@ impl ModelCall {
                 waiting: Arc::clone(&self.waiting),
                 patience: self.patience.clone(),
                 claim: self.claim.clone(),
+                keeper: self.keeper.clone(),
             })
         })
     }

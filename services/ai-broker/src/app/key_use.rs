@@ -56,6 +56,19 @@ impl KeyUse {
     }
 }
 
+impl KeyUse {
+    /// The key of a request that was made before: nothing is learnt about it.
+    pub(crate) fn resumed(call: &ModelCall, index: usize, health: Health) -> Self {
+        Self {
+            provider: Arc::clone(&call.provider),
+            model: call.route.model.as_str().into(),
+            picked: Picked { index, probe: false },
+            health,
+            reported: true,
+        }
+    }
+}
+
 impl Drop for KeyUse {
     fn drop(&mut self) {
         self.report(KeyOutcome::Unknown);

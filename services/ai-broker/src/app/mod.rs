@@ -5,6 +5,7 @@ mod attempts;
 mod background;
 mod burst;
 mod call;
+pub(crate) mod deferred;
 mod entitlements;
 mod fleet;
 mod health;

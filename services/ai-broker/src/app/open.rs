@@ -10,6 +10,7 @@ use weir_rpc::Error;
 use super::Broker;
 use super::background::Presence;
 use super::call::ModelCall;
+use super::deferred::Resumed;
 use super::key_use::KeyUse;
 use super::queue::{Newcomer, Place, TurnedAway};
 use super::reservations::Held;
@@ -62,6 +63,11 @@ impl Tries {
         self.left.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX)).max(self.left.min(1))
     }
 
+    /// Those of a call that goes on with an earlier one.
+    pub(super) const fn first() -> Self {
+        Self { made: 1, left: 0 }
+    }
+
     /// One has failed.
     pub(crate) fn failed(&mut self) {
         self.left = self.left.saturating_sub(1);
@@ -79,6 +85,10 @@ struct Full {
 impl Broker {
     /// Goes from target to target until one answers; waits in line where one has no room and no other answers.
     pub(crate) async fn open(&self, call: ModelCall, client: &Presence) -> Result<Opened, Error> {
+        let call = match Box::pin(self.resume(call, client)).await? {
+            Resumed::Answered(opened) => return Ok(*opened),
+            Resumed::Nothing(call) => *call,
+        };
         let mut tries = Tries { made: 0, left: self.max_attempts };
         let (mut call, mut full, mut failed) = (call, None, None);
         let mut first = true;
@@ -166,7 +176,7 @@ impl Broker {
 }
 
 impl Answered {
-    fn of(self, call: ModelCall, tries: &Tries) -> Opened {
+    pub(super) fn of(self, call: ModelCall, tries: &Tries) -> Opened {
         let Self { response, held, key, sent, began } = self;
         call.is_charged();
         Opened { call, response, held, key, attempts: tries.made, sent, began }

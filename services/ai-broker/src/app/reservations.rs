@@ -189,6 +189,27 @@ impl Broker {
         Ok(Held { id, organization: call.caller.organization, handle, draft, limits, live, span })
     }
 
+    /// Goes on with a reservation that another broker, or an earlier life of this one, has made.
+    ///
+    /// # Errors
+    /// There is no room for one more unsettled call.
+    pub(crate) fn adopt_reservation(
+        &self,
+        call: &ModelCall,
+        id: ReservationId,
+        handle: Bytes,
+        draft: UsageEvent,
+    ) -> Result<Held, Error> {
+        let room = self.reservations.room()?;
+        // Its lease is renewed with the next ones that are due.
+        let renewed = Instant::now().checked_sub(self.reservations.options.lease).unwrap_or_else(Instant::now);
+        let lease = Lease { handle: handle.clone(), context: draft.encode_to_vec().into(), renewed };
+        self.reservations.live.lock().insert(id, lease);
+        let live = Live { id, reservations: Arc::clone(&self.reservations), _room: room };
+        let span = spans::provider_request(call, id);
+        Ok(Held { id, organization: call.caller.organization, handle, draft, limits: Vec::new(), live, span })
+    }
+
     /// Asks; and asks once more where the answer was lost or may be better now. The id makes that safe.
     async fn ask_quota(
         &self,

@@ -65,7 +65,7 @@ const fn operation(api: Api) -> &'static str {
         Api::Embeddings => "embeddings",
         Api::Transcriptions => "transcription",
         Api::Speech | Api::TextToSpeech => "speech",
-        Api::Images => "image_generation",
+        Api::Images | Api::FalQueue => "image_generation",
     }
 }
 

@@ -63,6 +63,7 @@ fn of_media(units: &MediaUnits, tokens: Tokens, route: &Route) -> Result<Metered
         MediaUnits::None => return Ok(tokens.into()),
         MediaUnits::Seconds(seconds) => (unit::SECOND.to_owned(), *seconds),
         MediaUnits::Characters(characters) => (unit::CHARACTER.to_owned(), *characters),
+        MediaUnits::Pictures(pictures) if by_megapixel(listed) => return of_megapixels(pictures),
         MediaUnits::Pictures(pictures) => (picture_unit(pictures, listed), pictures.count),
     };
     let by_unit = listed.contains_key(&unit);
@@ -76,6 +77,18 @@ fn of_media(units: &MediaUnits, tokens: Tokens, route: &Route) -> Result<Metered
         _ => tokens,
     };
     Ok(Metered { tokens, units: [(unit, count)].into(), ..Metered::default() })
+}
+
+fn by_megapixel(listed: &BTreeMap<String, i64>) -> bool {
+    listed.contains_key(unit::MEGAPIXEL) && !listed.keys().any(|name| name.starts_with(unit::IMAGE))
+}
+
+/// Pictures that are charged by their pixels; limits count pictures, too.
+fn of_megapixels(pictures: &Pictures) -> Result<Metered, InvalidRequest> {
+    let message = "`size` is required: the model is charged by megapixels";
+    let megapixels = pictures.megapixels().ok_or_else(|| InvalidRequest::new("size", message))?;
+    let units = [(unit::MEGAPIXEL.to_owned(), megapixels), (unit::IMAGE.to_owned(), pictures.count)];
+    Ok(Metered { units: units.into(), ..Metered::default() })
 }
 
 /// The unit of a list for such pictures: by size and quality, or each alike; where the request leaves a choice, the dearest.
@@ -262,6 +275,13 @@ mod tests {
         assert_eq!(pictures(Some((1024, 1024)), Some("hd")).as_deref(), Some("image_1024x1024_hd"));
         assert_eq!(pictures(Some((512, 512)), Some("hd")).as_deref(), Some("image"));
         assert_eq!(pictures(None, None).as_deref(), Some("image_1024x1024_hd"), "the dearest that it can be");
+        let units = [("megapixel".to_owned(), 25_000_000_000_000)];
+        let by_pixel = Route { price: Price { units: units.into(), ..Price::default() }, ..route() };
+        let sized = |size| of(MediaUnits::Pictures(Pictures { count: 3, size, quality: None }), &by_pixel);
+        let drawn = sized(Some((1024, 1024))).expect("priced");
+        assert_eq!((drawn.units["megapixel"], drawn.units["image"]), (6, 3));
+        assert_eq!(by_pixel.price.cost(&drawn), Ok(NanoUsd(6 * 25_000_000)));
+        assert_eq!(sized(None).expect_err("how large?").param, "size");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) enum Dialect {
     Anthropic,
     /// ElevenLabs.
     ElevenLabs,
+    /// FAL's queue.
+    Fal,
 }
 
 /// An endpoint: of a client's request, or of a provider's that serves it.
@@ -34,6 +36,8 @@ pub(crate) enum Api {
     Images,
     /// ElevenLabs' `POST /v1/text-to-speech/{voice}`.
     TextToSpeech,
+    /// FAL's queue, `POST /{model}`: the request is submitted, and its result is fetched when it is done.
+    FalQueue,
 }
 
 impl Api {
@@ -46,13 +50,13 @@ impl Api {
             Self::Responses => "responses",
             Self::Transcriptions => "audio.transcriptions",
             Self::Speech | Self::TextToSpeech => "audio.speech",
-            Self::Images => "images.generations",
+            Self::Images | Self::FalQueue => "images.generations",
         }
     }
 
     /// Whether answers can come as a stream.
     pub(crate) const fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::Transcriptions | Self::Images)
+        !matches!(self, Self::Embeddings | Self::Transcriptions | Self::Images | Self::FalQueue)
     }
 
     /// Whether answers are sounds, which come as a stream only.
@@ -63,12 +67,13 @@ impl Api {
     /// The endpoint of a provider that answers such a request.
     pub(crate) fn at(self, dialect: Dialect) -> Option<Self> {
         match (self, dialect) {
-            (Self::TextToSpeech, Dialect::OpenAi) => None,
+            (Self::TextToSpeech | Self::FalQueue, Dialect::OpenAi) => None,
             (Self::Messages, Dialect::OpenAi) => Some(Self::Chat),
             (_, Dialect::OpenAi) => Some(self),
             (Self::Chat | Self::Messages, Dialect::Anthropic) => Some(Self::Messages),
             (Self::Speech | Self::TextToSpeech, Dialect::ElevenLabs) => Some(Self::TextToSpeech),
-            (_, Dialect::Anthropic | Dialect::ElevenLabs) => None,
+            (Self::Images, Dialect::Fal) => Some(Self::FalQueue),
+            (_, Dialect::Anthropic | Dialect::ElevenLabs | Dialect::Fal) => None,
         }
     }
 
@@ -94,6 +99,8 @@ mod tests {
         assert_eq!(Api::Speech.at(Dialect::ElevenLabs), Some(Api::TextToSpeech));
         assert_eq!(Api::Speech.at(Dialect::OpenAi), Some(Api::Speech));
         assert_eq!(Api::TextToSpeech.at(Dialect::OpenAi), None);
+        assert_eq!(Api::Images.at(Dialect::Fal), Some(Api::FalQueue));
+        assert_eq!(Api::Chat.at(Dialect::Fal), None);
         assert!(Api::Embeddings.not_at("m").message.contains("embeddings"));
     }
 }

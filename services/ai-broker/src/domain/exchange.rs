@@ -9,7 +9,7 @@ use super::amounts::WorstCase;
 use super::api::{Api, Dialect};
 use super::catalogue::{Route, is_allowed};
 use super::dialects::{
-    Envelope, Target, ThinkingStyle, TranslateError, anthropic_client, errors, media, openai_client, usage,
+    Envelope, Target, ThinkingStyle, TranslateError, anthropic_client, errors, fal, media, openai_client, usage,
 };
 use super::request::media::speech_of_elevenlabs;
 use super::request::{InvalidRequest, ModelRequest};
@@ -68,6 +68,9 @@ impl Exchange {
             let (url, body) = speech_of_elevenlabs(body, &route.model)?;
             suffix = url;
             body.into()
+        } else if api == Api::FalQueue {
+            suffix = format!("/{}", route.model);
+            fal::request(body).map(Bytes::from).map_err(|error| inexpressible(&error, route))?
         } else {
             translated(request.api, body, route, manner, worst)?
         };
@@ -82,6 +85,7 @@ impl Exchange {
         match (self.client, self.api) {
             (Api::Chat, Api::Messages) => openai_client::answer(&body, &envelope(clock)).map(Bytes::from),
             (Api::Messages, Api::Chat) => anthropic_client::answer(&body, &envelope(clock)).map(Bytes::from),
+            (_, Api::FalQueue) => fal::answer(&body, clock.now().timestamp()).map(Bytes::from),
             _ => Ok(body),
         }
     }
@@ -91,6 +95,7 @@ impl Exchange {
         match (self.client, self.api) {
             (Api::Chat, Api::Messages) => errors::to_chat(&body).into(),
             (Api::Messages, Api::Chat) => errors::to_messages(&body).into(),
+            (_, Api::FalQueue) => fal::error(&body).into(),
             _ => body,
         }
     }
@@ -102,7 +107,7 @@ impl Exchange {
             Api::Messages => of_answer(usage::Dialect::Messages, body),
             Api::Responses => of_answer(usage::Dialect::Responses, body),
             Api::Transcriptions => transcribed(body, most),
-            Api::Images => drawn(body, most),
+            Api::Images | Api::FalQueue => drawn(body, most),
             Api::Speech | Api::TextToSpeech => Reported::Used(most.clone()),
         }
     }
@@ -142,7 +147,10 @@ fn transcribed(body: &[u8], most: &Metered) -> Reported {
 fn drawn(body: &[u8], most: &Metered) -> Reported {
     let Some(delivered) = media::delivered_pictures(body) else { return Reported::Unreadable };
     let mut used = most.clone();
-    used.units.values_mut().for_each(|count| *count = delivered.min(*count));
+    let asked = used.units.iter().find(|(name, _)| name.starts_with(unit::IMAGE)).map_or(1, |(_, count)| *count);
+    let made = delivered.min(asked);
+    // All pictures of a request are of one size.
+    used.units.values_mut().for_each(|count| *count = *count / asked.max(1) * made);
     if !most.tokens.is_none() {
         match usage::Usage::of_answer(usage::Dialect::Responses, body) {
             Some(usage) => used.tokens = usage.into(),
@@ -176,15 +184,17 @@ fn translated(
         Api::Messages => anthropic_client::request(body, &target),
         _ => openai_client::request(body, &target),
     };
-    written.map(Bytes::from).map_err(|error| {
-        let message = match &error {
-            TranslateError::Inexpressible { .. } => {
-                format!("{error} (`{}` is served by a provider of another dialect)", route.id)
-            }
-            _ => error.to_string(),
-        };
-        InvalidRequest::new(error.field().to_owned(), message)
-    })
+    written.map(Bytes::from).map_err(|error| inexpressible(&error, route))
+}
+
+fn inexpressible(error: &TranslateError, route: &Route) -> InvalidRequest {
+    let message = match error {
+        TranslateError::Inexpressible { .. } => {
+            format!("{error} (`{}` is served by a provider of another dialect)", route.id)
+        }
+        _ => error.to_string(),
+    };
+    InvalidRequest::new(error.field().to_owned(), message)
 }
 
 /// What Anthropic tells a model about tools in words of its own: the most tokens that its documentation names, rounded up

@@ -108,6 +108,7 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         spare,
         patience: None,
         reuse: Reuse { idempotency_key, claim: None },
+        keeper: None,
     })
 }
 

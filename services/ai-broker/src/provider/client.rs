@@ -26,6 +26,7 @@ pub(crate) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Byte
 
 /// What is sent.
 pub(crate) struct ProviderCall {
+    pub(crate) method: Method,
     pub(crate) url: Uri,
     /// The key, and whatever else the provider wants to be told.
     pub(crate) headers: HeaderMap,
@@ -74,7 +75,7 @@ impl Client {
     /// Sends a call; answers when the provider's answer begins.
     pub(crate) async fn send(&self, call: ProviderCall) -> Result<Response<Incoming>, CallFailure> {
         let mut request = Request::new(Full::new(call.body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = call.method;
         *request.uri_mut() = call.url;
         *request.headers_mut() = call.headers;
         let headers = request.headers_mut();

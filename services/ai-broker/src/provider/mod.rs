@@ -38,6 +38,8 @@ pub(crate) struct Provider {
     pub(crate) client: Client,
     /// By [`Api`].
     urls: [Uri; 8],
+    base_url: String,
+    query: String,
     /// ElevenLabs' endpoint, before the voice.
     text_to_speech: String,
     key_header: HeaderName,
@@ -110,6 +112,8 @@ impl Provider {
                 url("/images/generations")?,
                 url("/text-to-speech")?,
             ],
+            base_url: config.base_url.clone(),
+            query: config.query.clone(),
             text_to_speech: format!("{}/text-to-speech", config.base_url.trim_end_matches('/')),
             key_header,
             key_values,
@@ -127,9 +131,15 @@ impl Provider {
             Api::Speech => 5,
             Api::Images => 6,
             Api::TextToSpeech => 7,
+            Api::FalQueue => return self.endpoint(suffix).unwrap_or_else(|| self.urls[0].clone()),
         };
         let with_voice = (!suffix.is_empty()).then(|| format!("{}{suffix}", self.text_to_speech).parse().ok());
         with_voice.flatten().unwrap_or_else(|| self.urls[index].clone())
+    }
+
+    /// What stands behind the base URL.
+    pub(crate) fn endpoint(&self, path: &str) -> Option<Uri> {
+        join(&self.base_url, path, &self.query)
     }
 
     /// What the provider is told with the key at `index`: who asks, and what the client itself said in its dialect.
@@ -159,6 +169,7 @@ fn key_header(config: &ProviderConfig) -> Option<(HeaderName, &'static str)> {
     match (&config.key_header, config.dialect) {
         (Some(name), _) => Some((name.parse().ok()?, "")),
         (None, Dialect::OpenAi) => Some((AUTHORIZATION, "Bearer ")),
+        (None, Dialect::Fal) => Some((AUTHORIZATION, "Key ")),
         (None, Dialect::ElevenLabs) => Some((HeaderName::from_static("xi-api-key"), "")),
         (None, Dialect::Anthropic) => Some((HeaderName::from_static("x-api-key"), "")),
     }

@@ -6,6 +6,7 @@ mod books;
 mod database;
 mod dialects;
 mod failing_provider;
+mod fal;
 mod idempotency;
 mod jobs;
 mod keys;

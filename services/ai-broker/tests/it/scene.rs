@@ -108,6 +108,11 @@ impl Scene {
         Self::build(Arc::clone(provider), None, Some(database), &["sk-one"], settings, &["*"], "60s").await
     }
 
+    /// With one key at a provider, and `settings` in the section `[broker]`.
+    pub(crate) async fn without_jobs(provider: &Arc<Simulator>, settings: &str) -> Self {
+        Self::build(Arc::clone(provider), None, None, &["sk-one"], settings, &["*"], "0s").await
+    }
+
     /// With what `broker` says of providers and routes, in TOML.
     pub(crate) async fn configured(provider: &Arc<Simulator>, redis: Option<&RedisServer>, broker: &str) -> Self {
         let redis = match redis {
@@ -395,6 +400,7 @@ async fn connect(server: &RedisServer) -> Redis {
 
 fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Config {
     let keys = keys.iter().map(|key| format!("\"{key}\" = \"{key}\"")).collect::<Vec<_>>().join(", ");
+    let queue_url = base_url.trim_end_matches("/v1");
     let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
     load(&format!(
         "{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
@@ -403,6 +409,8 @@ fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Conf
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.voices]\nbase_url = \"{base_url}\"\nprice_list = \"voices\"\ndialect = \"elevenlabs\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
+         [broker.providers.pictures]\nbase_url = \"{queue_url}\"\nprice_list = \"pictures\"\ndialect = \"fal\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
          [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"
     ))

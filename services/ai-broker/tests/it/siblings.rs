@@ -257,6 +257,7 @@ impl BillingService for FakeBilling {
                 "dall-e-3",
                 &[("image", 40_000_000_000_000), ("image_1024x1024_hd", 80_000_000_000_000)],
             ),
+            by_unit("pictures", "fal-ai/flux/dev", &[("megapixel", 25_000_000_000_000)]),
             by_unit("voices", "eleven_flash_v2_5", &[("character", 50_000_000_000)]),
         ];
         Ok(Response::new(billing::PriceBook { version: "2026-11-01".into(), prices }))

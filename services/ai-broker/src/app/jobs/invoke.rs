@@ -1,6 +1,7 @@
 //! A step that calls a model: the same path as any call, on behalf of whoever asked for the job.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use weir_types::names;
 
 use super::Jobs;
 use super::work::{Work, failure};
+use crate::app::deferred::Keeper;
 use crate::app::queue::Waiting;
 use crate::app::{Caller, Incoming, Patience, Reuse};
 use crate::domain::jobs::{Ending, Failed, Finished, JobError, Who};
@@ -32,6 +34,15 @@ impl Jobs {
         let waiting = Arc::new(Waiting::default());
         work.flight.waits(Some(Arc::clone(&waiting)));
         let received = Instant::now();
+        let keeper = Arc::new(Keeper {
+            database: self.database.clone(),
+            key: work.key,
+            step: i16::try_from(index).unwrap_or(i16::MAX),
+            attempt: work.attempt,
+            cancelled: work.flight.cancelled.clone(),
+            expires: work.expires,
+            timed_out: AtomicBool::new(false),
+        });
         let call = self.broker.invoke(Incoming {
             caller: caller(work.key, &work.spec.who),
             api,
@@ -50,6 +61,7 @@ impl Jobs {
                 waiting: Arc::clone(&waiting),
             }),
             reuse: Reuse::default(),
+            keeper: Some(Arc::clone(&keeper)),
         });
         tokio::pin!(call);
         let mut aside = false;
@@ -63,6 +75,7 @@ impl Jobs {
                 }
                 () = tokio::time::sleep(LOOK.min(timeout)) => {
                     if received.elapsed().saturating_sub(waiting.waited_so_far()) >= timeout {
+                        keeper.timed_out.store(true, Ordering::Relaxed);
                         let error = failure(ErrorReason::DeadlineExceeded, format!("the step took longer than {timeout:?}"));
                         return Ending::Failed(Failed { error, retry_after: None });
                     }

@@ -7,6 +7,8 @@
 //! | [`openai_client`] | OpenAI chat completions | Anthropic messages |
 //! | [`anthropic_client`] | Anthropic messages | OpenAI chat completions |
 //!
+//! Pictures that are asked for in OpenAI's words are made by FAL's models, too: [`fal`].
+//!
 //! # What becomes of each field
 //! A request is refused rather than changed behind the client's back. Each field is one of:
 //! - *translated*: everything that both dialects can say, if in other words;
@@ -30,6 +32,7 @@ pub mod anthropic_client;
 mod effort;
 mod error;
 pub mod errors;
+pub mod fal;
 mod json;
 pub mod media;
 pub mod openai_client;

@@ -126,6 +126,7 @@ impl ModelRequest {
             Api::Speech => Self::speech(body),
             Api::TextToSpeech => Self::text_to_speech(body),
             Api::Images => Self::images(body),
+            Api::FalQueue => Err(InvalidRequest::new("", "pictures are asked for in OpenAI's words")),
         }
     }
 

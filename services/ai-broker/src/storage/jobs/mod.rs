@@ -9,6 +9,7 @@ pub(crate) mod keep;
 pub(crate) mod read;
 pub(crate) mod schedules;
 pub(crate) mod secrets;
+pub(crate) mod submissions;
 pub(crate) mod transition;
 
 use uuid::Uuid;

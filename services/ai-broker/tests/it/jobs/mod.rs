@@ -30,7 +30,7 @@ pub(crate) struct House {
     _database: TestDatabase,
 }
 
-const QUICK: &str = "jobs.poll = \"20ms\"\njobs.beat = \"50ms\"\njobs.webhooks.allow_private = true";
+pub(crate) const QUICK: &str = "jobs.poll = \"20ms\"\njobs.beat = \"50ms\"\njobs.webhooks.allow_private = true";
 
 impl House {
     pub(crate) async fn new() -> Self {

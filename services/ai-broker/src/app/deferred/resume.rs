@@ -1,0 +1,92 @@
+//! Going on with a request that an earlier try of a job's step has submitted.
+
+use std::time::Instant;
+
+use prost::Message as _;
+use weir_proto::usage::v1::UsageEvent;
+use weir_rpc::Error;
+use weir_types::ReservationId;
+
+use super::{Submission, Submitted};
+use crate::app::Broker;
+use crate::app::attempts::{Round, Setback};
+use crate::app::background::Presence;
+use crate::app::call::ModelCall;
+use crate::app::key_use::KeyUse;
+use crate::app::open::{Answered, Opened, Tries, Unopened};
+use crate::app::reservations::Held;
+use crate::domain::api::Api;
+use crate::domain::dialects::fal::Ticket;
+
+/// What an earlier try has left.
+pub(crate) enum Resumed {
+    /// Nothing: the call begins.
+    Nothing(Box<ModelCall>),
+    /// Its answer.
+    Answered(Box<Opened>),
+}
+
+impl Broker {
+    /// Waits for the request of an earlier try, if there is one, instead of making another.
+    ///
+    /// # Errors
+    /// It is not known whether there is one, or it came to nothing.
+    pub(crate) async fn resume(&self, call: ModelCall, client: &Presence) -> Result<Resumed, Error> {
+        let Some(keeper) = call.keeper.clone().filter(|_| call.may_be_deferred()) else {
+            return Ok(Resumed::Nothing(Box::new(call)));
+        };
+        let found = keeper.find().await;
+        let found = found.map_err(|_| Error::unavailable("postgres", "earlier requests can't be looked up"))?;
+        let Some(found) = found else { return Ok(Resumed::Nothing(Box::new(call))) };
+        let Some((on, submitted)) = self.adopt(&call, &found)? else {
+            // Its provider or key is gone: its reservation is taken over, and charged as it was made.
+            call.forget_submission(found.reservation_id.into()).await;
+            return Ok(Resumed::Nothing(Box::new(call)));
+        };
+        let call = on.unwrap_or(call);
+        tracing::info!(provider = call.provider.name, request = found.request_id, "going on with an earlier request");
+        match self.fetch(&call, client, submitted, &mut Round::default()).await {
+            Ok(answered) => Ok(Resumed::Answered(Box::new(Answered::of(answered, call, &Tries::first())))),
+            Err(Setback::Failed(error) | Setback::BadKey(error) | Setback::NoRoom { error, .. }) => Err(error),
+            Err(Setback::End(
+                Unopened::Failed(error)
+                | Unopened::Final(error)
+                | Unopened::Denied(error)
+                | Unopened::NoRoom { error, .. },
+            )) => Err(error),
+        }
+    }
+
+    /// Takes a request and its reservation over; with the call on its target, if that is not the first one.
+    fn adopt(&self, call: &ModelCall, found: &Submission) -> Result<Option<(Option<ModelCall>, Submitted)>, Error> {
+        let fits = |call: &ModelCall| call.route.provider == found.provider && call.route.model == found.model;
+        let on = if fits(call) { None } else { call.onward_to(&fits) };
+        let Some(target) = on.as_ref().or(Some(call)).filter(|target| fits(target)) else { return Ok(None) };
+        let keys = &target.provider.keys;
+        let index = (0..keys.len()).find(|index| **keys.id(*index) == *found.provider_key);
+        let ticket = Ticket::of(found.request_id.clone(), &found.model);
+        let draft = UsageEvent::decode(&*found.draft).ok();
+        let (Some(index), Some(ticket), Some(draft)) = (index, ticket, draft) else { return Ok(None) };
+        let id = ReservationId::from(found.reservation_id);
+        let held: Held = self.adopt_reservation(target, id, found.handle.clone().into(), draft)?;
+        let key = KeyUse::resumed(target, index, self.health.clone());
+        Ok(Some((on, Submitted { ticket, held, key, sent: Instant::now(), kept: true })))
+    }
+}
+
+impl ModelCall {
+    /// One of its targets has a queue.
+    fn may_be_deferred(&self) -> bool {
+        let deferred = |call: &Self| call.exchange.api == Api::FalQueue;
+        deferred(self) || self.onward_to(&deferred).is_some()
+    }
+
+    /// The same call on the first later target that `fits`.
+    fn onward_to(&self, fits: &dyn Fn(&Self) -> bool) -> Option<Self> {
+        let mut next = self.onward()?;
+        while !fits(&next) {
+            next = next.onward()?;
+        }
+        Some(next)
+    }
+}
