@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .map(|name| root.join(format!("weir/{name}/v1/{name}.proto")))
         .chain(
-            ["broker/v1/jobs", "broker/v1/results", "common/v1/error", "common/v1/amount"]
+            ["broker/v1/jobs", "broker/v1/results", "broker/v1/cache", "common/v1/error", "common/v1/amount"]
                 .map(|name| root.join(format!("weir/{name}.proto"))),
         )
         .collect();

@@ -18,6 +18,9 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.broker.v1.JobService/CreateSchedule", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.JobService/ListSchedules", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.JobService/DeleteSchedule", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.CacheService/GetCachePolicy", Access::Scope(Scope::KeysManage)),
+    ("/weir.broker.v1.CacheService/UpdateCachePolicy", Access::Scope(Scope::KeysManage)),
+    ("/weir.broker.v1.CacheService/PurgeCache", Access::Scope(Scope::KeysManage)),
     ("/weir.broker.v1.JobService/RotateWebhookSecret", Access::Scope(Scope::KeysManage)),
     // Whoever has the address may read; the facade has no other proof of who that is.
     ("/weir.broker.v1.ResultService/ReadResult", Access::Services(&["facade"])),

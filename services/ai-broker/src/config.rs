@@ -11,8 +11,9 @@ use weir_config::{Problem, Secret, Validate};
 use weir_types::unit;
 
 use crate::app::jobs::{JobOptions, WebhookOptions};
-use crate::app::{OnceOptions, QueueOptions};
+use crate::app::{CacheOptions, OnceOptions, QueueOptions};
 use crate::domain::api::Dialect;
+use crate::domain::cache::{RoutePolicy, Scope};
 use crate::domain::catalogue::{Alias, Patience, Target};
 use crate::domain::keys::{OwnLimits, Rests};
 use crate::domain::queue::{Millis, Rules};
@@ -52,6 +53,7 @@ pub struct Config {
     pub(crate) load: LoadConfig,
     pub(crate) idempotency: IdempotencyConfig,
     pub(crate) results: ResultsConfig,
+    pub(crate) cache: CacheConfig,
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Aliases by name.
@@ -199,6 +201,54 @@ impl From<&JobsConfig> for JobOptions {
                 concurrency: webhooks.concurrency,
             },
         }
+    }
+}
+
+/// The table `[broker.cache]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CacheConfig {
+    #[serde(with = "weir_config::duration")]
+    deadline: Duration,
+    max_entry_bytes: usize,
+    max_tenant_bytes: usize,
+    ignore: Vec<String>,
+}
+
+impl CacheConfig {
+    fn check(&self, check: &mut impl FnMut(bool, &str, &str)) {
+        let millisecond = Duration::from_millis(1);
+        check((millisecond..=1000 * millisecond).contains(&self.deadline), "cache.deadline", "must be from 1ms to 1s");
+        let bytes = 1..=16 << 20;
+        check(bytes.contains(&self.max_entry_bytes), "cache.max_entry_bytes", "must be from 1 to 16 MiB");
+        let fits = self.max_tenant_bytes >= self.max_entry_bytes && self.max_tenant_bytes <= 1 << 40;
+        check(fits, "cache.max_tenant_bytes", "must be from `cache.max_entry_bytes` to 1 TiB");
+    }
+}
+
+impl From<&CacheConfig> for CacheOptions {
+    fn from(config: &CacheConfig) -> Self {
+        let CacheConfig { deadline, max_entry_bytes, max_tenant_bytes, ignore } = config.clone();
+        Self { deadline, max_entry_bytes, max_tenant_bytes, ignore }
+    }
+}
+
+/// What a route says of giving its answers again.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteCacheConfig {
+    #[serde(default, with = "weir_config::duration")]
+    ttl: Duration,
+    #[serde(default)]
+    scope: Scope,
+    #[serde(default)]
+    coalesce: bool,
+}
+
+impl From<RouteCacheConfig> for RoutePolicy {
+    fn from(config: RouteCacheConfig) -> Self {
+        let RouteCacheConfig { ttl, scope, coalesce } = config;
+        Self { ttl, scope, coalesce }
     }
 }
 
@@ -409,6 +459,8 @@ pub struct RouteConfig {
     idle_timeout: Option<Duration>,
     #[serde(default, deserialize_with = "optional_duration")]
     max_wait: Option<Duration>,
+    #[serde(default)]
+    cache: Option<RouteCacheConfig>,
 }
 
 /// One target of an alias.
@@ -451,6 +503,7 @@ impl RouteConfig {
                 idle: self.idle_timeout,
                 max_wait: self.max_wait,
             },
+            reuse: self.cache.map(RoutePolicy::from).unwrap_or_default(),
         }
     }
 
@@ -480,6 +533,8 @@ impl RouteConfig {
         let lasting = |span: Option<Duration>| span.is_none_or(|span| !span.is_zero());
         check(lasting(self.first_byte_timeout), "first_byte_timeout", "must not be zero");
         check(lasting(self.idle_timeout), "idle_timeout", "must not be zero");
+        let month = Duration::from_secs(31 * 86_400);
+        check(self.cache.is_none_or(|cache| cache.ttl <= month), "cache.ttl", "must be at most 31d");
     }
 }
 
@@ -545,6 +600,7 @@ impl Validate for Config {
         self.load.check(&mut check);
         self.idempotency.check(&mut check);
         self.results.check(&mut check);
+        self.cache.check(&mut check);
         for (name, provider) in &self.providers {
             let uri = provider.base_url.parse::<http::Uri>();
             let is_http =

@@ -16,6 +16,7 @@ use weir_database::{Database, Migration};
 use weir_host::{Context, Probe, Service, StartError};
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
+use weir_proto::broker::v1::cache_service_server::CacheServiceServer;
 use weir_proto::broker::v1::job_service_server::JobServiceServer;
 use weir_proto::broker::v1::result_service_server::ResultServiceServer;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
@@ -36,7 +37,7 @@ use storage::objects::Objects;
 use app::jobs::Jobs;
 use app::results::Results;
 use app::{
-    Broker, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Once, Reload, Reservations, ReserveOptions,
+    Broker, Cache, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Once, Reload, Reservations, ReserveOptions,
     SettleOptions, SettlerTask,
 };
 use tokio::sync::watch;
@@ -72,6 +73,8 @@ pub async fn start(
     let billing = BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size);
     let quota = QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size);
     let usage = UsageServiceClient::new(context.channels.to("usage")).max_decoding_message_size(size);
+    let usage_of_hits = usage.clone();
+    let answers = redis.clone();
     let metrics = Arc::new(Metrics::new());
     let reserve = ReserveOptions {
         lease: config.lease,
@@ -87,6 +90,7 @@ pub async fn start(
         Some(redis) => Lines::shared(redis, owner, rules, config.queue.lease()),
         None => Lines::own(rules, Arc::clone(&context.clock)),
     };
+    let cache = Cache::start(answers, database.clone(), usage_of_hits, (&config.cache).into(), context);
     let broker = Arc::new(Broker {
         offering: arc_swap::ArcSwapOption::empty(),
         entitlements: Entitlements::new(billing.clone()),
@@ -95,6 +99,7 @@ pub async fn start(
         reservations,
         settler,
         once: Once::start(database.clone(), (&config.idempotency).into(), context),
+        cache: Arc::clone(&cache),
         metrics,
         clock: Arc::clone(&context.clock),
         tasks: context.tasks.clone(),
@@ -115,7 +120,8 @@ pub async fn start(
     let jobs = Jobs::start(Arc::clone(&broker), database, results.clone(), (&config.jobs).into(), context);
     let job_server = JobServiceServer::new(grpc::JobsGrpc(Arc::clone(&jobs))).max_decoding_message_size(size);
     let result_server = ResultServiceServer::new(grpc::ResultsGrpc(results)).max_decoding_message_size(size);
-    let routes = Routes::new(server).add_service(job_server).add_service(result_server);
+    let cache_server = CacheServiceServer::new(grpc::CacheGrpc(cache));
+    let routes = Routes::new(server).add_service(job_server).add_service(result_server).add_service(cache_server);
     let service = Service::new(NAME).grpc(routes, ACCESS).probe(prices_are_read(broker));
     Ok(service.drain(async move { jobs.drained().await }))
 }

@@ -7,10 +7,12 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use weir_rpc::REQUEST_ID;
 
 /// What pages may read of an answer.
-const EXPOSED: [&str; 12] = [
+const EXPOSED: [&str; 14] = [
     "idempotent-replayed",
     "retry-after-ms",
     "weir-attempts",
+    "weir-cached",
+    "weir-coalesced",
     "weir-cost-usd",
     "weir-model",
     "weir-overhead-ms",
@@ -29,7 +31,7 @@ pub(crate) fn layer(origins: &[String]) -> CorsLayer {
     let exposed = EXPOSED.map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         // Whatever an origin that is named sends: OpenAI's SDK for browsers has a dozen headers of its own.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(

@@ -11,6 +11,7 @@ use tonic::{Response, Status};
 use weir_proto::auth::v1::auth_service_client::AuthServiceClient;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::common::v1::ErrorReason;
@@ -20,7 +21,8 @@ use weir_rpc::{Channel, Error, Failure};
 use weir_types::Clock;
 
 use crate::body::BodyLimits;
-use crate::calls::headers::{PRIORITY, idempotency_key};
+use crate::calls::headers::PRIORITY;
+use crate::calls::reuse::Reuse;
 use crate::credentials::{Caller, Credentials, is_about_the_credential};
 use crate::network::{self, Network};
 use crate::refusal::Refusal;
@@ -33,6 +35,7 @@ pub(crate) struct Facade {
     pub(crate) broker: BrokerServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
     pub(crate) results: ResultServiceClient<Channel>,
+    pub(crate) cache: CacheServiceClient<Channel>,
     pub(crate) quota: QuotaServiceClient<Channel>,
     pub(crate) usage: UsageServiceClient<Channel>,
     pub(crate) billing: BillingServiceClient<Channel>,
@@ -55,8 +58,8 @@ pub(crate) struct Incoming {
     pub(crate) client_ip: String,
     /// What the client says of how much it needs the best model.
     pub(crate) priority: Option<HeaderValue>,
-    /// Under which the call is made once; empty: none.
-    pub(crate) idempotency_key: String,
+    /// What the client says of answers that there are already.
+    pub(crate) reuse: Reuse,
     /// Held until the answer has gone out.
     pub(crate) room: OwnedSemaphorePermit,
 }
@@ -83,8 +86,8 @@ impl Facade {
         let body = limits.read(&head.headers, body).await?;
         let client_ip = client_ip.map(|ip| ip.to_string()).unwrap_or_default();
         let priority = head.headers.get(PRIORITY).cloned();
-        let idempotency_key = idempotency_key(&head.headers)?;
-        Ok(Incoming { caller, body, client_ip, priority, idempotency_key, room })
+        let reuse = Reuse::read(&head.headers)?;
+        Ok(Incoming { caller, body, client_ip, priority, reuse, room })
     }
 
     /// Calls a service as the caller. A token that is refused is forgotten.

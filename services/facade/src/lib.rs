@@ -25,6 +25,7 @@ use weir_host::{Context, Service, StartError};
 use weir_proto::auth::v1::auth_service_client::AuthServiceClient;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
@@ -62,6 +63,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         credentials,
         auth,
         broker: BrokerServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
+        cache: CacheServiceClient::new(context.channels.to("ai-broker")),
         jobs: JobServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
         results: ResultServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
         quota: QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size),

@@ -36,6 +36,7 @@ const PATH: &str = "/api/v1/openapi.json";
         (name = "users", description = "People of the organisation."),
         (name = "usage", description = "What was used."),
         (name = "limits", description = "What is left."),
+        (name = "cache", description = "Answers that are kept and given again."),
         (name = "jobs", description = "Work that outlives its request: steps, retries, results, schedules, webhooks."),
         (name = "results", description = "Pictures and sounds that jobs have stored."),
         (name = "billing", description = "Plans, statements and the ledger."),

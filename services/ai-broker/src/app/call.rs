@@ -21,6 +21,7 @@ use super::load::Admitted;
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::api::Api;
+use crate::domain::cache::Wish;
 use crate::domain::catalogue::{self, NoRoute, Route};
 use crate::domain::exchange::Exchange;
 use crate::domain::load::Group;
@@ -66,6 +67,7 @@ pub(crate) struct Reuse {
     pub(crate) idempotency_key: Option<String>,
     /// The right to make it.
     pub(crate) claim: Option<Arc<Claim>>,
+    pub(crate) wish: Wish,
 }
 
 /// How a call waits that has more time than its client would.
@@ -254,6 +256,11 @@ impl ModelCall {
                 keeper: self.keeper.clone(),
             })
         })
+    }
+
+    /// Whether others may wait for its answer: not for a job's, which waits longer than they would.
+    pub(crate) fn may_be_shared(&self) -> bool {
+        self.patience.is_none()
     }
 
     /// A provider is about to be asked.

@@ -12,6 +12,7 @@ use weir_types::price::{Metered, Tokens};
 
 use super::Broker;
 use super::background::{Finishing, Presence};
+use super::cache::Slot;
 use super::call::{Incoming, ModelCall};
 use super::open::Opened;
 use super::settle::Used;
@@ -24,10 +25,26 @@ use crate::provider::{CallFailure, MAX_ANSWER, read};
 impl Broker {
     /// Calls the model. If the client leaves, the call is still brought to its end, within the drain's
     /// bound, so that it is billed by the provider's own count.
-    pub(crate) async fn invoke(self: &Arc<Self>, incoming: Incoming) -> Result<InvokeResponse, Error> {
+    pub(crate) async fn invoke(self: &Arc<Self>, mut incoming: Incoming) -> Result<InvokeResponse, Error> {
+        let wish = std::mem::take(&mut incoming.reuse.wish);
         let call = self.prepare(incoming).await?;
+        self.reuse(call, &wish).await
+    }
+
+    /// The call itself; its answer is kept in `slot`.
+    pub(crate) fn make(
+        self: &Arc<Self>,
+        call: ModelCall,
+        slot: Option<Box<Slot>>,
+    ) -> Finishing<impl Future<Output = Result<InvokeResponse, Error>> + Send + use<>> {
         let broker = Arc::clone(self);
-        Finishing::new(&self.tasks, self.drain, |client| async move { broker.call(call, &client).await }).await
+        Finishing::new(&self.tasks, self.drain, |client| async move {
+            let answer = broker.call(call, &client).await;
+            if let (Some(slot), Ok(answer)) = (slot, &answer) {
+                broker.cache.keep(slot, answer);
+            }
+            answer
+        })
     }
 
     async fn call(&self, call: ModelCall, client: &Presence) -> Result<InvokeResponse, Error> {
@@ -56,8 +73,7 @@ impl Broker {
             queue_time,
             load_level: call.load_level(),
             downgraded: call.is_downgraded(),
-            replayed: false,
-            provider_key: String::new(),
+            ..Accounting::default()
         };
         self.settler.commit(held, used.timed(ended - sent, began - sent));
         Ok(InvokeResponse { body: body?, content_type, accounting: Some(accounting) })

@@ -4,6 +4,7 @@
 mod attempts;
 mod background;
 mod burst;
+mod cache;
 mod call;
 pub(crate) mod deferred;
 mod entitlements;
@@ -42,6 +43,7 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_rpc::Channel;
 use weir_types::Clock;
 
+pub(crate) use cache::{Cache, CacheOptions};
 pub(crate) use call::{Caller, Incoming, Patience, Reuse};
 pub(crate) use entitlements::Entitlements;
 pub(crate) use fleet::{Fleet, Offering};
@@ -68,6 +70,7 @@ pub(crate) struct Broker {
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) settler: Settler,
     pub(crate) once: Arc<Once>,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,

@@ -43,7 +43,7 @@ impl Broker {
     /// Calls the model and passes its answer on as it comes.
     pub(crate) async fn stream_once(self: &Arc<Self>, mut incoming: Incoming) -> Result<Parts, Error> {
         let Some(key) = incoming.reuse.idempotency_key.take() else {
-            return Ok(Parts::Live(self.stream(incoming).await?));
+            return self.stream(incoming).await;
         };
         let claim = match self.once.turn(&incoming, &key).await? {
             Turn::Made(kept) => return Ok(Parts::replayed(kept.replay_stream()?)),
@@ -55,7 +55,7 @@ impl Broker {
             match broker.stream(incoming).await {
                 Ok(answer) => {
                     let keep = Box::new(|played| keep(claim, played));
-                    Ok(Taped::new(Parts::Live(answer), most, keep, &broker.tasks, broker.drain))
+                    Ok(Taped::new(answer, most, keep, &broker.tasks, broker.drain))
                 }
                 Err(error) => {
                     claim.refused(&error).await;

@@ -28,6 +28,7 @@ use super::open::Opened;
 use super::queue::Waiting;
 use super::reservations::Held;
 use super::settle::Used;
+use super::tape::Parts;
 use crate::domain::keys::KeyOutcome;
 use crate::domain::request::MediaUnits;
 use crate::domain::sse::{Count, Scanner};
@@ -37,8 +38,14 @@ const TOGETHER: usize = 16 << 10;
 
 impl Broker {
     /// Calls the model and passes its answer on. One that has to wait is answered with where it stands, until it goes on.
-    pub(crate) async fn stream(self: &Arc<Self>, incoming: Incoming) -> Result<StreamAnswer, Error> {
+    pub(crate) async fn stream(self: &Arc<Self>, mut incoming: Incoming) -> Result<Parts, Error> {
+        let wish = std::mem::take(&mut incoming.reuse.wish);
         let call = self.prepare(incoming).await?;
+        self.reuse_stream(call, &wish).await
+    }
+
+    /// The call itself.
+    pub(crate) async fn make_stream(self: &Arc<Self>, call: ModelCall) -> Result<StreamAnswer, Error> {
         let waiting = Arc::clone(&call.waiting);
         let broker = Arc::clone(self);
         let mut opening = Finishing::new(&self.tasks, self.drain, |client| async move {
@@ -296,8 +303,7 @@ impl Running {
             queue_time,
             load_level: self.call.load_level(),
             downgraded: self.call.is_downgraded(),
-            replayed: false,
-            provider_key: String::new(),
+            ..Accounting::default()
         }
     }
 

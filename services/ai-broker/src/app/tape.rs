@@ -17,7 +17,7 @@ use super::StreamAnswer;
 /// A stream of parts, as clients get it.
 pub(crate) enum Parts {
     /// From the provider.
-    Live(StreamAnswer),
+    Live(Box<StreamAnswer>),
     /// From the provider, and remembered.
     Taped(Box<Taped>),
     /// Remembered.
@@ -36,7 +36,7 @@ impl Stream for Parts {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut *self {
-            Self::Live(answer) => Pin::new(answer).poll_next(context),
+            Self::Live(answer) => Pin::new(&mut **answer).poll_next(context),
             Self::Taped(taped) => Pin::new(&mut **taped).poll_next(context),
             Self::Replayed(parts) => {
                 Poll::Ready(parts.next().map(|part| Ok(StreamInvokeResponse { part: Some(part) })))

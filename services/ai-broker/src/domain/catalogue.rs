@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use weir_types::price::Price;
 
+use super::cache::RoutePolicy;
+
 /// A model of the price book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PricedModel {
@@ -41,6 +43,7 @@ pub(crate) struct Alias {
     pub(crate) default_output_tokens: Option<i64>,
     pub(crate) input_bytes_per_token: Option<i64>,
     pub(crate) patience: Patience,
+    pub(crate) reuse: RoutePolicy,
 }
 
 /// One model that an alias leads to.
@@ -79,6 +82,8 @@ pub(crate) struct Route {
     pub(crate) input_bytes_per_token: i64,
     pub(crate) media_part_tokens: i64,
     pub(crate) patience: Patience,
+    /// Whether its answers may be given again.
+    pub(crate) reuse: RoutePolicy,
 }
 
 /// Everything that a name leads to.
@@ -133,6 +138,7 @@ impl Catalogue {
                     default_output_tokens: alias.default_output_tokens,
                     input_bytes_per_token: alias.input_bytes_per_token.unwrap_or(own.input_bytes_per_token),
                     patience: alias.patience,
+                    reuse: alias.reuse,
                     ..own
                 };
                 Some((target.weight, Arc::new(route)))
@@ -229,6 +235,7 @@ impl Route {
             input_bytes_per_token: offer.input_bytes_per_token,
             media_part_tokens: offer.media_part_tokens,
             patience: Patience::default(),
+            reuse: RoutePolicy::default(),
         }
     }
 }
@@ -259,6 +266,7 @@ pub(crate) mod tests {
             input_bytes_per_token: 1,
             media_part_tokens: 50_000,
             patience: Patience::default(),
+            reuse: RoutePolicy::default(),
         }
     }
 
@@ -287,6 +295,7 @@ pub(crate) mod tests {
             default_output_tokens: Some(7),
             input_bytes_per_token: Some(3),
             patience: Patience::default(),
+            reuse: RoutePolicy::default(),
         };
         Catalogue::new(
             "v1",

@@ -1,11 +1,9 @@
 //! Idempotency keys: which calls are the same call.
 
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
-use memchr::memmem;
 
 use super::api::Api;
-use super::multipart::boundary;
+use super::said;
 use super::sealing::{Name, Seal, TenantKeys};
 
 /// What the keys of calls with an idempotency key are derived for.
@@ -51,24 +49,10 @@ impl Request<'_> {
         let operation = format!("{:?}", self.api);
         let spare = [u8::from(self.spare)];
         let mut parts: Vec<&[u8]> = vec![operation.as_bytes(), self.suffix.as_bytes(), &spare];
-        let form = self.headers.get(CONTENT_TYPE).and_then(|kind| boundary(kind.to_str().ok()?));
-        let mut names: Vec<_> = self.headers.keys().filter(|name| form.is_none() || **name != CONTENT_TYPE).collect();
-        names.sort_unstable_by_key(|name| name.as_str());
-        for name in names {
-            parts.push(name.as_str().as_bytes());
-            parts.extend(self.headers.get_all(name).iter().map(http::HeaderValue::as_bytes));
-        }
-        match form {
+        said::add_headers(&mut parts, self.headers);
+        match said::form(self.headers) {
             None => parts.push(self.body),
-            // Clients make a new boundary each time.
-            Some(boundary) => {
-                let mut from = 0;
-                for at in memmem::find_iter(self.body, boundary) {
-                    parts.push(&self.body[from..at]);
-                    from = at + boundary.len();
-                }
-                parts.push(&self.body[from..]);
-            }
+            Some(boundary) => said::add_form(&mut parts, self.body, boundary),
         }
         keys.name(parts)
     }
@@ -76,6 +60,7 @@ impl Request<'_> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
     use weir_config::MasterKey;
     use weir_types::OrganizationId;
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod amounts;
 pub(crate) mod api;
+pub(crate) mod cache;
 pub(crate) mod catalogue;
 pub mod dialects;
 pub(crate) mod exchange;
@@ -16,6 +17,7 @@ pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod results;
 pub(crate) mod retry_after;
+pub(crate) mod said;
 pub(crate) mod sealing;
 pub(crate) mod sse;
 pub(crate) mod usage;

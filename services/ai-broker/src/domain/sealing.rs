@@ -21,7 +21,7 @@ pub(crate) struct TenantKeys {
 
 impl TenantKeys {
     /// Those of `owner` (an organisation, or what stands for all) for `purpose`.
-    fn of(master: &MasterKey, purpose: &str, owner: &str) -> Self {
+    pub(crate) fn of(master: &MasterKey, purpose: &str, owner: &str) -> Self {
         let key = |what| hmac::Key::new(hmac::HMAC_SHA256, &master.derive(&format!("{purpose}/{what}/{owner}")));
         Self { names: key("names"), contents: key("contents") }
     }

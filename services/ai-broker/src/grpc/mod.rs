@@ -1,5 +1,6 @@
 //! The gRPC surface: messages to use cases and back.
 
+mod cache;
 mod jobs;
 mod resources;
 mod results;
@@ -27,6 +28,7 @@ use crate::domain::api::Api;
 use crate::domain::idempotency::is_key;
 use crate::domain::request::media::is_voice;
 
+pub(crate) use cache::CacheGrpc;
 pub(crate) use jobs::JobsGrpc;
 pub(crate) use results::ResultsGrpc;
 
@@ -92,6 +94,7 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         key if is_key(&key) => Some(key),
         _ => return Err(Error::invalid("idempotency_key", "must have 1 to 255 visible ASCII characters")),
     };
+    let wish = cache::wish(asked.cache)?;
     let suffix = voice(api, &asked.voice, &asked.query)?;
     let principal = weir_rpc::caller(request).principal()?;
     let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
@@ -107,7 +110,7 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
         deadline: weir_rpc::deadline(request).map(tokio::time::Instant::into_std),
         spare,
         patience: None,
-        reuse: Reuse { idempotency_key, claim: None },
+        reuse: Reuse { idempotency_key, claim: None, wish },
         keeper: None,
     })
 }

@@ -1,6 +1,8 @@
-//! What brokers share: the lines of waiting calls, in Redis; jobs and calls with an idempotency key, in Postgres; what jobs store, in
-//! object storage.
+//! What brokers share: the lines of waiting calls and kept answers, in Redis; jobs and calls with an idempotency key, in Postgres;
+//! what jobs store, in object storage.
 
+pub(crate) mod answers;
+pub(crate) mod cache_policies;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod jobs;

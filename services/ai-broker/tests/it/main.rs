@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "a test fails by panicking")]
 
 mod books;
+mod cache;
+mod coalescing;
 mod database;
 mod dialects;
 mod failing_provider;

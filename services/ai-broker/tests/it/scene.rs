@@ -15,6 +15,7 @@ use weir_database::Database;
 use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
+use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::broker::v1::stream_invoke_response::Part;
@@ -54,6 +55,7 @@ pub(crate) struct Scene {
     operator: BrokerServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
     pub(crate) results: ResultServiceClient<Channel>,
+    pub(crate) cache: CacheServiceClient<Channel>,
     pub(crate) database: Database,
     pub(crate) organization: OrganizationId,
     pub(crate) bearer: Bearer,
@@ -120,6 +122,18 @@ impl Scene {
             None => None,
         };
         Self::start(Arc::clone(provider), redis, None, load(broker), &["*"]).await
+    }
+
+    /// With one key, Redis, a database, and more `routes`, in TOML.
+    pub(crate) async fn keeping(
+        provider: &Arc<Simulator>,
+        redis: &RedisServer,
+        database: Database,
+        settings: &str,
+        routes: &str,
+    ) -> Self {
+        let config = load(&(text(&provider.base_url(), &["sk-one"], settings, "0s") + routes));
+        Self::start(Arc::clone(provider), Some(connect(redis).await), Some(database), config, &["*"]).await
     }
 
     /// Gives the broker another configuration of providers and routes.
@@ -201,6 +215,7 @@ impl Scene {
         let operator = BrokerServiceClient::new(deployment.channel("operator", &stacked));
         let jobs = JobServiceClient::new(deployment.channel("facade", &stacked));
         let results = ResultServiceClient::new(deployment.channel("facade", &stacked));
+        let cache = CacheServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
         let scopes = [Scope::AiInvoke, Scope::ModelsRead, Scope::KeysManage];
         let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
@@ -213,6 +228,7 @@ impl Scene {
             operator,
             jobs,
             results,
+            cache,
             database,
             organization,
             bearer,
@@ -399,10 +415,14 @@ async fn connect(server: &RedisServer) -> Redis {
 }
 
 fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Config {
+    load(&text(base_url, keys, settings, max_wait))
+}
+
+fn text(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> String {
     let keys = keys.iter().map(|key| format!("\"{key}\" = \"{key}\"")).collect::<Vec<_>>().join(", ");
     let queue_url = base_url.trim_end_matches("/v1");
     let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
-    load(&format!(
+    format!(
         "{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.claude]\nbase_url = \"{base_url}\"\nprice_list = \"claude\"\ndialect = \"anthropic\"\n\
@@ -413,7 +433,7 @@ fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Conf
          keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
          [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"
-    ))
+    )
 }
 
 /// The broker's section with `broker` in it, in TOML.

@@ -1,7 +1,8 @@
-//! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements, jobs, results.
+//! Weir's own REST API under `/api/v1`: sign-in, keys, users, usage, limits, statements, jobs, results, kept answers.
 
 mod alerts;
 mod balance;
+mod cache;
 mod convert;
 mod created;
 mod explain;
@@ -52,6 +53,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(statement::ledger))
         .merge(jobs::routes())
         .merge(results::routes())
+        .merge(cache::routes())
         .route_layer(map_response(unstored))
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat, Utc};
 use weir_proto::broker::v1::{Accounting, RateLimit};
-use weir_rpc::Error;
 use weir_types::{NanoUsd, unit};
 
 use crate::refusal::Refusal;
@@ -23,21 +22,12 @@ const LOAD: HeaderName = HeaderName::from_static("weir-load");
 const DOWNGRADED: HeaderName = HeaderName::from_static("weir-downgraded");
 const QUEUE_TIME: HeaderName = HeaderName::from_static("weir-queue-ms");
 
-/// Of a request: under which it is carried out once (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>).
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Of an answer: it is that of an earlier request with the same key. Stripe's name for it.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The key of a request; empty if it has none. Quotes around it (the draft has a string of structured fields) are not part of it.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, Error> {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else { return Ok(String::new()) };
-    let text = key.to_str().ok().filter(|_| keys.next().is_none());
-    let text = text.map(|text| text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text));
-    let text = text.filter(|text| !text.is_empty() && text.len() <= 255);
-    let wrong = || Error::invalid("Idempotency-Key", "must be one text of 1 to 255 visible ASCII characters");
-    text.map(str::to_owned).ok_or_else(wrong)
-}
+/// Of an answer: it was kept from an earlier request; it is that of the same request under way. Neither cost anything.
+const CACHED: HeaderName = HeaderName::from_static("weir-cached");
+const COALESCED: HeaderName = HeaderName::from_static("weir-coalesced");
 
 /// The names of one kind's headers.
 struct RateLimitNames {
@@ -96,6 +86,11 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
     }
     if accounting.replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    let free = [(accounting.cached, CACHED), (accounting.coalesced, COALESCED)];
+    for (_, name) in free.into_iter().filter(|(is_so, _)| *is_so) {
+        headers.insert(name, HeaderValue::from_static("true"));
+        headers.insert(COST, HeaderValue::from_static("0"));
     }
 }
 
@@ -169,20 +164,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_the_same_with_quotes_and_without() {
-        let of = |values: &[&'static str]| {
-            let values = values
-                .iter()
-                .map(|value| (HeaderName::from_static("idempotency-key"), HeaderValue::from_static(value)));
-            idempotency_key(&values.collect()).ok()
-        };
-        assert_eq!(of(&[]).as_deref(), Some(""));
-        assert_eq!(of(&["a-1"]).as_deref(), Some("a-1"));
-        assert_eq!(of(&["\"a-1\""]), of(&["a-1"]));
-        assert_eq!([of(&[""]), of(&["\"\""]), of(&["a", "b"])], [None, None, None]);
-    }
 
     #[test]
     fn spans_are_written_as_openai_writes_them() {

@@ -2,6 +2,7 @@
 
 mod events;
 pub(crate) mod headers;
+pub(crate) mod reuse;
 mod sound;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use crate::facade::{Facade, Incoming};
 use crate::refusal::Refusal;
 use crate::shape::Shape;
 use events::Events;
+use reuse::Reuse;
 use sound::Sound;
 
 /// nginx and others that understand it must not hold events back.
@@ -64,8 +66,8 @@ pub(crate) async fn invoke(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, idempotency_key, room: _room } = incoming;
-    let request = invocation(body, client_ip, idempotency_key, asked);
+    let Incoming { caller, body, client_ip, priority, reuse, room: _room } = incoming;
+    let request = invocation(body, client_ip, reuse, asked);
     let answer = facade.as_caller(&caller, request, async |request| {
         facade.broker.clone().invoke(with_priority(request, priority)).await
     });
@@ -76,8 +78,8 @@ pub(crate) async fn invoke(
 
 /// The answer as it comes. Errors before its first byte have a status of their own.
 async fn stream(facade: &Facade, incoming: Incoming, asked: Asked, shape: Shape) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, idempotency_key, room } = incoming;
-    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, idempotency_key, asked)) };
+    let Incoming { caller, body, client_ip, priority, reuse, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, reuse, asked)) };
     let answer = facade.as_caller(&caller, request, async |request| {
         facade.broker.clone().stream_invoke(with_priority(request, priority)).await
     });
@@ -120,8 +122,8 @@ pub(crate) async fn bytes(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, idempotency_key, room } = incoming;
-    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, idempotency_key, asked)) };
+    let Incoming { caller, body, client_ip, priority, reuse, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, reuse, asked)) };
     let answer = facade.as_caller(&caller, request, async |request| {
         facade.broker.clone().stream_invoke(with_priority(request, priority)).await
     });
@@ -140,11 +142,22 @@ pub(crate) async fn bytes(
     }
 }
 
-fn invocation(body: Bytes, client_ip: String, idempotency_key: String, asked: Asked) -> InvokeRequest {
+fn invocation(body: Bytes, client_ip: String, reuse: Reuse, asked: Asked) -> InvokeRequest {
     let call = Call::current();
     let request_id = call.as_ref().and_then(|call| call.request_id().to_str().ok()).unwrap_or_default().to_owned();
     let Asked { operation, headers, voice, query } = asked;
-    InvokeRequest { operation: operation.into(), body, request_id, client_ip, headers, voice, query, idempotency_key }
+    let Reuse { idempotency_key, cache } = reuse;
+    InvokeRequest {
+        operation: operation.into(),
+        body,
+        request_id,
+        client_ip,
+        headers,
+        voice,
+        query,
+        idempotency_key,
+        cache,
+    }
 }
 
 fn respond(facade: &Facade, shape: Shape, content_type: &str, accounting: &Accounting, body: Body) -> Response<Body> {

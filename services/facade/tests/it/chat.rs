@@ -44,6 +44,8 @@ fn invoked(body: &'static str) -> InvokeResponse {
             downgraded: true,
             replayed: false,
             provider_key: String::new(),
+            cached: false,
+            coalesced: false,
         }),
     }
 }
@@ -150,6 +152,28 @@ async fn an_idempotency_key_is_passed_on_and_a_repetition_is_marked() {
     let again = chat().header("idempotency-key", "order-7").send().await.unwrap();
     assert_eq!(again.headers()["idempotent-replayed"], "true");
     assert_eq!(chat().header("idempotency-key", "").send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn what_a_client_wants_of_kept_answers_is_passed_on_and_one_that_was_kept_is_marked() {
+    let scene = Scene::new().await;
+    let mut answer = invoked(ANSWER);
+    let accounting = answer.accounting.as_mut().unwrap();
+    (accounting.cached, accounting.cost_nano_usd, accounting.input_tokens) = (true, 0, 0);
+    scene.siblings.answer(INVOKE, answer);
+    let chat = || scene.request("POST", "/v1/chat/completions").bearer_auth(KEY).body("{}");
+    let response =
+        chat().header("weir-cache", "no-cache, max-age=60").header("weir-cache-key", "s-7").send().await.unwrap();
+    assert_eq!(
+        (&response.headers()["weir-cached"], &response.headers()["weir-cost-usd"]),
+        (&"true".parse().unwrap(), &"0".parse().unwrap())
+    );
+    let asked = scene.siblings.last::<InvokeRequest>(INVOKE).0.cache.unwrap();
+    assert_eq!((asked.no_cache, asked.no_store, asked.key.as_str()), (true, false, "s-7"));
+    assert_eq!(asked.max_age.unwrap().seconds, 60);
+    chat().send().await.unwrap();
+    assert_eq!(scene.siblings.last::<InvokeRequest>(INVOKE).0.cache, None);
+    assert_eq!(chat().header("weir-cache", "forever").send().await.unwrap().status(), 400);
 }
 
 #[tokio::test]

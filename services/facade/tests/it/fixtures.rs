@@ -35,6 +35,9 @@ paths! {
     CREATE_SCHEDULE = "/weir.broker.v1.JobService/CreateSchedule", Access::Scope(Scope::AiInvoke);
     LIST_SCHEDULES = "/weir.broker.v1.JobService/ListSchedules", Access::Scope(Scope::AiInvoke);
     DELETE_SCHEDULE = "/weir.broker.v1.JobService/DeleteSchedule", Access::Scope(Scope::AiInvoke);
+    GET_CACHE_POLICY = "/weir.broker.v1.CacheService/GetCachePolicy", Access::Scope(Scope::KeysManage);
+    UPDATE_CACHE_POLICY = "/weir.broker.v1.CacheService/UpdateCachePolicy", Access::Scope(Scope::KeysManage);
+    PURGE_CACHE = "/weir.broker.v1.CacheService/PurgeCache", Access::Scope(Scope::KeysManage);
     ROTATE_WEBHOOK_SECRET = "/weir.broker.v1.JobService/RotateWebhookSecret", Access::Scope(Scope::KeysManage);
     READ_RESULT = "/weir.broker.v1.ResultService/ReadResult", Access::Services(&["facade"]);
     GET_RESULT = "/weir.broker.v1.ResultService/GetResult", Access::Scope(Scope::AiInvoke);

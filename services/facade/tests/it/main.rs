@@ -5,6 +5,7 @@ mod answers;
 mod anthropic;
 mod bad_input;
 mod bodies;
+mod cache;
 mod chat;
 mod cors;
 mod credentials;

@@ -20,7 +20,7 @@ use weir_types::{OrganizationId, names};
 use super::created::Created;
 use super::extract::{ApiPath, ApiQuery, By, LargeJson, NoQuery};
 use super::problem::Problem;
-use crate::calls::headers::idempotency_key;
+use crate::calls::reuse::idempotency_key;
 use crate::facade::Facade;
 use crate::network;
 

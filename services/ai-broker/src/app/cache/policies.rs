@@ -1,0 +1,72 @@
+//! What organisations allow, at hand for a few seconds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_database::{Database, Error};
+use weir_types::OrganizationId;
+
+use crate::domain::cache::TenantPolicy;
+use crate::storage::cache_policies as storage;
+
+/// After this a policy is asked for again: how long other brokers go by an old one.
+pub(super) const FRESH: Duration = Duration::from_secs(5);
+/// Calls wait for it.
+const DEADLINE: Duration = Duration::from_millis(100);
+/// Organisations that are kept.
+const CAPACITY: u64 = 100_000;
+
+/// Policies by organisation.
+pub(super) struct Policies {
+    database: Database,
+    known: moka::sync::Cache<OrganizationId, Arc<Known>>,
+}
+
+struct Known {
+    policy: TenantPolicy,
+    read: Instant,
+}
+
+impl Policies {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database, known: moka::sync::Cache::new(CAPACITY) }
+    }
+
+    /// The organisation's policy. While it can't be read nothing is allowed that was not known to be a moment before.
+    pub(super) async fn of(&self, organization: OrganizationId) -> TenantPolicy {
+        let known = self.known.get(&organization);
+        match known {
+            Some(known) if known.read.elapsed() < FRESH => known.policy,
+            _ => {
+                let read = tokio::time::timeout(DEADLINE, Box::pin(self.read(organization))).await;
+                let policy = match read {
+                    Ok(Ok(policy)) => policy,
+                    Ok(Err(_)) | Err(_) => TenantPolicy::default(),
+                };
+                self.remember(organization, policy);
+                policy
+            }
+        }
+    }
+
+    /// As it is stored.
+    pub(super) async fn read(&self, organization: OrganizationId) -> Result<TenantPolicy, Error> {
+        let mut tx = self.database.begin_tenant(organization).await?;
+        let policy = storage::read(&mut tx, organization).await?;
+        tx.commit().await?;
+        Ok(policy.unwrap_or_default())
+    }
+
+    /// Stores it.
+    pub(super) async fn write(&self, organization: OrganizationId, policy: TenantPolicy) -> Result<(), Error> {
+        let mut tx = self.database.begin_tenant(organization).await?;
+        storage::write(&mut tx, organization, &policy).await?;
+        tx.commit().await?;
+        self.remember(organization, policy);
+        Ok(())
+    }
+
+    fn remember(&self, organization: OrganizationId, policy: TenantPolicy) {
+        self.known.insert(organization, Arc::new(Known { policy, read: Instant::now() }));
+    }
+}

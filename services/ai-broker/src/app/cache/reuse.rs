@@ -1,0 +1,149 @@
+//! Calls that are answered with what there is, and otherwise made, together where that is allowed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_proto::broker::v1::stream_invoke_response::Part;
+use weir_proto::broker::v1::{Accounting, InvokeResponse, StreamStart};
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::usage::v1::{Outcome, UsageEvent};
+use weir_rpc::Error;
+use weir_types::ReservationId;
+
+use super::{Found, Miss, Slot, Stored};
+use crate::app::Broker;
+use crate::app::call::ModelCall;
+use crate::app::tape::{Parts, Taped};
+use crate::domain::cache::{Wish, marked};
+use crate::domain::sealing::Name;
+
+/// How often a request waits for another one's call before it makes its own.
+const ROUNDS: usize = 3;
+
+/// Who records what cost nothing: such an event has no reservation.
+const SOURCE: &str = "ai-broker-cache";
+
+impl Broker {
+    /// The answer that there is; else that of the call.
+    pub(crate) async fn reuse(self: &Arc<Self>, call: ModelCall, wish: &Wish) -> Result<InvokeResponse, Error> {
+        let Miss { slot, flight } = match self.cache.find(&call, wish).await {
+            Found::Hit(stored) => return Ok(self.hit(&call, *stored)),
+            Found::Miss(miss) => miss,
+        };
+        match flight {
+            Some(name) => self.together(name, call, slot).await,
+            None => self.make(call, slot).await,
+        }
+    }
+
+    /// The same for a stream.
+    pub(crate) async fn reuse_stream(self: &Arc<Self>, call: ModelCall, wish: &Wish) -> Result<Parts, Error> {
+        let slot = match self.cache.find(&call, wish).await {
+            Found::Hit(stored) => return Ok(self.hit_stream(&call, *stored)),
+            Found::Miss(miss) => miss.slot,
+        };
+        let answer = Parts::Live(Box::new(self.make_stream(call).await?));
+        let Some(slot) = slot else { return Ok(answer) };
+        let cache = Arc::clone(&self.cache);
+        let keep = Box::new(move |played| {
+            cache.keep_stream(slot, played);
+            Box::pin(std::future::ready(())) as futures::future::BoxFuture<'static, ()>
+        });
+        let most = self.cache.options.max_entry_bytes;
+        Ok(Parts::Taped(Box::new(Taped::new(answer, most, keep, &self.tasks, self.drain))))
+    }
+
+    /// Makes the call, or waits for the same one that is under way. Whoever leaves, it goes on as long as somebody waits; who began it is
+    /// charged.
+    async fn together(
+        self: &Arc<Self>,
+        name: Name,
+        call: ModelCall,
+        slot: Option<Box<Slot>>,
+    ) -> Result<InvokeResponse, Error> {
+        let draft = |broker: &Self| call.draft(ReservationId::new_v7(), broker.clock.now());
+        let follower = draft(self);
+        let mut own = Some((call, slot));
+        for _ in 0..ROUNDS {
+            let (flight, leads) = self.cache.flights.join(name, || {
+                let (call, slot) = own.take()?;
+                Some(self.make(call, slot))
+            });
+            let answer = flight.await;
+            match answer {
+                answer if leads => return answer,
+                // What somebody's own key paid for is his alone.
+                Ok(answer) if answer.accounting.as_ref().is_some_and(|said| !said.provider_key.is_empty()) => {
+                    self.cache.metrics.led_anew.increment(1);
+                }
+                Ok(answer) => return Ok(self.followed(follower, answer)),
+                Err(error) if is_the_leaders(&error) => self.cache.metrics.led_anew.increment(1),
+                Err(error) => return Err(error),
+            }
+        }
+        match own {
+            Some((call, slot)) => self.make(call, slot).await,
+            None => Err(Error::defect("a call was made twice")),
+        }
+    }
+
+    fn hit(&self, call: &ModelCall, stored: Stored) -> InvokeResponse {
+        let accounting = self.free(call.draft(ReservationId::new_v7(), self.clock.now()), &stored.accounting());
+        let body = marked(&stored.body).map_or(stored.body, Bytes::from);
+        let accounting = Accounting { cached: true, ..accounting };
+        InvokeResponse { body, content_type: stored.content_type, accounting: Some(accounting) }
+    }
+
+    fn hit_stream(&self, call: &ModelCall, stored: Stored) -> Parts {
+        let accounting = self.free(call.draft(ReservationId::new_v7(), self.clock.now()), &stored.accounting());
+        let accounting = Accounting { cached: true, ..accounting };
+        let start = StreamStart { content_type: stored.content_type, accounting: Some(accounting.clone()) };
+        Parts::replayed(vec![Part::Start(start), Part::Chunk(stored.body), Part::Accounting(accounting)])
+    }
+
+    fn followed(&self, draft: UsageEvent, answer: InvokeResponse) -> InvokeResponse {
+        self.cache.metrics.coalesced.increment(1);
+        let accounting = self.free(draft, &answer.accounting.unwrap_or_default());
+        InvokeResponse { accounting: Some(Accounting { coalesced: true, ..accounting }), ..answer }
+    }
+
+    /// Records an answer that cost nothing; answers what is said of it.
+    fn free(&self, draft: UsageEvent, of: &Accounting) -> Accounting {
+        let event = UsageEvent {
+            source: SOURCE.into(),
+            provider_key: String::new(),
+            provider: of.provider.clone(),
+            model: of.model.clone(),
+            input_tokens: 0,
+            cached_input_tokens: 0,
+            output_tokens: 0,
+            quantities: Default::default(),
+            cost_nano_usd: 0,
+            estimated: false,
+            outcome: Outcome::Complete.into(),
+            ..draft
+        };
+        let accounting = Accounting {
+            reservation_id: event.event_id.clone(),
+            provider: of.provider.clone(),
+            model: of.model.clone(),
+            ..Accounting::default()
+        };
+        self.cache.hits.record(event);
+        accounting
+    }
+}
+
+/// Whether an error is about who began the call, and not about the call.
+fn is_the_leaders(error: &Error) -> bool {
+    use ErrorReason as R;
+    matches!(
+        error.reason(),
+        R::QuotaExceeded
+            | R::BudgetExhausted
+            | R::DeadlineExceeded
+            | R::CallInProgress
+            | R::Overloaded
+            | R::Unavailable
+    )
+}
