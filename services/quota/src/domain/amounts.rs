@@ -145,11 +145,11 @@ impl Amounts {
         Ok(Self(list))
     }
 
-    /// By how much they are more than `others`, where they are.
+    /// By how much they are more than `others`, where they are, and what those do not have at all: a limit may count 0 of it.
     #[must_use]
     pub fn beyond(&self, others: &Self) -> Self {
         let more = self.0.iter().map(|(unit, amount)| (unit.clone(), amount - others.get(unit).unwrap_or(0)));
-        Self(more.filter(|(_, amount)| *amount > 0).collect())
+        Self(more.filter(|(unit, amount)| *amount > 0 || others.get(unit).is_none()).collect())
     }
 
     /// All of them, ordered by unit.
@@ -171,5 +171,13 @@ mod tests {
         assert_eq!(refused(&[("concurrent", 2)]), InvalidAmounts::Concurrent);
         assert!(matches!(refused(&[("Token", 2)]), InvalidAmounts::Unit(_)));
         assert!(Amounts::new([("token", MAX_AMOUNT)]).is_ok());
+    }
+
+    #[test]
+    fn what_grows_is_what_is_more_and_what_was_not_there() {
+        let of = |list: &[(&str, i64)]| Amounts::new(list.iter().copied()).unwrap();
+        let whole = of(&[("request", 1), ("token", 30), ("image", 0)]);
+        assert_eq!(whole.beyond(&of(&[("request", 1), ("token", 10)])), of(&[("token", 20), ("image", 0)]));
+        assert_eq!(whole.beyond(&whole), Amounts::default());
     }
 }

@@ -130,6 +130,10 @@ impl<'a> Play<'a> {
         self.bench.client(engine).await
     }
 
+    pub(super) fn has(&self, slot: usize) -> bool {
+        self.slots.contains_key(&slot)
+    }
+
     /// What settles a reservation, as somebody knows.
     pub(super) fn handle(&self, id: u64) -> Option<Bytes> {
         self.handles.get(&id).cloned()

@@ -5,7 +5,8 @@ use weir_proto::quota::v1::*;
 use weir_quota::domain::Millis;
 
 use super::client::{Checked, Play, context, duration, is_lost, list, outcome, refusing, states};
-use super::reference::{Amounts, Reference};
+use super::history::SLOTS;
+use super::reference::{Amounts, Fate, Reference};
 use crate::house::open;
 
 /// What is asked for.
@@ -25,7 +26,7 @@ impl Play<'_> {
         lease: Millis,
         engine: usize,
     ) -> Checked<bool> {
-        let Some(slot) = self.slot(slot) else { return Ok(true) };
+        let Some(slot) = self.live(slot) else { return Ok(true) };
         let Some((id, amounts, handle)) = self.known(slot) else { return Ok(true) };
         // Nothing grows in the millisecond in which it was made.
         let now = self.reference().now();
@@ -38,6 +39,10 @@ impl Play<'_> {
         }
         if less && let Some(amount) = whole.values_mut().find(|amount| **amount > 0) {
             *amount -= 1;
+        }
+        if whole.is_empty() {
+            // That is no growth.
+            return Ok(true);
         }
         let lengthened = LeaseExtension {
             reservation_id: self.name(id),
@@ -89,6 +94,16 @@ impl Play<'_> {
                 _ => Err(failure.to_string()),
             },
         }
+    }
+
+    /// One of the reservations that are not settled: what is, does not grow, and one in a few is enough to see that.
+    fn live(&self, number: usize) -> Option<usize> {
+        let is_held = |slot: &usize| {
+            let held = self.known(*slot).and_then(|(id, ..)| self.reference().made.get(&id));
+            held.is_some_and(|made| made.fate == Fate::Held)
+        };
+        let live: Vec<usize> = (0..SLOTS).filter(|slot| self.has(*slot) && is_held(slot)).collect();
+        if number == 0 || live.is_empty() { self.slot(number) } else { live.get(number % live.len()).copied() }
     }
 
     fn grown(&mut self, slot: usize, growth: &Growth, answer: ExtendResponse) -> Checked {

@@ -181,7 +181,7 @@ fn amounts() -> impl Strategy<Value = Amounts> {
 }
 
 fn growth() -> impl Strategy<Value = Amounts> {
-    let amount = || prop_oneof![2 => Just(None), 1 => Just(Some(0)), 3 => (1_i64..40).prop_map(Some), 2 => (40_i64..600).prop_map(Some)];
+    let amount = || prop_oneof![4 => Just(None), 1 => Just(Some(0)), 6 => (1_i64..12).prop_map(Some), 1 => (40_i64..600).prop_map(Some)];
     (amount(), amount(), amount()).prop_map(|(request, token, money)| {
         let list = [("request", request), ("token", token), ("nano_usd", money)];
         list.into_iter().filter_map(|(unit, amount)| Some((unit, amount?))).collect()
@@ -207,7 +207,7 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(slot, used, estimated, bare)| Call::Commit { slot, used, estimated, bare }),
         3 => (slot(), prop::bool::weighted(0.1)).prop_map(|(slot, bare)| Call::Release { slot, bare }),
         3 => (slot(), lease()).prop_map(|(slot, lease)| Call::Extend { slot, lease }),
-        5 => (slot(), growth(), prop::bool::weighted(0.05), lease())
+        9 => (slot(), growth(), prop::bool::weighted(0.05), lease())
             .prop_map(|(slot, more, less, lease)| Call::Grow { slot, more, less, lease }),
         2 => lease().prop_map(|lease| Call::TakeOver { lease }),
         2 => (who(), amounts()).prop_map(|(who, amounts)| Call::Check { who, amounts }),
