@@ -367,3 +367,65 @@ async fn without_postgres_the_present_is_explained_and_refusals_cost_nobody_anyt
         sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn a_value_that_begins_as_another_is_another() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("budget", "feature", "nano_usd", 1_000, lifetime())]);
+    let mut client = engine.client();
+    let with = |feature: &str| {
+        let mut request = reserve(tenant, &[("nano_usd", 1)]);
+        request.subject.as_mut().unwrap().labels.insert("feature".to_owned(), feature.to_owned());
+        request
+    };
+    let (chat, chats) = (with("chat"), with("chats"));
+    for request in [&chat, &chats] {
+        settled(&mut client, request, &[("nano_usd", 1)]).await;
+    }
+    for request in [chat, chats] {
+        let about = ExplainRequest { subject: request.subject.clone(), ..Default::default() };
+        let decisions = explain(&engine, about).await.decisions;
+        let ids: Vec<_> = decisions.iter().map(|decision| decision.reservation_id.as_str()).collect();
+        assert_eq!(ids, [request.reservation_id.as_str()]);
+    }
+}
+
+#[tokio::test]
+async fn what_the_books_have_as_ended_is_held_by_nobody() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 1_000, lifetime())]);
+    let request = reserve(tenant, &[("nano_usd", 1)]);
+    let handle = engine.client().reserve(request.clone()).await.unwrap().into_inner();
+    assert_eq!(explain(&engine, about(&request.reservation_id)).await.holders.len(), 1);
+    // Written, and the store was not told before the process died.
+    let query =
+        "insert into quota.settlements (reservation_id, organization_id, released, estimated, amounts, batch, handle)
+        values ($1, $2, true, false, '{}', $1, $3)";
+    let id: weir_types::ReservationId = request.reservation_id.parse().unwrap();
+    let insert = sqlx::query(query).bind(id.as_uuid()).bind(tenant.as_uuid()).bind(handle.handle.to_vec());
+    insert.execute(house.database().await.pool()).await.unwrap();
+    let answer = explain(&engine, about(&request.reservation_id)).await;
+    let states: Vec<_> = answer.decisions.iter().map(Decision::state).collect();
+    assert_eq!((answer.holders, states), (Vec::new(), vec![DecisionState::Released]));
+}
+
+#[tokio::test]
+async fn that_money_was_closed_after_a_loss_is_a_refusal_too() {
+    let house = House::new().await;
+    let mut settings = settings();
+    settings.quota.rebuild.window = Duration::from_secs(5);
+    let engine = house.engine_with(settings).await;
+    let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 1_000, lifetime())]);
+    let mut client = engine.client();
+    settled(&mut client, &reserve(tenant, &[("nano_usd", 1)]), &[("nano_usd", 1)]).await;
+    house.lose().await;
+    let request = reserve(tenant, &[("nano_usd", 1)]);
+    let failure = open(client.reserve(request.clone()).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::Rebuilding, "{failure}");
+    let decisions = explain_with(&engine, of(tenant), 2).await.decisions;
+    let [refused, _] = &decisions[..] else { panic!("{decisions:?}") };
+    assert_eq!(refused.reservation_id, request.reservation_id);
+    assert_eq!((refused.state(), refused.reason()), (DecisionState::Refused, ErrorReason::Rebuilding));
+}

@@ -12,7 +12,7 @@ use weir_types::OrganizationId;
 use crate::alerts::fired;
 use crate::billing::{alerting, calendar, concurrent, lifetime, limit, rolling};
 use crate::explaining::{about, explain_with};
-use crate::house::{Client, House, amounts, balance, commit, extension, open, release, reserve, storm};
+use crate::house::{Client, House, amounts, balance, commit, extension, open, release, reserve, settings, storm};
 use crate::shared::{engines, one};
 
 /// An extension with amounts.
@@ -187,7 +187,9 @@ async fn a_settlement_with_the_handle_from_before_the_growth_counts_once() {
 #[tokio::test]
 async fn what_has_grown_counts_as_a_whole_after_a_loss() {
     let house = House::new().await;
-    let engine = house.engine().await;
+    let mut settings = settings();
+    settings.quota.rebuild.window = Duration::from_secs(5);
+    let engine = house.engine_with(settings).await;
     let mut client = engine.client();
     let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
     let request = reserve(tenant, &[("nano_usd", 10)]);
@@ -195,6 +197,9 @@ async fn what_has_grown_counts_as_a_whole_after_a_loss() {
     let grown = grow(&mut client, &request, &first, &[("nano_usd", 40)]).await.unwrap();
     house.lose().await;
     // It is announced with what it holds, and grows on when money is open again.
+    let failure = grow(&mut client, &request, &grown, &[("nano_usd", 90)]).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::Rebuilding, "{failure}");
+    assert_eq!(house.contents(tenant).await.held.len(), 1, "announced");
     let last = loop {
         match grow(&mut client, &request, &grown, &[("nano_usd", 90)]).await {
             Ok(grown) => break grown,

@@ -201,3 +201,44 @@ async fn a_commit_that_comes_to_the_books_after_they_were_read_for_another_gener
     assert_eq!(counted(&mut other, tenant).await[..3], [(200, 100); 3]);
     assert_eq!(two.status().await.drifts, []);
 }
+
+/// Used and held of the limit across tenants.
+async fn across(client: &mut Client, tenant: OrganizationId) -> (i64, i64) {
+    let all = balance(client, tenant, "all").await;
+    (all.used, all.held)
+}
+
+#[tokio::test]
+async fn across_tenants_what_comes_to_the_books_late_is_counted_in_the_next_generation() {
+    let mut house = House::new().await;
+    let (relay, one, two) = two_engines(&mut house).await;
+    // Without limits of its own.
+    let tenant = house.tenant(Vec::new());
+    let (mut client, mut other) = (one.client(), two.client());
+    let request = reserve(tenant, ASKED);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    relay.keep_statements_about(id_of(&request));
+    let losing = async {
+        relay.until_kept().await;
+        house.lose().await;
+        reserved(&mut other, &reserve(tenant, ASKED)).await;
+        relay.let_go();
+    };
+    tokio::join!(committed(&one, &request, &handle), losing);
+    assert_eq!(across(&mut other, tenant).await, (200, 100));
+    assert_eq!(two.status().await.drifts, []);
+}
+
+#[tokio::test]
+async fn across_tenants_what_is_settled_before_its_account_is_loaded_counts_once() {
+    let house = House::new().await;
+    let engine = engine(&house).await;
+    let tenant = house.tenant(Vec::new());
+    let mut client = engine.client();
+    let request = reserve(tenant, ASKED);
+    let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+    house.lose().await;
+    committed(&engine, &request, &handle).await;
+    assert_eq!(across(&mut client, tenant).await, (100, 0));
+    engine.assert_balanced().await;
+}

@@ -189,6 +189,7 @@ async fn flushall_oversells_no_budget_across_tenants_and_loses_none() {
     // A tenant's own budget tells of the loss at once; without one, what is left of a slice may be given out until it is noticed.
     let own = || vec![crate::billing::limit("own", "organization", "nano_usd", 1_000_000, crate::billing::lifetime())];
     let tenants = [house.tenant(own()), house.tenant(own())];
+    let without = house.tenant(Vec::new());
     let mut client = one.client();
     let spent = reserve(tenants[0], &[("nano_usd", 300)]);
     let handle = client.reserve(spent.clone()).await.unwrap().into_inner();
@@ -202,8 +203,11 @@ async fn flushall_oversells_no_budget_across_tenants_and_loses_none() {
     }
     house.redis.flush().await.unwrap();
     for engine in [&one, &two] {
-        let failure = open(engine.client().reserve(reserve(tenants[0], &[("nano_usd", 1)])).await).unwrap_err();
-        assert_eq!(failure.reason(), ErrorReason::Rebuilding, "{failure}");
+        // Then who has no limits of its own is refused as well.
+        for tenant in [tenants[0], without] {
+            let failure = open(engine.client().reserve(reserve(tenant, &[("nano_usd", 1)])).await).unwrap_err();
+            assert_eq!(failure.reason(), ErrorReason::Rebuilding, "{failure}");
+        }
     }
     let leases = vec![extension(&alive, &handle, 30)];
     for outcome in [LeaseOutcome::Announced, LeaseOutcome::Extended] {

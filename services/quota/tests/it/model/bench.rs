@@ -104,7 +104,7 @@ impl Bench {
         let until = Instant::now() + PATIENCE;
         for engine in 0..2 {
             loop {
-                let who = super::client::subject(tenant, SUBJECTS[0]);
+                let who = super::wire::subject(tenant, SUBJECTS[0]);
                 let answer = self.client(engine).await.get_balance(GetBalanceRequest { subject: Some(who) }).await;
                 let states = answer.map(|answer| answer.into_inner().limits).unwrap_or_default();
                 let mut known: Vec<(String, i64)> = states.into_iter().map(|state| (state.limit, state.cap)).collect();

@@ -4,9 +4,10 @@ use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
 use weir_quota::domain::Millis;
 
-use super::client::{Checked, Play, context, duration, is_lost, list, outcome, refusing, states};
+use super::client::{Checked, Play};
 use super::history::SLOTS;
 use super::reference::{Amounts, Fate, Reference};
+use super::wire::{context, duration, is_lost, list, outcome, refusing, states};
 use crate::house::open;
 
 /// What is asked for.

@@ -13,6 +13,7 @@ mod history;
 mod reference;
 pub(crate) mod timed;
 mod two_phase;
+mod wire;
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
