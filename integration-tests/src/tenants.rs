@@ -41,7 +41,7 @@ impl Tenant {
             password: String::new(),
         };
         let user = siblings.auth().create_user(user).await.context("creating a user")?.into_inner().name;
-        let scopes = ["ai.invoke", "models.read", "usage.read", "billing.read", "quota.read"];
+        let scopes = ["ai.invoke", "models.read", "usage.read", "billing.read", "quota.read", "keys.manage"];
         let key = CreateApiKeyRequest {
             parent: organization.clone(),
             display_name: "load".to_owned(),

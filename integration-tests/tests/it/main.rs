@@ -5,6 +5,7 @@
 mod bad_input;
 mod chaos;
 mod client;
+mod jewelshot;
 mod live_coaching;
 mod one_trace;
 mod policies;

@@ -175,7 +175,14 @@ impl Broker {
                 }
                 let room = NoRoom::of(&failure);
                 let denied = matches!(failure.reason(), ErrorReason::QuotaExceeded | ErrorReason::BudgetExhausted);
-                return Err(Refused { error: call.refused(failure), room, denied });
+                // Its silence is not the provider's: the call can be made again, and of a job's tries none is used up.
+                let error = match failure.reason() {
+                    ErrorReason::DeadlineExceeded => {
+                        Error::unavailable("quota", "no answer in time").retry_after(Duration::from_secs(1))
+                    }
+                    _ => call.refused(failure),
+                };
+                return Err(Refused { error, room, denied });
             }
         };
         if self.reservations.note_epoch(response.epoch) {

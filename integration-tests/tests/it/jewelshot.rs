@@ -1,0 +1,321 @@
+//! `deploy/scenarios/jewelshot`: fifty users at once on a provider that takes fifteen a minute, with the minute scaled to three seconds
+//! and everything else with it. Two brokers, of which one is killed halfway.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use toml::{Table, Value as Toml};
+use weir_integration_tests::books::{self, Book, Books};
+use weir_integration_tests::deployment::{Deployment, Mode, Options};
+use weir_integration_tests::process::{Process, Program, weir_executable};
+use weir_integration_tests::provider::Provider;
+use weir_integration_tests::tenants::Tenant;
+use weir_integration_tests::totals::Totals;
+use weir_launcher::free_port;
+use weir_simulator::Served;
+
+/// A minute, scaled by twenty.
+const MINUTE_MS: u64 = 3_000;
+const USERS: usize = 50;
+
+fn scenario(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios/jewelshot").join(file)
+}
+
+fn read(file: &str) -> Table {
+    std::fs::read_to_string(scenario(file)).unwrap().parse().unwrap()
+}
+
+fn set(config: &mut Table, path: &[&str], value: impl Into<Toml>) {
+    let (last, tables) = path.split_last().unwrap();
+    let table = tables.iter().fold(config, |table, key| table[*key].as_table_mut().unwrap());
+    table.insert((*last).to_owned(), value.into());
+}
+
+/// The scenario's configuration with `accounts`, for the simulated provider and a folder.
+fn config(provider: &Provider, folder: &Path, accounts: Option<&str>) -> String {
+    let mut config = read("weir.toml");
+    if let Some(accounts) = accounts.map(read) {
+        set(&mut config, &["quota", "shared"], accounts["quota"]["shared"].clone());
+        set(
+            &mut config,
+            &["broker", "providers", "fal", "keys"],
+            accounts["broker"]["providers"]["fal"]["keys"].clone(),
+        );
+    }
+    let keys = config["broker"]["providers"]["fal"]["keys"].as_table_mut().unwrap();
+    for (name, secret) in keys.iter_mut() {
+        *secret = format!("fal-{name}").into();
+    }
+    let limits = config["quota"]["shared"].as_array_mut().unwrap();
+    let [limit] = limits.as_mut_slice() else { panic!("one limit: {limits:?}") };
+    assert_eq!(limit["window"]["rolling"].as_str(), Some("60s"));
+    set(limit.as_table_mut().unwrap(), &["window", "rolling"], format!("{MINUTE_MS}ms"));
+    let list = |file: &str| vec![scenario(file).display().to_string()];
+    set(&mut config, &["billing", "plans"], list("plans.toml"));
+    set(&mut config, &["billing", "price_books"], list("prices.toml"));
+    set(&mut config, &["broker", "providers", "fal", "base_url"], format!("http://{}", provider.address()));
+    // A folder in place of the bucket, and receivers inside.
+    set(&mut config, &["broker", "results", "bucket", "name"], "");
+    set(&mut config, &["broker", "results", "folder"], folder.display().to_string());
+    let quick = "[jobs]\nlease = \"2s\"\nbeat = \"200ms\"\npoll = \"50ms\"\n[jobs.webhooks]\nallow_private = true\n\
+                 [queue]\nbeat = \"100ms\"\n";
+    let quick: Table = quick.parse().unwrap();
+    for (key, value) in quick {
+        set(&mut config, &["broker", &key], value);
+    }
+    toml::to_string(&config).unwrap()
+}
+
+/// Who is told of pictures: every third one only at the second try.
+#[derive(Clone, Default)]
+struct Receiver {
+    /// By `webhook-id`: how often it came, and what it said.
+    told: Arc<Mutex<HashMap<String, (usize, Value)>>>,
+}
+
+impl Receiver {
+    async fn start(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let app = axum::Router::new().route("/", axum::routing::post(take)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        url
+    }
+}
+
+async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: String) -> StatusCode {
+    let id = headers["webhook-id"].to_str().unwrap().to_owned();
+    let mut told = receiver.told.lock().await;
+    let third = told.len() % 3 == 2;
+    let (times, _) = told.entry(id).and_modify(|(times, _)| *times += 1).or_insert_with(|| (1, body.parse().unwrap()));
+    if *times == 1 && third { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+}
+
+/// The shop: a deployment, a second broker, tenants with their galleries on, and who is told.
+struct Shop {
+    deployment: Deployment,
+    second: Option<Process>,
+    users: Vec<Tenant>,
+    receiver: Receiver,
+    hook: String,
+    client: reqwest::Client,
+    gallery: TempDir,
+}
+
+impl Shop {
+    async fn open(limit: &str, accounts: Option<&str>) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let gallery = tempfile::tempdir().unwrap();
+        let minute = (MINUTE_MS / 1000).to_string();
+        // 20 to 45 seconds.
+        let args =
+            ["--limits", limit, "--rate-window-secs", &minute, "--generation-ms", "1000-2250", "--runners", "50"];
+        let provider = Provider::start(&weir_executable().unwrap(), gallery.path(), &args).await.unwrap();
+        let folder = gallery.path().join("pictures");
+        let more_config = config(&provider, &folder, accounts);
+        let options = Options { provider: Some(Rc::new(provider)), more_config, ..Options::new(Mode::Separate) };
+        let deployment = Deployment::start(options).await.unwrap();
+        let second = second_broker(&deployment).await;
+        let users = join_all((0..USERS).map(async |nth| {
+            Tenant::create(&deployment.siblings, &format!("User {nth}"), "plans/normal", Vec::new()).await.unwrap()
+        }));
+        let users = users.await;
+        let receiver = Receiver::default();
+        let hook = receiver.start().await;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        let shop = Self { deployment, second: Some(second), users, receiver, hook, client, gallery };
+        join_all(shop.users.iter().map(|user| shop.turn_gallery_on(user))).await;
+        shop
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.deployment.facade())
+    }
+
+    async fn turn_gallery_on(&self, user: &Tenant) {
+        let put = self.client.put(self.url("/api/v1/result-settings")).bearer_auth(&user.secret);
+        assert_eq!(put.json(&json!({"enabled": true})).send().await.unwrap().status(), 200);
+    }
+
+    /// Asks for a picture; the job's id.
+    async fn order(&self, nth: usize, user: &Tenant) -> String {
+        let body = json!({"model": "jewellery", "prompt": format!("ring {nth}"), "size": "1024x768"});
+        let job = json!({"steps": [
+            {"key": "generate", "operation": "images.generations", "body": body},
+            {"key": "gallery", "store": {"from": "generate", "public": true}},
+            {"key": "notify", "backoff_seconds": 0,
+             "webhook": {"url": self.hook, "body": {"picture": {"$from": "gallery#/data/0/url"}}}},
+        ]});
+        let post = self.client.post(self.url("/api/v1/jobs")).bearer_auth(&user.secret);
+        let created = post.json(&job).send().await.unwrap();
+        assert_eq!(created.status(), 201);
+        created.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Polls as its front-end does, every two seconds of a minute, until the picture is there; where it stood meanwhile.
+    async fn picture(&self, user: &Tenant, id: &str) -> (Vec<i64>, Value) {
+        let mut positions = Vec::new();
+        for _ in 0..1200 {
+            let get = self.client.get(self.url(&format!("/api/v1/jobs/{id}"))).bearer_auth(&user.secret);
+            let job: Value = get.send().await.unwrap().json().await.unwrap();
+            positions.extend(job["queue"]["position"].as_i64());
+            match job["state"].as_str().unwrap_or_default() {
+                "queued" | "processing" => tokio::time::sleep(Duration::from_millis(100)).await,
+                "complete" => return (positions, job),
+                _ => panic!("{job}"),
+            }
+        }
+        panic!("no picture for {id}");
+    }
+
+    /// What was asked of the provider and taken.
+    async fn submissions(&self) -> Vec<Served> {
+        let served = self.deployment.provider.served().await.unwrap();
+        served.into_iter().filter(|served| served.operation == "queue.submit" && served.status == 200).collect()
+    }
+
+    /// The gallery's files have the size that is promised, and there is one for each user.
+    fn check_gallery(&self) {
+        let tenants = std::fs::read_dir(self.gallery.path().join("pictures")).unwrap();
+        let files: Vec<PathBuf> = tenants
+            .flat_map(|tenant| std::fs::read_dir(tenant.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().path())
+            .collect();
+        assert_eq!(files.len(), USERS);
+        assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() <= 500_000));
+    }
+
+    /// Every picture is in the books once, and nothing else is.
+    async fn check_books(&self) {
+        books::settle(&self.deployment.siblings, Duration::from_secs(60)).await.unwrap();
+        let audited = self.deployment.audit().await.unwrap();
+        assert!(audited.clean, "{}", audited.text);
+        let organizations: Vec<String> = self.users.iter().map(|user| user.organization.clone()).collect();
+        let books = Books::of(&self.deployment.siblings, &organizations).await.unwrap();
+        // A megapixel each, at $0.025.
+        let requests = i64::try_from(USERS).unwrap();
+        let totals = Totals { requests, cost_nano_usd: requests * 25_000_000, ..Totals::default() };
+        let book = Book { totals, estimated: 0 };
+        assert_eq!((books.quota, books.usage, books.billing), (book, book, book));
+    }
+}
+
+/// Another broker of the same deployment.
+async fn second_broker(deployment: &Deployment) -> Process {
+    let address = || format!("127.0.0.1:{}", free_port().unwrap());
+    let (listen, admin) = (address(), address());
+    let program = Program {
+        name: "second-broker".to_owned(),
+        path: weir_executable().unwrap(),
+        args: ["serve", "ai-broker", "--config", &deployment.config_file().display().to_string()]
+            .map(str::to_owned)
+            .to_vec(),
+        env: vec![
+            ("WEIR_HOST__LISTEN__AI_BROKER".to_owned(), listen),
+            ("WEIR_HOST__ADMIN_LISTEN".to_owned(), admin.clone()),
+        ],
+        log: deployment.dir().join("second-broker.log"),
+    };
+    let mut process = program.start().unwrap();
+    let ready = format!("http://{admin}/readyz");
+    for _ in 0..1200 {
+        process.check().unwrap();
+        if reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200) {
+            return process;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{}", program.last_words());
+}
+
+/// No window of a minute has more than `most`.
+fn check_windows(submitted: &[Served], most: usize) {
+    for window in submitted.windows(most + 1) {
+        let span = window[most].at_ms - window[0].at_ms;
+        // The provider's own clock ticks in milliseconds.
+        assert!(span + 1 >= MINUTE_MS, "{} within {span} ms", most + 1);
+    }
+}
+
+#[tokio::test]
+async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_halfway() {
+    let mut shop = Shop::open("requests:15", None).await;
+    let orders = join_all(shop.users.iter().enumerate().map(|(nth, user)| shop.order(nth, user))).await;
+    let mut second = shop.second.take().unwrap();
+    let pictures = join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id)));
+    let killed = async {
+        // Halfway: the second minute's pictures are asked for, and none is ready.
+        loop {
+            let submitted = shop.submissions().await;
+            if submitted.len() >= 30 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        second.kill9().await.unwrap();
+    };
+    let (pictures, ()) = tokio::join!(pictures, killed);
+
+    for (positions, job) in &pictures {
+        assert!(positions.is_sorted_by(|before, after| before >= after), "{positions:?}");
+        assert!(positions.iter().all(|position| (1..=50).contains(position)), "{positions:?}");
+        let kept = &job["steps"][1]["result"]["body"]["data"][0];
+        assert!(kept["width"].as_u64() <= Some(1920) && kept["height"].as_u64() <= Some(1920), "{job}");
+    }
+    let waited = pictures.iter().filter(|(positions, _)| !positions.is_empty()).count();
+    assert!(waited >= 20, "{waited} were told where they stand");
+    let urls: HashSet<&str> =
+        pictures.iter().map(|(_, job)| job["steps"][1]["result"]["body"]["data"][0]["url"].as_str().unwrap()).collect();
+    assert_eq!(urls.len(), USERS);
+
+    let submitted = shop.submissions().await;
+    assert_eq!(submitted.len(), USERS, "no picture was paid for twice");
+    check_windows(&submitted, 15);
+    let told = shop.receiver.told.lock().await;
+    let of: HashSet<&str> = told.values().map(|(_, body)| body["picture"].as_str().unwrap()).collect();
+    assert_eq!((told.len(), &of), (USERS, &urls), "each is told of once, under an id of its own");
+    assert!(told.values().any(|(times, _)| *times > 1), "some were told again");
+    shop.check_gallery();
+    shop.check_books().await;
+
+    // The picture is there for everybody, and may be kept.
+    let path = urls.iter().next().unwrap().strip_prefix("https://api.example.com").unwrap();
+    let picture = shop.client.get(shop.url(path)).send().await.unwrap();
+    let header = |name: &str| picture.headers()[name].to_str().unwrap().to_owned();
+    assert!(
+        header("cache-control").starts_with("public, max-age=3153") && header("cache-control").ends_with("immutable")
+    );
+    let tag = header("etag");
+    let again = shop.client.get(shop.url(path)).header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+}
+
+#[tokio::test]
+async fn four_accounts_of_ten_a_minute_add_up() {
+    let shop = Shop::open("requests:10", Some("accounts.toml")).await;
+    let orders = join_all(shop.users.iter().enumerate().map(|(nth, user)| shop.order(nth, user))).await;
+    join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id))).await;
+    let submitted = shop.submissions().await;
+    assert_eq!(submitted.len(), USERS);
+    let mut accounts: HashMap<String, Vec<Served>> = HashMap::new();
+    for served in submitted {
+        accounts.entry(served.api_key.clone()).or_default().push(served);
+    }
+    assert_eq!(accounts.len(), 4);
+    for submitted in accounts.values() {
+        check_windows(submitted, 10);
+        assert!(submitted.len() >= 10, "{}", submitted.len());
+    }
+    shop.check_books().await;
+}
