@@ -11,13 +11,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .map(|name| root.join(format!("weir/{name}/v1/{name}.proto")))
         .chain(
-            ["broker/v1/jobs", "broker/v1/results", "broker/v1/cache", "common/v1/error", "common/v1/amount"]
-                .map(|name| root.join(format!("weir/{name}.proto"))),
+            [
+                "broker/v1/jobs",
+                "broker/v1/provider_keys",
+                "broker/v1/results",
+                "broker/v1/cache",
+                "common/v1/error",
+                "common/v1/amount",
+            ]
+            .map(|name| root.join(format!("weir/{name}.proto"))),
         )
         .collect();
     let descriptors = protox::compile(&files, [&root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        // Their secrets must not come into a log by way of `{:?}`.
+        .skip_debug([".weir.broker.v1.CreateProviderKeyRequest", ".weir.broker.v1.RotateProviderKeyRequest"])
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -29,4 +29,11 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.broker.v1.ResultService/DeleteResult", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.ResultService/GetResultSettings", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.ResultService/UpdateResultSettings", Access::Scope(Scope::KeysManage)),
+    // Who may do what with which key is decided there: users with their own, those who manage keys with all.
+    ("/weir.broker.v1.ProviderKeyService/CreateProviderKey", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ProviderKeyService/GetProviderKey", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ProviderKeyService/ListProviderKeys", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ProviderKeyService/UpdateProviderKey", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ProviderKeyService/RotateProviderKey", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.ProviderKeyService/DeleteProviderKey", Access::Scope(Scope::AiInvoke)),
 ];

@@ -1,6 +1,7 @@
 //! The broker's configuration: `config.defaults.toml` says what each key means.
 
 pub(crate) mod load;
+mod own_keys;
 mod results;
 
 use std::collections::BTreeMap;
@@ -18,13 +19,14 @@ use crate::domain::catalogue::{Alias, Patience, Target};
 use crate::domain::keys::{OwnLimits, Rests};
 use crate::domain::queue::{Millis, Rules};
 use load::LoadConfig;
+pub(crate) use own_keys::OwnKeysConfig;
 use results::ResultsConfig;
 
 /// The broker's section, with its defaults.
 pub const DEFAULTS: &str = include_str!("../config.defaults.toml");
 
 /// The tables of [`DEFAULTS`] whose keys are free.
-pub const OPEN_TABLES: &[&str] = &["broker.providers", "broker.routes"];
+pub const OPEN_TABLES: &[&str] = &["broker.providers", "broker.routes", "broker.own_keys.master_keys"];
 
 /// The section `[broker]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +52,7 @@ pub struct Config {
     pub(crate) rests: RestsConfig,
     pub(crate) queue: QueueConfig,
     pub(crate) jobs: JobsConfig,
+    pub(crate) own_keys: OwnKeysConfig,
     pub(crate) load: LoadConfig,
     pub(crate) idempotency: IdempotencyConfig,
     pub(crate) results: ResultsConfig,
@@ -339,7 +342,7 @@ impl Config {
     }
 
     /// Tells configurations apart that differ in what a running broker takes over: providers, keys (also what the files say that
-    /// they are in) and routes.
+    /// they are in), routes, and the master keys of callers' own keys.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
@@ -351,6 +354,7 @@ impl Config {
             context.update(resolve(key.secret()).unwrap_or_default().as_bytes());
             context.update(&[0]);
         }
+        self.own_keys.add_to(&mut context);
         context.finish().as_ref().try_into().unwrap_or([0; 32])
     }
 }
@@ -597,6 +601,7 @@ impl Validate for Config {
         check((second / 1000..=second).contains(&self.queue.look), "queue.look", "must be from 1ms to 1s");
         check((second / 100..=60 * second).contains(&self.queue.beat), "queue.beat", "must be from 10ms to 60s");
         self.jobs.check(&mut check);
+        self.own_keys.check(&mut check);
         self.load.check(&mut check);
         self.idempotency.check(&mut check);
         self.results.check(&mut check);

@@ -18,6 +18,7 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_server::BrokerServiceServer;
 use weir_proto::broker::v1::cache_service_server::CacheServiceServer;
 use weir_proto::broker::v1::job_service_server::JobServiceServer;
+use weir_proto::broker::v1::provider_key_service_server::ProviderKeyServiceServer;
 use weir_proto::broker::v1::result_service_server::ResultServiceServer;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
@@ -37,8 +38,8 @@ use storage::objects::Objects;
 use app::jobs::Jobs;
 use app::results::Results;
 use app::{
-    Broker, Cache, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Once, Reload, Reservations, ReserveOptions,
-    SettleOptions, SettlerTask,
+    Broker, Cache, Dispatch, Entitlements, Fleet, Health, Load, Metrics, Once, OwnKeys, Reload, Reservations,
+    ReserveOptions, SettleOptions, SettlerTask,
 };
 use tokio::sync::watch;
 
@@ -54,8 +55,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 pub const MIGRATION: Migration = Migration { service: SCHEMA, migrator: &MIGRATOR };
 
 /// Starts the broker: its tasks run until the context's shutdown, then settle what has ended. Without Redis calls wait in lines of
-/// its own, so it must be the only one. Of the configurations that come by `changes` it takes over providers, keys and routes. Calls
-/// need no database, so readiness does not depend on it.
+/// its own, so it must be the only one. Of the configurations that come by `changes` it takes over providers, keys, routes and the
+/// master keys of callers' own keys. Once those have been read, calls need no database, and readiness does not depend on it.
 ///
 /// # Errors
 /// A provider that can't be called as it is configured.
@@ -91,10 +92,15 @@ pub async fn start(
         None => Lines::own(rules, Arc::clone(&context.clock)),
     };
     let cache = Cache::start(answers, database.clone(), usage_of_hits, (&config.cache).into(), context);
+    let own_keys = OwnKeys::new(&config.own_keys, database.clone(), context)
+        .map_err(|error| StartError::new("setting up the master keys of callers' own keys", error))?;
+    let own_keys = Arc::new(own_keys);
+    context.tasks.spawn(Arc::clone(&own_keys).run(changes.clone(), context.shutdown.clone()));
     let broker = Arc::new(Broker {
         offering: arc_swap::ArcSwapOption::empty(),
         entitlements: Entitlements::new(billing.clone()),
         health: Health::new(health, config.rests.probe),
+        own_keys: Arc::clone(&own_keys),
         load: Arc::new(Load::new(&config.load)),
         reservations,
         settler,
@@ -121,8 +127,11 @@ pub async fn start(
     let job_server = JobServiceServer::new(grpc::JobsGrpc(Arc::clone(&jobs))).max_decoding_message_size(size);
     let result_server = ResultServiceServer::new(grpc::ResultsGrpc(results)).max_decoding_message_size(size);
     let cache_server = CacheServiceServer::new(grpc::CacheGrpc(cache));
-    let routes = Routes::new(server).add_service(job_server).add_service(result_server).add_service(cache_server);
-    let service = Service::new(NAME).grpc(routes, ACCESS).probe(prices_are_read(broker));
+    let key_server = ProviderKeyServiceServer::new(grpc::ProviderKeysGrpc::new(Arc::clone(&broker)));
+    let routes = Routes::new(server).add_service(job_server).add_service(result_server);
+    let routes = routes.add_service(cache_server).add_service(key_server);
+    let service = Service::new(NAME).grpc(routes, ACCESS);
+    let service = service.probe(prices_are_read(broker)).probe(own_keys_are_read(own_keys));
     Ok(service.drain(async move { jobs.drained().await }))
 }
 
@@ -134,6 +143,14 @@ fn open_results(config: &Config, database: &Database, context: &Context) -> Resu
     let clock = Arc::clone(&context.clock);
     let results = Results::new(objects, database.clone(), &context.master, clock, (&config.results).into());
     Ok(Some(Arc::new(results)))
+}
+
+/// Without them nobody knows whose key a call must go by.
+fn own_keys_are_read(own_keys: Arc<OwnKeys>) -> Probe {
+    Probe::new("own-keys", move || {
+        let read = own_keys.are_read();
+        async move { if read { Ok(()) } else { Err("the callers' own keys have not been read yet") } }
+    })
 }
 
 /// Without prices every call would be refused.

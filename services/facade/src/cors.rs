@@ -7,7 +7,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use weir_rpc::REQUEST_ID;
 
 /// What pages may read of an answer.
-const EXPOSED: [&str; 14] = [
+const EXPOSED: [&str; 15] = [
     "idempotent-replayed",
     "retry-after-ms",
     "weir-attempts",
@@ -16,6 +16,7 @@ const EXPOSED: [&str; 14] = [
     "weir-cost-usd",
     "weir-model",
     "weir-overhead-ms",
+    "weir-own-key",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-requests",
@@ -31,7 +32,7 @@ pub(crate) fn layer(origins: &[String]) -> CorsLayer {
     let exposed = EXPOSED.map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         // Whatever an origin that is named sends: OpenAI's SDK for browsers has a dozen headers of its own.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(

@@ -13,6 +13,7 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
+use weir_proto::broker::v1::provider_key_service_client::ProviderKeyServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
@@ -36,6 +37,7 @@ pub(crate) struct Facade {
     pub(crate) jobs: JobServiceClient<Channel>,
     pub(crate) results: ResultServiceClient<Channel>,
     pub(crate) cache: CacheServiceClient<Channel>,
+    pub(crate) provider_keys: ProviderKeyServiceClient<Channel>,
     pub(crate) quota: QuotaServiceClient<Channel>,
     pub(crate) usage: UsageServiceClient<Channel>,
     pub(crate) billing: BillingServiceClient<Channel>,

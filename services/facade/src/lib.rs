@@ -27,6 +27,7 @@ use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
+use weir_proto::broker::v1::provider_key_service_client::ProviderKeyServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
@@ -66,6 +67,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Service, StartEr
         cache: CacheServiceClient::new(context.channels.to("ai-broker")),
         jobs: JobServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
         results: ResultServiceClient::new(context.channels.to("ai-broker")).max_decoding_message_size(size),
+        provider_keys: ProviderKeyServiceClient::new(context.channels.to("ai-broker")),
         quota: QuotaServiceClient::new(context.channels.to("quota")).max_decoding_message_size(size),
         usage: UsageServiceClient::new(context.channels.to("usage")).max_decoding_message_size(size),
         billing: BillingServiceClient::new(context.channels.to("billing")).max_decoding_message_size(size),

@@ -21,10 +21,10 @@ use crate::domain::retry_after::retry_after;
 use crate::provider::{CallFailure, Provider, ProviderCall, read};
 
 /// An error's body is passed on up to here.
-const MAX_ERROR_BODY: usize = 64 << 10;
-const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const MAX_ERROR_BODY: usize = 64 << 10;
+pub(super) const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts after a failure of the provider.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an attempt that did not open came to.
 pub(super) enum Setback {
@@ -60,6 +60,9 @@ impl Broker {
         client: &Presence,
         tries: &mut Tries,
     ) -> Result<Answered, Unopened> {
+        if let Some(own) = &call.own {
+            return Box::pin(self.try_own_key(call, own, client, tries)).await;
+        }
         let mut round = Round::default();
         let allowed = tries.allowed(call.hops_left());
         loop {
@@ -108,7 +111,7 @@ impl Broker {
         round: &mut Round,
     ) -> Result<Answered, Setback> {
         let id = ReservationId::new_v7();
-        let held = match self.reserve(call, id, key.index()).await {
+        let held = match self.reserve(call, id, Some(key.index())).await {
             Ok(held) => held,
             Err(refused) => return Err(unreserved(refused, &key, round)),
         };
@@ -191,7 +194,7 @@ impl Broker {
 
     /// There was no answer. No provider bills a connection that ends before a status line; one that
     /// is slow may still be working, so the reserved amounts count and nothing is tried again.
-    fn failed(&self, call: &ModelCall, held: Held, failure: &CallFailure) -> Setback {
+    pub(super) fn failed(&self, call: &ModelCall, held: Held, failure: &CallFailure) -> Setback {
         let provider = &call.provider.name;
         tracing::warn!(provider, %failure, "a call to the provider failed");
         self.metrics.provider_error(provider, StatusCode::BAD_GATEWAY);
@@ -266,7 +269,7 @@ fn unreserved(refused: Refused, key: &KeyUse, round: &mut Round) -> Setback {
 }
 
 /// What an error of the provider says about the key.
-fn judge(status: StatusCode, wait: Option<Duration>, body: &[u8]) -> KeyOutcome {
+pub(super) fn judge(status: StatusCode, wait: Option<Duration>, body: &[u8]) -> KeyOutcome {
     let says = |words: &[u8]| memchr::memmem::find(body, words).is_some();
     match status.as_u16() {
         401 | 402 => KeyOutcome::Refused,

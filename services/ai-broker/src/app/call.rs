@@ -18,6 +18,7 @@ use super::entitlements::Plan;
 use super::fleet::Offering;
 use super::idempotency::Claim;
 use super::load::Admitted;
+use super::own_keys::{Keyring, OwnKey, cost};
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::api::Api;
@@ -89,6 +90,9 @@ pub(crate) struct ModelCall {
     asked: Bytes,
     pub(crate) route: Arc<Route>,
     pub(crate) provider: Arc<Provider>,
+    /// The caller's own key for this target; none: it goes by the platform's.
+    pub(crate) own: Option<Arc<OwnKey>>,
+    keyring: Keyring,
     /// Where it can go if this target fails.
     next: Vec<Arc<Route>>,
     offering: Arc<Offering>,
@@ -123,14 +127,16 @@ impl Broker {
         }
         let offering = self.offering.load_full();
         let offering = offering.ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
-        let priority = self.check_plan(&incoming.caller, &request.model).await?.priority;
+        let plan = self.check_plan(&incoming.caller, &request.model).await?;
+        let priority = plan.priority;
+        let keyring = self.own_keys.of(&incoming.caller)?;
         let mut admitted = self.admit(&incoming, &request.model, priority)?;
         let cheaper = admitted.as_ref().is_some_and(|admitted| admitted.cheaper);
-        let way = way(&offering, &request.model, incoming.spare || cheaper)?;
+        let way = keyring.way(way(&offering, &request.model, incoming.spare || cheaper)?, plan.own_keys_only)?;
         if let Some(admitted) = admitted.as_mut().filter(|_| !incoming.spare && way[0].id != request.model) {
             admitted.downgrade();
         }
-        ModelCall::first(incoming, request, offering, way, priority, admitted)
+        ModelCall::first(incoming, request, offering, (way, keyring), priority, admitted)
     }
 
     /// Whether the load lets it in. A job's calls are let in with their job.
@@ -190,7 +196,7 @@ impl ModelCall {
         incoming: Incoming,
         request: ModelRequest,
         offering: Arc<Offering>,
-        mut way: Vec<Arc<Route>>,
+        (mut way, keyring): (Vec<Arc<Route>>, Keyring),
         priority: i32,
         admitted: Option<Admitted>,
     ) -> Result<Self, Error> {
@@ -199,13 +205,17 @@ impl ModelCall {
             incoming;
         let Fitted { provider, worst, exchange } = fit(&request, &asked, &route, &offering)?;
         let waiting = patience.as_ref().map(|patience| Arc::clone(&patience.waiting)).unwrap_or_default();
-        let (request, next) = (Arc::new(request), way);
+        let own = keyring.key(&route.provider);
+        let next = keyring.after(own.as_ref(), &way);
+        let request = Arc::new(request);
         Ok(Self {
             caller,
             request,
             asked,
             route,
             provider,
+            own,
+            keyring,
             next,
             offering,
             worst,
@@ -234,13 +244,16 @@ impl ModelCall {
                     return None;
                 }
             };
+            let own = self.keyring.key(&route.provider);
             Some(Self {
                 caller: self.caller.clone(),
                 request: Arc::clone(&self.request),
                 asked: self.asked.clone(),
                 route: Arc::clone(route),
                 provider,
-                next: self.next[at + 1..].to_vec(),
+                next: self.keyring.after(own.as_ref(), &self.next[at + 1..]),
+                own,
+                keyring: self.keyring.clone(),
                 offering: Arc::clone(&self.offering),
                 worst,
                 exchange,
@@ -260,7 +273,8 @@ impl ModelCall {
 
     /// Whether others may wait for its answer: not for a job's, which waits longer than they would.
     pub(crate) fn may_be_shared(&self) -> bool {
-        self.patience.is_none()
+        // Nobody's own key pays for somebody else's request.
+        self.patience.is_none() && self.own.is_none()
     }
 
     /// A provider is about to be asked.
@@ -296,6 +310,11 @@ impl ModelCall {
         self.admitted.as_ref().is_some_and(|admitted| admitted.downgraded)
     }
 
+    /// The caller's own key that it goes by; empty: the platform's.
+    pub(crate) fn own_key_name(&self) -> String {
+        self.own.as_ref().map(|own| own.name()).unwrap_or_default()
+    }
+
     /// Nobody waits for the answer any more.
     pub(crate) fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
@@ -314,6 +333,8 @@ impl ModelCall {
     /// For a provider that has no room; zero for not at all.
     pub(crate) fn max_wait(&self) -> Duration {
         match &self.patience {
+            // The line is for the platform's room.
+            _ if self.own.is_some() => Duration::ZERO,
             Some(patience) => patience.until.saturating_duration_since(self.received),
             None => self.route.patience.max_wait.unwrap_or(self.provider.max_wait),
         }
@@ -326,13 +347,15 @@ impl ModelCall {
 
     /// What is reserved before each attempt.
     pub(crate) fn amounts(&self) -> Vec<Amount> {
-        amounts::reserved(self.request.api.operation(), &self.worst)
+        let amounts = amounts::reserved(self.request.api.operation(), &self.worst);
+        if self.own.is_some() { cost::reserved(amounts) } else { amounts }
     }
 
     /// Quota's refusal, with what the caller can do about it: without a bound of its own, a request reserves room for the
     /// longest answer that its route gives.
     pub(crate) fn refused(&self, failure: Failure) -> Error {
-        let depends_on_length = |unit: &str| matches!(unit, unit::TOKEN | unit::OUTPUT_TOKEN | unit::NANO_USD);
+        let depends_on_length =
+            |unit: &str| matches!(unit, unit::TOKEN | unit::OUTPUT_TOKEN | unit::NANO_USD | unit::OWN_NANO_USD);
         let violations = failure.violations();
         let is_unbound = self.request.max_output.is_none()
             && violations.iter().any(|one| failure.figure(&one.subject, "unit").is_some_and(depends_on_length));
@@ -348,7 +371,7 @@ impl ModelCall {
     /// What is recorded if nobody sees how the attempt ends: the worst case, marked as estimated.
     pub(crate) fn draft(&self, id: ReservationId, now: chrono::DateTime<chrono::Utc>) -> UsageEvent {
         let Subject { organization, user, api_key, .. } = self.caller.subject.clone();
-        UsageEvent {
+        let draft = UsageEvent {
             event_id: id.to_string(),
             source: "ai-broker".into(),
             organization,
@@ -371,6 +394,10 @@ impl ModelCall {
             outcome: Outcome::Unknown.into(),
             request_id: self.request_id.clone(),
             ..UsageEvent::default()
+        };
+        match &self.own {
+            Some(own) => own.draft(draft),
+            None => draft,
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) models: Vec<String>,
     /// Where calls wait, higher goes first.
     pub(crate) priority: i32,
+    /// Calls go by the callers' own keys, never by the platform's.
+    pub(crate) own_keys_only: bool,
     read: Instant,
 }
 
@@ -61,7 +63,13 @@ impl Entitlements {
         request.set_timeout(DEADLINE);
         let answer = self.billing.clone().get_entitlements(request).await.map_err(|status| Failure::from(&status))?;
         let answer = answer.into_inner();
-        Ok(Arc::new(Plan { plan: answer.plan, models: answer.models, priority: answer.priority, read: Instant::now() }))
+        Ok(Arc::new(Plan {
+            plan: answer.plan,
+            models: answer.models,
+            priority: answer.priority,
+            own_keys_only: answer.own_keys_only,
+            read: Instant::now(),
+        }))
     }
 
     /// Forgets plans as they change, until `stop`.

@@ -8,6 +8,7 @@ use weir_proto::broker::v1::{Accounting, InvokeResponse};
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::usage::v1::Outcome;
 use weir_rpc::Error;
+use weir_types::NanoUsd;
 use weir_types::price::{Metered, Tokens};
 
 use super::Broker;
@@ -15,6 +16,7 @@ use super::background::{Finishing, Presence};
 use super::cache::Slot;
 use super::call::{Incoming, ModelCall};
 use super::open::Opened;
+use super::own_keys::cost;
 use super::settle::Used;
 use crate::domain::dialects::TranslateError;
 use crate::domain::keys::KeyOutcome;
@@ -73,6 +75,7 @@ impl Broker {
             queue_time,
             load_level: call.load_level(),
             downgraded: call.is_downgraded(),
+            provider_key: call.own_key_name(),
             ..Accounting::default()
         };
         self.settler.commit(held, used.timed(ended - sent, began - sent));
@@ -130,6 +133,9 @@ impl ModelCall {
     /// What was used, with its cost.
     pub(crate) fn used(&self, metered: Metered, estimated: bool, outcome: Outcome) -> Used {
         let cost = self.cost(&metered);
+        if self.own.is_some() {
+            return Used::new(cost::used(metered, cost), NanoUsd::ZERO, estimated, outcome);
+        }
         Used::new(metered, cost, estimated, outcome)
     }
 }

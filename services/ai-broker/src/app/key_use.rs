@@ -18,26 +18,31 @@ pub(crate) const PROBE_LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct KeyUse {
     provider: Arc<Provider>,
     model: Arc<str>,
-    picked: Picked,
+    index: usize,
+    /// None once it is reported, and of a caller's own key, which is in no pool.
+    picked: Option<Picked>,
     health: Health,
-    reported: bool,
 }
 
 impl KeyUse {
     /// Which one it is of the provider's keys.
     pub(crate) fn index(&self) -> usize {
-        self.picked.index
+        self.index
+    }
+
+    /// A caller's own key: of how it fares nobody keeps count.
+    pub(crate) fn own(provider: &Arc<Provider>, health: &Health) -> Self {
+        let (provider, health) = (Arc::clone(provider), health.clone());
+        Self { provider, model: "".into(), index: 0, picked: None, health }
     }
 
     /// Says how the call ended for the key.
     pub(crate) fn report(&mut self, outcome: KeyOutcome) {
-        if std::mem::replace(&mut self.reported, true) {
-            return;
-        }
+        let Some(picked) = self.picked.take() else { return };
         let keys = &self.provider.keys;
-        let news = keys.report(self.picked, &self.model, outcome, Instant::now());
+        let news = keys.report(picked, &self.model, outcome, Instant::now());
         if !news.is_empty() {
-            self.health.tell(&self.provider.name, keys.id(self.picked.index), news);
+            self.health.tell(&self.provider.name, keys.id(self.index), news);
         }
     }
 
@@ -46,13 +51,13 @@ impl KeyUse {
         if self.provider.keys.len() > 1
             && let Some((left, lasts)) = room_in(headers, now)
         {
-            self.provider.keys.left(self.picked.index, left, Instant::now() + lasts);
+            self.provider.keys.left(self.index, left, Instant::now() + lasts);
         }
     }
 
     /// Quota has no room for the key for so long.
     pub(crate) fn is_full(&self, wait: Duration) {
-        self.provider.keys.full(self.picked.index, Instant::now() + wait.min(Duration::from_secs(1)));
+        self.provider.keys.full(self.index, Instant::now() + wait.min(Duration::from_secs(1)));
     }
 }
 
@@ -62,9 +67,9 @@ impl KeyUse {
         Self {
             provider: Arc::clone(&call.provider),
             model: call.route.model.as_str().into(),
-            picked: Picked { index, probe: false },
+            index,
+            picked: None,
             health,
-            reported: true,
         }
     }
 }
@@ -86,9 +91,9 @@ impl Broker {
             let key = KeyUse {
                 provider: Arc::clone(provider),
                 model: model.as_str().into(),
-                picked,
+                index: picked.index,
+                picked: Some(picked),
                 health: self.health.clone(),
-                reported: false,
             };
             if !picked.probe || self.health.may_try(&provider.name, provider.keys.id(picked.index), model).await {
                 return Ok(key);
@@ -101,7 +106,8 @@ impl Broker {
 impl KeyUse {
     /// Another broker tries the key.
     fn defer(mut self) {
-        self.reported = true;
-        self.provider.keys.defer(self.picked, &self.model, Instant::now() + 5 * PROBE_LOOK);
+        if let Some(picked) = self.picked.take() {
+            self.provider.keys.defer(picked, &self.model, Instant::now() + 5 * PROBE_LOOK);
+        }
     }
 }

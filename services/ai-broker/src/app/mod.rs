@@ -20,6 +20,7 @@ mod metrics;
 mod models;
 mod once;
 mod open;
+pub(crate) mod own_keys;
 mod prices;
 mod queue;
 mod reload;
@@ -51,6 +52,7 @@ pub(crate) use health::Health;
 pub(crate) use idempotency::{Once, OnceOptions};
 pub(crate) use load::Load;
 pub(crate) use metrics::Metrics;
+pub(crate) use own_keys::OwnKeys;
 pub(crate) use queue::{Line, QueueOptions};
 pub(crate) use reload::{Dispatch, Reload};
 pub(crate) use reservations::{Reservations, ReserveOptions};
@@ -66,6 +68,7 @@ pub(crate) struct Broker {
     pub(crate) offering: ArcSwapOption<Offering>,
     pub(crate) entitlements: Entitlements,
     pub(crate) health: Health,
+    pub(crate) own_keys: Arc<OwnKeys>,
     pub(crate) load: Arc<Load>,
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) settler: Settler,

@@ -162,8 +162,13 @@ impl From<Error> for Refused {
 }
 
 impl Broker {
-    /// Reserves the call's worst case under `id`, for an attempt with the provider's key at `key`.
-    pub(crate) async fn reserve(&self, call: &ModelCall, id: ReservationId, key: usize) -> Result<Held, Refused> {
+    /// Reserves the call's worst case under `id`, for an attempt with the provider's key at `key`; with none, by the caller's own.
+    pub(crate) async fn reserve(
+        &self,
+        call: &ModelCall,
+        id: ReservationId,
+        key: Option<usize>,
+    ) -> Result<Held, Refused> {
         let room = self.reservations.room()?;
         let draft = call.draft(id, self.clock.now());
         let context = Bytes::from(draft.encode_to_vec());
@@ -222,20 +227,26 @@ impl Broker {
         &self,
         call: &ModelCall,
         id: ReservationId,
-        key: usize,
+        key: Option<usize>,
         context: &Bytes,
     ) -> Result<ReserveResponse, Unreserved> {
         // Limits across tenants count by these.
         let mut subject = call.caller.subject.clone();
-        subject.labels.insert("provider".to_owned(), call.provider.label());
-        subject.labels.insert("provider_key".to_owned(), call.provider.key_label(key).to_owned());
+        let mut limits = Vec::new();
+        if let Some(own) = &call.own {
+            own.mark(&mut subject);
+            limits = own.limits();
+        } else if let Some(key) = key {
+            subject.labels.insert("provider".to_owned(), call.provider.label());
+            subject.labels.insert("provider_key".to_owned(), call.provider.key_label(key).to_owned());
+        }
         let request = || ReserveRequest {
             reservation_id: id.to_string(),
             subject: Some(subject.clone()),
             amounts: call.amounts(),
             lease: prost_types::Duration::try_from(self.reservations.options.lease).ok(),
             context: context.clone(),
-            limits: Vec::new(),
+            limits: limits.clone(),
         };
         let failure = match self.ask_once(request()).await {
             Ok(response) => return Ok(response),

@@ -303,6 +303,7 @@ impl Running {
             queue_time,
             load_level: self.call.load_level(),
             downgraded: self.call.is_downgraded(),
+            provider_key: self.call.own_key_name(),
             ..Accounting::default()
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod media;
 pub(crate) mod multipart;
+pub(crate) mod own_keys;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod results;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod jobs;
+mod provider_keys;
 mod resources;
 mod results;
 
@@ -30,6 +31,7 @@ use crate::domain::request::media::is_voice;
 
 pub(crate) use cache::CacheGrpc;
 pub(crate) use jobs::JobsGrpc;
+pub(crate) use provider_keys::ProviderKeysGrpc;
 pub(crate) use results::ResultsGrpc;
 
 /// In a call's metadata: how much its caller needs the best model (`non-critical`: not at all).

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use zeroize::Zeroizing;
 
 pub(crate) use client::{ANYTHING, CallFailure, Client, EVENT_STREAM, JSON, MAX_ANSWER, ProviderCall, read};
 
@@ -43,6 +44,8 @@ pub(crate) struct Provider {
     /// ElevenLabs' endpoint, before the voice.
     text_to_speech: String,
     key_header: HeaderName,
+    /// What stands before a key there.
+    scheme: &'static str,
     /// What that header says, by key.
     key_values: Vec<HeaderValue>,
     /// What the keys are called, in their order: never the keys themselves.
@@ -116,6 +119,7 @@ impl Provider {
             query: config.query.clone(),
             text_to_speech: format!("{}/text-to-speech", config.base_url.trim_end_matches('/')),
             key_header,
+            scheme,
             key_values,
         })
     }
@@ -144,8 +148,21 @@ impl Provider {
 
     /// What the provider is told with the key at `index`: who asks, and what the client itself said in its dialect.
     pub(crate) fn headers(&self, index: usize, own: Option<&HeaderMap>) -> HeaderMap {
+        self.headers_with(self.key_values[index].clone(), own)
+    }
+
+    /// What the header says with a key that is not the platform's; none if a header can't carry it.
+    pub(crate) fn key_value(&self, secret: &[u8]) -> Option<HeaderValue> {
+        let value = Zeroizing::new([self.scheme.as_bytes(), secret].concat());
+        let mut value = HeaderValue::from_bytes(&value).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// The same as [`headers`](Self::headers), with what [`key_value`](Self::key_value) says.
+    pub(crate) fn headers_with(&self, key: HeaderValue, own: Option<&HeaderMap>) -> HeaderMap {
         let mut headers = own.cloned().unwrap_or_default();
-        headers.insert(self.key_header.clone(), self.key_values[index].clone());
+        headers.insert(self.key_header.clone(), key);
         if self.manner.dialect == Dialect::Anthropic {
             let (name, version) = ANTHROPIC_VERSION;
             headers.entry(name).or_insert(version);

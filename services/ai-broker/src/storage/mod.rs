@@ -8,4 +8,5 @@ pub(crate) mod idempotency;
 pub(crate) mod jobs;
 pub(crate) mod lines;
 pub(crate) mod objects;
+pub(crate) mod own_keys;
 pub(crate) mod results;

@@ -84,8 +84,8 @@ async fn the_models_on_offer_are_those_of_the_plan() {
 
 #[test]
 fn every_method_has_a_row_that_says_who_may_call_it() {
-    let services =
-        ["BrokerService", "CacheService", "JobService", "ResultService"].map(|name| format!("weir.broker.v1.{name}"));
+    let services = ["BrokerService", "CacheService", "JobService", "ProviderKeyService", "ResultService"]
+        .map(|name| format!("weir.broker.v1.{name}"));
     let mut rows = 0;
     for service in services {
         let own: Vec<_> = weir_ai_broker::ACCESS

@@ -29,6 +29,40 @@ const PROMPT: &str = "xyzzy-what-the-patient-said";
 const KEYS: [&str; 2] = ["sk-plugh-first-secret", "sk-plugh-other-secret"];
 
 #[tokio::test]
+async fn keys_that_callers_bring_are_in_no_log_whatever_becomes_of_them() {
+    use crate::own_keys::{broker, first_master, secret, served};
+    let kept = Kept::default();
+    let writer = kept.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let admin = crate::database::database().await;
+    let sim = Arc::new(Simulator::start(Options::default()).await.unwrap());
+    let mut scene = broker(&sim, crate::database::connect(&admin.url).await, &first_master()).await;
+    let user = weir_types::UserId::new_v7();
+    scene.bearer = scene.member(user);
+    let limits = weir_proto::broker::v1::ProviderKeyLimits::default();
+    let key = scene.store(&scene.bearer, Some(user), &secret("aaaa"), limits).await.unwrap();
+    scene.store(&scene.bearer, Some(user), &secret("bbbb"), limits).await.unwrap_err();
+    scene.store(&scene.bearer, Some(user), "sk-plugh has spaces", limits).await.unwrap_err();
+    for simulate in ["", "status=401", "status=500", "status=429", "status=422", "reset=before"] {
+        drop(scene.invoke(&crate::scene::chat(1, simulate)).await);
+    }
+    scene.rotate(&scene.bearer, &key.name, &secret("cccc")).await.unwrap();
+    scene.invoke(&crate::scene::chat(1, "")).await.unwrap();
+    scene.delete(&scene.bearer, &key.name).await.unwrap();
+    assert_eq!(served(&sim).last().unwrap(), "cccc");
+    scene.shut_down().await;
+    let log = String::from_utf8_lossy(&kept.0.lock()).into_owned();
+    assert!(log.contains("a call to the provider failed"), "the log is there");
+    let line = log.lines().find(|line| line.contains("plugh"));
+    assert!(line.is_none(), "{}", line.unwrap_or_default());
+}
+
+#[tokio::test]
 async fn keys_prompts_and_answers_are_in_no_log() {
     let kept = Kept::default();
     let writer = kept.clone();

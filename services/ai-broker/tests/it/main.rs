@@ -16,6 +16,7 @@ mod load;
 mod logs;
 mod media;
 mod messages;
+mod own_keys;
 mod queue;
 mod refusals;
 mod reloading;

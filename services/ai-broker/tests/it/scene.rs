@@ -17,6 +17,7 @@ use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
 use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
+use weir_proto::broker::v1::provider_key_service_client::ProviderKeyServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{
@@ -56,6 +57,7 @@ pub(crate) struct Scene {
     pub(crate) jobs: JobServiceClient<Channel>,
     pub(crate) results: ResultServiceClient<Channel>,
     pub(crate) cache: CacheServiceClient<Channel>,
+    pub(crate) keys: ProviderKeyServiceClient<Channel>,
     pub(crate) database: Database,
     pub(crate) organization: OrganizationId,
     pub(crate) bearer: Bearer,
@@ -113,6 +115,32 @@ impl Scene {
     /// With one key at a provider, and `settings` in the section `[broker]`.
     pub(crate) async fn without_jobs(provider: &Arc<Simulator>, settings: &str) -> Self {
         Self::build(Arc::clone(provider), None, None, &["sk-one"], settings, &["*"], "0s").await
+    }
+
+    /// Over a database with the keys that callers have brought, beside one key of the platform's.
+    pub(crate) async fn with_own_keys(
+        provider: &Arc<Simulator>,
+        database: Database,
+        key: &str,
+        settings: &str,
+    ) -> Self {
+        Self::build(Arc::clone(provider), None, Some(database), &[key], settings, &["*"], "0s").await
+    }
+
+    /// The same as text, for another configuration.
+    pub(crate) fn own_keys_config(&self, settings: &str) -> String {
+        text(&self.provider.base_url(), &["sk-platform-0000"], settings, "0s")
+    }
+
+    /// Somebody of an organisation.
+    pub(crate) fn principal(
+        &self,
+        organization: OrganizationId,
+        user: Option<UserId>,
+        api_key: Option<ApiKeyId>,
+        scopes: &[Scope],
+    ) -> Bearer {
+        self.deployment.principal(organization, user, api_key, scopes.iter().copied())
     }
 
     /// With what `broker` says of providers and routes, in TOML.
@@ -216,6 +244,7 @@ impl Scene {
         let jobs = JobServiceClient::new(deployment.channel("facade", &stacked));
         let results = ResultServiceClient::new(deployment.channel("facade", &stacked));
         let cache = CacheServiceClient::new(deployment.channel("facade", &stacked));
+        let keys = ProviderKeyServiceClient::new(deployment.channel("facade", &stacked));
         let organization = OrganizationId::new_v7();
         let scopes = [Scope::AiInvoke, Scope::ModelsRead, Scope::KeysManage];
         let bearer = deployment.principal(organization, Some(UserId::new_v7()), Some(ApiKeyId::new_v7()), scopes);
@@ -229,6 +258,7 @@ impl Scene {
             jobs,
             results,
             cache,
+            keys,
             database,
             organization,
             bearer,
@@ -444,7 +474,9 @@ fn load(broker: &str) -> Config {
 pub(crate) fn try_load(broker: &str) -> Result<Config, Errors> {
     use std::io::Write as _;
     let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    write!(file, "[broker]\n{broker}").unwrap();
+    // Most scenes have no database to read them from.
+    let own_keys = if broker.contains("own_keys") { "" } else { "own_keys.enabled = false\n" };
+    write!(file, "[broker]\n{own_keys}{broker}").unwrap();
     let loader = Loader::new().section(DEFAULTS).file(Some(file.path().to_owned()));
     let root = OPEN_TABLES.iter().fold(loader, |loader, table| loader.open(table)).load::<Root>();
     root.map(|root| root.broker)

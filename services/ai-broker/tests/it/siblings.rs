@@ -47,6 +47,7 @@ pub(crate) struct Siblings {
     pub(crate) quota_is_down: AtomicBool,
     pub(crate) epoch: AtomicU64,
     pub(crate) models: Mutex<Vec<String>>,
+    pub(crate) own_keys_only: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -83,8 +84,8 @@ impl QuotaService for FakeQuota {
                 .into());
         }
         let request = request.into_inner();
-        let key = &request.subject.as_ref().unwrap().labels["provider_key"];
-        if *key == *state.full_key.lock() {
+        let key = request.subject.as_ref().unwrap().labels.get("provider_key");
+        if key == Some(&*state.full_key.lock()) {
             return Err(Error::new(ErrorReason::QuotaExceeded, "refused by keys: 10 of 10 used")
                 .violation("keys", "10 of 10")
                 .metadata("limit.keys", "scope=provider_key;unit=request;cap=10;used=10")
@@ -224,6 +225,7 @@ impl BillingService for FakeBilling {
             organization,
             plan: "plans/pro".into(),
             models,
+            own_keys_only: self.0.own_keys_only.load(Ordering::Relaxed),
             ..Default::default()
         }))
     }

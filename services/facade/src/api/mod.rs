@@ -12,6 +12,7 @@ mod keys;
 mod page;
 mod plans;
 mod problem;
+mod provider_keys;
 mod results;
 mod statement;
 mod tokens;
@@ -39,6 +40,9 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::get, keys::revoke))
         .routes(routes!(keys::rotate))
+        .routes(routes!(provider_keys::create, provider_keys::list))
+        .routes(routes!(provider_keys::get, provider_keys::update, provider_keys::delete))
+        .routes(routes!(provider_keys::rotate))
         .routes(routes!(users::create, users::list))
         .routes(routes!(users::get))
         .routes(routes!(users::disable))

@@ -13,6 +13,8 @@ const COST: HeaderName = HeaderName::from_static("weir-cost-usd");
 const MODEL: HeaderName = HeaderName::from_static("weir-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("weir-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("weir-overhead-ms");
+/// The id of the caller's own key that a call went by.
+const OWN_KEY: HeaderName = HeaderName::from_static("weir-own-key");
 /// Of a request: `non-critical` goes to the route's cheaper model, if it has one.
 pub(crate) const PRIORITY: &str = "weir-priority";
 /// Where a call stood when it began to wait for a provider without room.
@@ -71,6 +73,9 @@ pub(crate) fn accounted(headers: &mut HeaderMap, accounting: &Accounting) {
     headers.insert(ATTEMPTS, HeaderValue::from(accounting.attempts));
     if let Some(overhead) = accounting.overhead {
         insert(headers, OVERHEAD, &millis(overhead));
+    }
+    if let Some((_, id)) = accounting.provider_key.rsplit_once('/') {
+        insert(headers, OWN_KEY, id);
     }
     if accounting.queue_position > 0 {
         headers.insert(QUEUE_POSITION, HeaderValue::from(accounting.queue_position));

@@ -45,6 +45,12 @@ paths! {
     DELETE_RESULT = "/weir.broker.v1.ResultService/DeleteResult", Access::Scope(Scope::AiInvoke);
     GET_RESULT_SETTINGS = "/weir.broker.v1.ResultService/GetResultSettings", Access::Scope(Scope::AiInvoke);
     UPDATE_RESULT_SETTINGS = "/weir.broker.v1.ResultService/UpdateResultSettings", Access::Scope(Scope::KeysManage);
+    CREATE_PROVIDER_KEY = "/weir.broker.v1.ProviderKeyService/CreateProviderKey", Access::Scope(Scope::AiInvoke);
+    GET_PROVIDER_KEY = "/weir.broker.v1.ProviderKeyService/GetProviderKey", Access::Scope(Scope::AiInvoke);
+    LIST_PROVIDER_KEYS = "/weir.broker.v1.ProviderKeyService/ListProviderKeys", Access::Scope(Scope::AiInvoke);
+    UPDATE_PROVIDER_KEY = "/weir.broker.v1.ProviderKeyService/UpdateProviderKey", Access::Scope(Scope::AiInvoke);
+    ROTATE_PROVIDER_KEY = "/weir.broker.v1.ProviderKeyService/RotateProviderKey", Access::Scope(Scope::AiInvoke);
+    DELETE_PROVIDER_KEY = "/weir.broker.v1.ProviderKeyService/DeleteProviderKey", Access::Scope(Scope::AiInvoke);
     BALANCE = "/weir.quota.v1.QuotaService/GetBalance", Access::Scope(Scope::QuotaRead);
     LIST_ALERTS = "/weir.quota.v1.QuotaService/ListAlerts", Access::Scope(Scope::QuotaRead);
     EXPLAIN = "/weir.quota.v1.QuotaService/Explain", Access::Scope(Scope::QuotaRead);

@@ -15,6 +15,7 @@ mod fixtures;
 mod jobs;
 mod media;
 mod models;
+mod provider_keys;
 mod raw;
 mod rest;
 mod results;

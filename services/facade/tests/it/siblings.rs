@@ -185,6 +185,7 @@ service!(Broker, "weir.broker.v1.BrokerService");
 service!(Jobs, "weir.broker.v1.JobService");
 service!(Results, "weir.broker.v1.ResultService");
 service!(Cache, "weir.broker.v1.CacheService");
+service!(Keys, "weir.broker.v1.ProviderKeyService");
 service!(Quota, "weir.quota.v1.QuotaService");
 service!(Usage, "weir.usage.v1.UsageService");
 service!(Billing, "weir.billing.v1.BillingService");
@@ -198,7 +199,8 @@ pub(crate) fn routes(siblings: &Arc<Siblings>) -> [(&'static str, Routes); 5] {
             Routes::new(Broker(Arc::clone(siblings)))
                 .add_service(Jobs(Arc::clone(siblings)))
                 .add_service(Results(Arc::clone(siblings)))
-                .add_service(Cache(Arc::clone(siblings))),
+                .add_service(Cache(Arc::clone(siblings)))
+                .add_service(Keys(Arc::clone(siblings))),
         ),
         ("quota", Routes::new(Quota(Arc::clone(siblings)))),
         ("usage", Routes::new(Usage(Arc::clone(siblings)))),

@@ -61,7 +61,9 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(failed: &Failed) -> Verdict {
     let wait = failed.retry_after;
     match (failed.error.reason, failed.error.http_status) {
-        (ErrorReason::QuotaExceeded | ErrorReason::ProviderExhausted, _) => Verdict::Waits(wait.unwrap_or(AWAY)),
+        (ErrorReason::QuotaExceeded | ErrorReason::ProviderExhausted | ErrorReason::OwnKeyLimited, _) => {
+            Verdict::Waits(wait.unwrap_or(AWAY))
+        }
         (ErrorReason::Unavailable | ErrorReason::Overloaded | ErrorReason::Rebuilding, _) => {
             Verdict::Waits(wait.unwrap_or(AWAY))
         }
@@ -84,6 +86,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(judged(ErrorReason::QuotaExceeded, 0, Some(9)), Verdict::Waits(9 * second));
         assert_eq!(judged(ErrorReason::ProviderExhausted, 0, None), Verdict::Waits(second));
+        assert_eq!(judged(ErrorReason::OwnKeyLimited, 0, Some(3)), Verdict::Waits(3 * second));
         assert_eq!(judged(ErrorReason::Unavailable, 0, None), Verdict::Waits(second));
         assert_eq!(judged(ErrorReason::ProviderRejected, 503, Some(2)), Verdict::Counts(2 * second));
         assert_eq!(judged(ErrorReason::ProviderFailed, 0, None), Verdict::Counts(Duration::ZERO));
@@ -92,6 +95,8 @@ mod tests {
             (ErrorReason::ProviderRejected, 400),
             (ErrorReason::BudgetExhausted, 0),
             (ErrorReason::ModelNotFound, 0),
+            (ErrorReason::OwnKeyRefused, 0),
+            (ErrorReason::OwnKeyRequired, 0),
             (ErrorReason::InvalidArgument, 0),
         ] {
             assert_eq!(judged(reason, status, Some(1)), Verdict::Final, "{reason:?}");
