@@ -2,6 +2,7 @@
 
 mod goal;
 mod ingest;
+mod kept;
 mod measure;
 mod memory;
 mod peers;
@@ -53,6 +54,8 @@ pub struct Args {
 enum Part {
     /// Reservations beside raw Redis and a bare RPC server.
     Quota,
+    /// A kept answer beside the bare proxy.
+    Kept,
 }
 
 /// Measures, prints a table and writes the report.
@@ -69,29 +72,34 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     let dir = tempfile::Builder::new().prefix("weir-bench-").tempdir()?;
     let provider = Rc::new(Provider::start(&weir, dir.path(), &["--log-capacity", "1000"]).await?);
     let floor = start_floor(&provider, dir.path()).await?;
-    let options = |mode| Options { provider: Some(Rc::clone(&provider)), durable: true, ..Options::new(mode) };
+    let options = |mode| Options {
+        provider: Some(Rc::clone(&provider)),
+        durable: true,
+        more_config: kept::ROUTE.to_owned(),
+        ..Options::new(mode)
+    };
+    if args.only == Some(Part::Kept) {
+        let one = Deployment::start(options(Mode::One)).await?;
+        let (floor, weir) = (floor_target(&floor), weir_target(rounds::ONE, &one).await?);
+        let kept = kept::measure_kept(&floor, &weir, &provider, args.rounds, args.requests).await?;
+        one.stop().await?;
+        say(kept.text())?;
+        return write(&args.report, &kept);
+    }
     say("starting Weir twice: in one process, and in separate ones")?;
     let one = Deployment::start(options(Mode::One)).await?;
     let separate = Deployment::start(options(Mode::Separate)).await?;
 
-    let anybody = HeaderValue::from_static("Bearer sk-anybody");
     let mut targets = vec![
         Target {
             name: rounds::DIRECT.to_owned(),
             address: provider.address(),
-            authorization: anybody.clone(),
+            authorization: ANYBODY,
             headers: Vec::new(),
             own: Vec::new(),
             stores: Vec::new(),
         },
-        Target {
-            name: rounds::FLOOR.to_owned(),
-            address: floor.address,
-            authorization: anybody.clone(),
-            headers: Vec::new(),
-            own: floor.process.pid().into_iter().collect(),
-            stores: Vec::new(),
-        },
+        floor_target(&floor),
         weir_target(rounds::ONE, &one).await?,
         weir_target(rounds::SEPARATE, &separate).await?,
     ];
@@ -100,6 +108,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
 
     let measured = rounds::run(&targets, args.rounds, args.requests).await?;
     drop(peers);
+    let kept = kept::measure_kept(&targets[1], &targets[2], &provider, args.rounds, args.requests).await?;
     let tenant = Tenant::create(&one.siblings, "Ingest", UNLIMITED, Vec::new()).await?;
     say("usage beside a bare COPY")?;
     let ingest = ingest::measure(&one.siblings_as("ai-broker")?, one.postgres_url(), &tenant, args.rounds).await?;
@@ -110,7 +119,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     };
     one.stop().await?;
     let quota = quota::measure(args.rounds).await?;
-    let summary = summary::Summary::new(measured, ingest, memory, quota);
+    let summary = summary::Summary::new(measured, kept, ingest, memory, quota);
     say(summary.text())?;
     write(&args.report, &summary)
 }
@@ -121,6 +130,20 @@ fn write(report: &Path, summary: &impl serde::Serialize) -> anyhow::Result<bool>
     std::fs::write(report, serde_json::to_vec_pretty(summary)?)?;
     say(format!("written to {}", report.display()))?;
     Ok(true)
+}
+
+/// What the provider and the bare proxy take from anybody.
+const ANYBODY: HeaderValue = HeaderValue::from_static("Bearer sk-anybody");
+
+fn floor_target(floor: &Floor) -> Target {
+    Target {
+        name: rounds::FLOOR.to_owned(),
+        address: floor.address,
+        authorization: ANYBODY,
+        headers: Vec::new(),
+        own: floor.process.pid().into_iter().collect(),
+        stores: Vec::new(),
+    }
 }
 
 async fn weir_target(name: &str, deployment: &Deployment) -> anyhow::Result<Target> {

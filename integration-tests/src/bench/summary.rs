@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::goal::Goal;
 use super::ingest::Ingest;
+use super::kept::Kept;
 use super::memory::Memory;
 use super::quota;
 use super::rounds::{DIRECT, FLOOR, Medians, ONE, SEPARATE};
@@ -14,6 +15,7 @@ use super::rounds::{DIRECT, FLOOR, Medians, ONE, SEPARATE};
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Summary {
     targets: Vec<Medians>,
+    kept: Kept,
     usage: Ingest,
     memory: Option<Memory>,
     quota: quota::Summary,
@@ -21,9 +23,15 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(targets: Vec<Medians>, usage: Ingest, memory: Option<Memory>, quota: quota::Summary) -> Self {
+    pub(super) fn new(
+        targets: Vec<Medians>,
+        kept: Kept,
+        usage: Ingest,
+        memory: Option<Memory>,
+        quota: quota::Summary,
+    ) -> Self {
         let goals = goals(&targets, &usage, memory.as_ref());
-        Self { targets, usage, memory, quota, goals }
+        Self { targets, kept, usage, memory, quota, goals }
     }
 
     pub(super) fn text(&self) -> String {
@@ -76,7 +84,7 @@ impl Summary {
         for goal in &self.goals {
             let _ = writeln!(out, "{goal}");
         }
-        out + &self.quota.text()
+        out + &self.kept.text() + &self.quota.text()
     }
 }
 
