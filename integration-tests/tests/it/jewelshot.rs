@@ -228,9 +228,10 @@ async fn second_broker(deployment: &Deployment) -> Process {
     };
     let mut process = program.start().unwrap();
     let ready = format!("http://{admin}/readyz");
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
     for _ in 0..1200 {
         process.check().unwrap();
-        if reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200) {
+        if client.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200) {
             return process;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
