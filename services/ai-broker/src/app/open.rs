@@ -122,7 +122,7 @@ impl Broker {
             (call, first) = (next, false);
         }
         match (full, failed) {
-            (Some(full), _) => self.wait_and_open(full, client, &mut tries).await,
+            (Some(full), _) => Box::pin(self.wait_and_open(full, client, &mut tries)).await,
             (None, failed) => Err(failed.unwrap_or_else(|| Error::defect("a call without a target"))),
         }
     }
