@@ -126,7 +126,9 @@ async fn bad_requests_to_our_own_api_are_problems() {
     assert_eq!(create(&json!({"display_name": "x", "scopes": ["ai.invoke"], "unheard_of": 1})).await, 400);
     assert_eq!(create(&json!({"display_name": "x", "scopes": ["world.domination"]})).await, 400);
     assert_eq!(create(&json!({"display_name": "x", "scopes": []})).await, 400);
-    let foreign = world.post("/api/v1/keys").json(&json!({"display_name": "x", "scopes": ["ai.invoke"]}));
+    let (_, narrow) = key_with_scopes(&world, &["ai.invoke"]).await;
+    let foreign = world.client.post(world.url("/api/v1/keys")).bearer_auth(&narrow);
+    let foreign = foreign.json(&json!({"display_name": "x", "scopes": ["ai.invoke"]}));
     assert_eq!(problem(foreign.send().await.unwrap()).await, 403);
     assert_eq!(problem(world.client.get(world.url("/api/v1/balance")).send().await.unwrap()).await, 401);
     nothing_happened(&world).await;

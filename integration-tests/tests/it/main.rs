@@ -8,6 +8,7 @@ mod client;
 mod jewelshot;
 mod live_coaching;
 mod one_trace;
+mod own_keys;
 mod policies;
 mod provider_faults;
 mod quota;

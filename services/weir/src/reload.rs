@@ -138,6 +138,12 @@ mod tests {
         std::fs::write(&file, text(&from_file, "[broker.routes.r]\nprovider = \"nobody\"\nmodel = \"m\"\n")).unwrap();
         assert!(!is_new(&mut follower));
         assert!(follower.refused.as_ref().unwrap().contains("names no provider"));
+        std::fs::write(&file, text(&from_file, "[broker.own_keys]\nwrap_with = 2\n")).unwrap();
+        assert!(!is_new(&mut follower));
+        assert!(follower.refused.as_ref().unwrap().contains("names no version"));
+        let master = "[broker.own_keys.master_keys]\n2 = \"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\"\n";
+        std::fs::write(&file, text(&from_file, master)).unwrap();
+        assert!(is_new(&mut follower), "a master key is taken over");
         std::fs::write(&file, "[broker.providers").unwrap();
         assert!(!is_new(&mut follower));
         std::fs::write(&file, text(&from_file, "[broker.routes.r]\nprovider = \"p\"\nmodel = \"m\"\n")).unwrap();

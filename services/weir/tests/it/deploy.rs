@@ -254,8 +254,10 @@ fn every_scenario_has_a_configuration_that_is_accepted() {
         .filter(|file| file.file_name().is_some_and(|name| name == "weir.toml"))
         .collect();
     assert!(!scenarios.is_empty());
-    let environment = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ELEVENLABS_API_KEY", "FAL_KEY"];
-    let environment = environment.map(|name| (name.to_owned(), "sk-test".to_owned())).into();
+    let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ELEVENLABS_API_KEY", "FAL_KEY"].map(|name| (name, "sk-test"));
+    let master = ("WEIR_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let environment =
+        keys.into_iter().chain([master]).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     for file in scenarios {
         assert_accepted(file.parent().unwrap(), &file, &environment, &file.display().to_string());
     }

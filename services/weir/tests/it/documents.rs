@@ -38,6 +38,7 @@ fn every_example_of_a_configuration_is_accepted() {
                 for provider in ["OPENAI", "ANTHROPIC", "ELEVENLABS", "AZURE_OPENAI", "GROQ"] {
                     command.env(format!("{provider}_API_KEY"), "sk-test");
                 }
+                command.env("FAL_KEY", "sk-test");
                 command.env("WEIR_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
                 let (code, _, errors) = output(&mut command);
                 assert_eq!(code, Some(0), "{}: {errors}\n{block}", path.display());
