@@ -41,7 +41,7 @@ impl Broker {
     ) -> Finishing<impl Future<Output = Result<InvokeResponse, Error>> + Send + use<>> {
         let broker = Arc::clone(self);
         Finishing::new(&self.tasks, self.drain, |client| async move {
-            let answer = Box::pin(broker.call(call, &client)).await;
+            let answer = broker.call(call, &client).await;
             if let (Some(slot), Ok(answer)) = (slot, &answer) {
                 broker.cache.keep(slot, answer);
             }
