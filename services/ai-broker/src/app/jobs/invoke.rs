@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use prost::Message as _;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{InvokeResponse, Operation};
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::Subject;
-use weir_rpc::Failure;
+use weir_rpc::{Error, Failure};
 use weir_types::names;
 
 use super::Jobs;
@@ -43,7 +46,7 @@ impl Jobs {
             expires: work.expires,
             timed_out: AtomicBool::new(false),
         });
-        let call = self.broker.invoke(Incoming {
+        let incoming = Incoming {
             caller: caller(work.key, &work.spec.who),
             api,
             body,
@@ -51,7 +54,7 @@ impl Jobs {
             headers: http::HeaderMap::new(),
             // The usage events of all tries of a job can be found by it.
             request_id: request_id(work.key, index, work.attempt),
-            stream: false,
+            stream: api.is_sound(),
             deadline: Some(work.expires.into_std()),
             spare: false,
             received: received.into_std(),
@@ -62,14 +65,25 @@ impl Jobs {
             }),
             reuse: Reuse::default(),
             keeper: Some(Arc::clone(&keeper)),
-        });
-        tokio::pin!(call);
+        };
+        let queued = Notify::new();
+        let call = async {
+            if api.is_sound() { self.hear(incoming, &queued).await } else { self.broker.invoke(incoming).await }
+        };
+        let waits = async {
+            if api.is_sound() {
+                queued.notified().await;
+            } else {
+                waiting.changed().await;
+            }
+        };
+        tokio::pin!(call, waits);
         let mut aside = false;
         let answer = loop {
             tokio::select! {
                 biased;
                 answer = &mut call => break answer,
-                _ = waiting.changed(), if !aside => {
+                () = &mut waits, if !aside => {
                     work.step_aside(&self.waiting);
                     aside = true;
                 }
@@ -88,6 +102,25 @@ impl Jobs {
             Err(_) if self.stop.is_cancelled() => Ending::Released,
             Err(error) => Ending::Failed(failed(&Failure::from(tonic::Status::from(error)))),
         }
+    }
+
+    /// A sound: it comes as a stream, and is kept as one piece.
+    async fn hear(&self, incoming: Incoming, queued: &Notify) -> Result<InvokeResponse, Error> {
+        let mut parts = self.broker.stream(incoming).await?;
+        let (mut body, mut answer) = (BytesMut::new(), InvokeResponse::default());
+        while let Some(part) = parts.next().await {
+            match part?.part {
+                Some(Part::Queued(_)) => queued.notify_one(),
+                Some(Part::Start(start)) => answer.content_type = start.content_type,
+                // Beyond what is kept its length is all that matters.
+                Some(Part::Chunk(chunk)) if body.len() <= self.options.max_result_bytes => {
+                    body.extend_from_slice(&chunk)
+                }
+                Some(Part::Chunk(_)) | None => {}
+                Some(Part::Accounting(accounting)) => answer.accounting = Some(accounting),
+            }
+        }
+        Ok(InvokeResponse { body: body.freeze(), ..answer })
     }
 
     fn finished(&self, answer: InvokeResponse) -> Ending {

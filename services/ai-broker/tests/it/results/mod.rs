@@ -180,6 +180,25 @@ async fn a_picture_is_made_small_stored_and_read_by_its_signed_address() {
 }
 
 #[tokio::test]
+async fn a_sound_that_a_job_asks_for_is_stored_and_paid_by_its_characters() {
+    let kept = Kept::with("").await;
+    let scene = kept.scene();
+    scene.turn_storing(true).await;
+    let body = json!({"model": "tts-1", "input": "how high is the water", "voice": "alloy", "response_format": "wav"});
+    let action = InvokeAction { operation: Operation::Speech.into(), body: body.to_string().into() };
+    let say = JobStep { action: Some(job_step::Action::Invoke(action)), ..invoke("draw", &json!({})) };
+    let stored = scene.keep(Job { steps: vec![say, store("draw", false)], ..Job::default() }).await;
+    let stored = &stored["data"][0];
+    assert_eq!(stored["content_type"], "audio/wav", "{stored}");
+    let read = scene.read(Address::of(stored["url"].as_str().unwrap()).request()).await.unwrap();
+    assert_eq!((read.content_type.as_str(), &read.content[..4]), ("audio/wav", &b"RIFF"[..]));
+    assert_eq!(scene.ends().await, (1, 1, 0));
+    let recorded = scene.siblings.recorded.lock();
+    let event = recorded.values().next().unwrap();
+    assert_eq!((event.operation.as_str(), event.quantities["character"]), ("audio.speech", 21));
+}
+
+#[tokio::test]
 async fn nobody_reads_without_the_whole_address_or_what_is_of_another_tenant() {
     let kept = Kept::with("url_lifetime = \"1s\"").await;
     let scene = kept.scene();

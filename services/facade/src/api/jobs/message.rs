@@ -82,6 +82,9 @@ pub(crate) enum Operation {
     /// `POST /v1/images/generations`.
     #[serde(rename = "images.generations")]
     Images,
+    /// `POST /v1/audio/speech`; the sound is the step's result.
+    #[serde(rename = "audio.speech")]
+    Speech,
 }
 
 /// Where a webhook goes, and what it says.
@@ -272,6 +275,7 @@ impl From<Operation> for proto::Operation {
             Operation::Messages => Self::Messages,
             Operation::Responses => Self::Responses,
             Operation::Images => Self::Images,
+            Operation::Speech => Self::Speech,
         }
     }
 }
@@ -283,11 +287,9 @@ fn operation(operation: proto::Operation) -> Option<Operation> {
         proto::Operation::Messages => Some(Operation::Messages),
         proto::Operation::Responses => Some(Operation::Responses),
         proto::Operation::Images => Some(Operation::Images),
-        // Sounds and files are no JSON.
-        proto::Operation::Transcriptions
-        | proto::Operation::Speech
-        | proto::Operation::TextToSpeech
-        | proto::Operation::Unspecified => None,
+        proto::Operation::Speech => Some(Operation::Speech),
+        // What is asked is no JSON, or has more than a body.
+        proto::Operation::Transcriptions | proto::Operation::TextToSpeech | proto::Operation::Unspecified => None,
     }
 }
 
