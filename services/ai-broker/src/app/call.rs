@@ -118,7 +118,7 @@ pub(crate) struct ModelCall {
 
 impl Broker {
     /// Reads the request and finds its route: everything that can be refused before a reservation.
-    pub(crate) async fn prepare(&self, incoming: Incoming) -> Result<ModelCall, Error> {
+    pub(crate) async fn prepare(&self, incoming: Incoming) -> Result<Box<ModelCall>, Error> {
         let mut request =
             ModelRequest::read(incoming.api, &incoming.body, &incoming.headers).map_err(invalid_request)?;
         request.suffix.clone_from(&incoming.suffix);
@@ -199,7 +199,7 @@ impl ModelCall {
         (mut way, keyring): (Vec<Arc<Route>>, Keyring),
         priority: i32,
         admitted: Option<Admitted>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Box<Self>, Error> {
         let route = way.remove(0);
         let Incoming { caller, body: asked, headers, request_id, received, deadline, patience, reuse, keeper, .. } =
             incoming;
@@ -208,7 +208,7 @@ impl ModelCall {
         let own = keyring.key(&route.provider);
         let next = keyring.after(own.as_ref(), &way);
         let request = Arc::new(request);
-        Ok(Self {
+        Ok(Box::new(Self {
             caller,
             request,
             asked,
@@ -230,11 +230,11 @@ impl ModelCall {
             patience,
             claim: reuse.claim,
             keeper,
-        })
+        }))
     }
 
     /// The same call on the next target that can take it, priced anew.
-    pub(crate) fn onward(&self) -> Option<Self> {
+    pub(crate) fn onward(&self) -> Option<Box<Self>> {
         self.next.iter().enumerate().find_map(|(at, route)| {
             let fitted = fit(&self.request, &self.asked, route, &self.offering);
             let Fitted { provider, worst, exchange } = match fitted {
@@ -245,7 +245,7 @@ impl ModelCall {
                 }
             };
             let own = self.keyring.key(&route.provider);
-            Some(Self {
+            Some(Box::new(Self {
                 caller: self.caller.clone(),
                 request: Arc::clone(&self.request),
                 asked: self.asked.clone(),
@@ -267,7 +267,7 @@ impl ModelCall {
                 patience: self.patience.clone(),
                 claim: self.claim.clone(),
                 keeper: self.keeper.clone(),
-            })
+            }))
         })
     }
 

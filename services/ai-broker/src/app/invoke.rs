@@ -36,7 +36,7 @@ impl Broker {
     /// The call itself; its answer is kept in `slot`.
     pub(crate) fn make(
         self: &Arc<Self>,
-        call: ModelCall,
+        call: Box<ModelCall>,
         slot: Option<Box<Slot>>,
     ) -> Finishing<impl Future<Output = Result<InvokeResponse, Error>> + Send + use<>> {
         let broker = Arc::clone(self);
@@ -49,7 +49,7 @@ impl Broker {
         })
     }
 
-    async fn call(&self, call: ModelCall, client: &Presence) -> Result<InvokeResponse, Error> {
+    async fn call(&self, call: Box<ModelCall>, client: &Presence) -> Result<InvokeResponse, Error> {
         let Opened { call, response, held, mut key, attempts, sent, began } = self.open(call, client).await?;
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or("application/json").to_owned();

@@ -20,7 +20,7 @@ impl Broker {
     /// Calls the model and answers when it is done.
     pub(crate) async fn invoke_once(self: &Arc<Self>, mut incoming: Incoming) -> Result<InvokeResponse, Error> {
         let Some(key) = incoming.reuse.idempotency_key.take() else { return self.invoke(incoming).await };
-        let claim = match self.once.turn(&incoming, &key).await? {
+        let claim = match Box::pin(self.once.turn(&incoming, &key)).await? {
             Turn::Made(kept) => return kept.replay(),
             Turn::Ours(claim) => claim,
         };
@@ -45,7 +45,7 @@ impl Broker {
         let Some(key) = incoming.reuse.idempotency_key.take() else {
             return self.stream(incoming).await;
         };
-        let claim = match self.once.turn(&incoming, &key).await? {
+        let claim = match Box::pin(self.once.turn(&incoming, &key)).await? {
             Turn::Made(kept) => return Ok(Parts::replayed(kept.replay_stream()?)),
             Turn::Ours(claim) => claim,
         };

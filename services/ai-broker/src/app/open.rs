@@ -19,7 +19,7 @@ use crate::provider::Provider;
 /// A provider that has begun to answer.
 pub(crate) struct Opened {
     /// The call on the target that answers.
-    pub(crate) call: ModelCall,
+    pub(crate) call: Box<ModelCall>,
     pub(crate) response: Response<Incoming>,
     pub(crate) held: Held,
     pub(crate) key: KeyUse,
@@ -76,7 +76,7 @@ impl Tries {
 
 /// The first target without room, for when no other answers.
 struct Full {
-    call: ModelCall,
+    call: Box<ModelCall>,
     /// Why, and for how long; none if others wait for it already.
     error: Option<Error>,
     wait: Duration,
@@ -84,10 +84,14 @@ struct Full {
 
 impl Broker {
     /// Goes from target to target until one answers; waits in line where one has no room and no other answers.
-    pub(crate) async fn open(&self, call: ModelCall, client: &Presence) -> Result<Opened, Error> {
-        let call = match Box::pin(self.resume(call, client)).await? {
-            Resumed::Answered(opened) => return Ok(*opened),
-            Resumed::Nothing(call) => *call,
+    pub(crate) async fn open(&self, call: Box<ModelCall>, client: &Presence) -> Result<Opened, Error> {
+        let call = if call.keeper.is_none() {
+            call
+        } else {
+            match Box::pin(self.resume(call, client)).await? {
+                Resumed::Answered(opened) => return Ok(*opened),
+                Resumed::Nothing(call) => call,
+            }
         };
         let mut tries = Tries { made: 0, left: self.max_attempts };
         let (mut call, mut full, mut failed) = (call, None, None);
@@ -176,7 +180,7 @@ impl Broker {
 }
 
 impl Answered {
-    pub(super) fn of(self, call: ModelCall, tries: &Tries) -> Opened {
+    pub(super) fn of(self, call: Box<ModelCall>, tries: &Tries) -> Opened {
         let Self { response, held, key, sent, began } = self;
         call.is_charged();
         Opened { call, response, held, key, attempts: tries.made, sent, began }

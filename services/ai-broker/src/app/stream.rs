@@ -45,7 +45,7 @@ impl Broker {
     }
 
     /// The call itself.
-    pub(crate) async fn make_stream(self: &Arc<Self>, call: ModelCall) -> Result<StreamAnswer, Error> {
+    pub(crate) async fn make_stream(self: &Arc<Self>, call: Box<ModelCall>) -> Result<StreamAnswer, Error> {
         let waiting = Arc::clone(&call.waiting);
         let broker = Arc::clone(self);
         let mut opening = Finishing::new(&self.tasks, self.drain, |client| async move {
@@ -96,7 +96,7 @@ enum Next {
 
 struct Running {
     broker: Arc<Broker>,
-    call: ModelCall,
+    call: Box<ModelCall>,
     body: ProviderBody,
     scanner: Scanner,
     held: Held,

@@ -25,19 +25,19 @@ const SOURCE: &str = "ai-broker-cache";
 
 impl Broker {
     /// The answer that there is; else that of the call.
-    pub(crate) async fn reuse(self: &Arc<Self>, call: ModelCall, wish: &Wish) -> Result<InvokeResponse, Error> {
+    pub(crate) async fn reuse(self: &Arc<Self>, call: Box<ModelCall>, wish: &Wish) -> Result<InvokeResponse, Error> {
         let Miss { slot, flight } = match self.cache.find(&call, wish).await {
             Found::Hit(stored) => return Ok(self.hit(&call, *stored)),
             Found::Miss(miss) => miss,
         };
         match flight {
-            Some(name) => self.together(name, call, slot).await,
+            Some(name) => Box::pin(self.together(name, call, slot)).await,
             None => self.make(call, slot).await,
         }
     }
 
     /// The same for a stream.
-    pub(crate) async fn reuse_stream(self: &Arc<Self>, call: ModelCall, wish: &Wish) -> Result<Parts, Error> {
+    pub(crate) async fn reuse_stream(self: &Arc<Self>, call: Box<ModelCall>, wish: &Wish) -> Result<Parts, Error> {
         let slot = match self.cache.find(&call, wish).await {
             Found::Hit(stored) => return Ok(self.hit_stream(&call, *stored)),
             Found::Miss(miss) => miss.slot,
@@ -58,7 +58,7 @@ impl Broker {
     async fn together(
         self: &Arc<Self>,
         name: Name,
-        call: ModelCall,
+        call: Box<ModelCall>,
         slot: Option<Box<Slot>>,
     ) -> Result<InvokeResponse, Error> {
         let draft = |broker: &Self| call.draft(ReservationId::new_v7(), broker.clock.now());

@@ -26,22 +26,25 @@ pub(crate) enum Resumed {
     Answered(Box<Opened>),
 }
 
+/// An earlier request, and the call on its target, if that is not the first one.
+type Adopted = (Option<Box<ModelCall>>, Submitted);
+
 impl Broker {
     /// Waits for the request of an earlier try, if there is one, instead of making another.
     ///
     /// # Errors
     /// It is not known whether there is one, or it came to nothing.
-    pub(crate) async fn resume(&self, call: ModelCall, client: &Presence) -> Result<Resumed, Error> {
+    pub(crate) async fn resume(&self, call: Box<ModelCall>, client: &Presence) -> Result<Resumed, Error> {
         let Some(keeper) = call.keeper.clone().filter(|_| call.may_be_deferred()) else {
-            return Ok(Resumed::Nothing(Box::new(call)));
+            return Ok(Resumed::Nothing(call));
         };
         let found = keeper.find().await;
         let found = found.map_err(|_| Error::unavailable("postgres", "earlier requests can't be looked up"))?;
-        let Some(found) = found else { return Ok(Resumed::Nothing(Box::new(call))) };
+        let Some(found) = found else { return Ok(Resumed::Nothing(call)) };
         let Some((on, submitted)) = self.adopt(&call, &found)? else {
             // Its provider or key is gone: its reservation is taken over, and charged as it was made.
             call.forget_submission(found.reservation_id.into()).await;
-            return Ok(Resumed::Nothing(Box::new(call)));
+            return Ok(Resumed::Nothing(call));
         };
         let call = on.unwrap_or(call);
         tracing::info!(provider = call.provider.name, request = found.request_id, "going on with an earlier request");
@@ -58,10 +61,10 @@ impl Broker {
     }
 
     /// Takes a request and its reservation over; with the call on its target, if that is not the first one.
-    fn adopt(&self, call: &ModelCall, found: &Submission) -> Result<Option<(Option<ModelCall>, Submitted)>, Error> {
+    fn adopt(&self, call: &ModelCall, found: &Submission) -> Result<Option<Adopted>, Error> {
         let fits = |call: &ModelCall| call.route.provider == found.provider && call.route.model == found.model;
         let on = if fits(call) { None } else { call.onward_to(&fits) };
-        let Some(target) = on.as_ref().or(Some(call)).filter(|target| fits(target)) else { return Ok(None) };
+        let Some(target) = on.as_deref().or(Some(call)).filter(|target| fits(target)) else { return Ok(None) };
         let keys = &target.provider.keys;
         let index = (0..keys.len()).find(|index| **keys.id(*index) == *found.provider_key);
         let ticket = Ticket::of(found.request_id.clone(), &found.model);
@@ -82,7 +85,7 @@ impl ModelCall {
     }
 
     /// The same call on the first later target that `fits`.
-    fn onward_to(&self, fits: &dyn Fn(&Self) -> bool) -> Option<Self> {
+    fn onward_to(&self, fits: &dyn Fn(&Self) -> bool) -> Option<Box<Self>> {
         let mut next = self.onward()?;
         while !fits(&next) {
             next = next.onward()?;
