@@ -3,7 +3,6 @@
 
 mod attempts;
 mod background;
-mod burst;
 mod cache;
 mod call;
 pub(crate) mod deferred;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -20,7 +20,6 @@ use weir_types::price::Tokens;
 
 use super::Broker;
 use super::background::Finishing;
-use super::burst::Burst;
 use super::call::{Incoming, ModelCall};
 use super::invoke::estimate;
 use super::key_use::KeyUse;
@@ -106,7 +105,6 @@ struct Running {
     began: Instant,
     heard: Instant,
     idle: Pin<Box<Sleep>>,
-    burst: Burst,
 }
 
 /// How a stream stopped.
@@ -127,20 +125,7 @@ impl StreamAnswer {
         let idle = Box::pin(tokio::time::sleep(call.idle_timeout()));
         let scanner = call.exchange.scanner(&*broker.clock);
         let body = response.into_body();
-        let running = Running {
-            broker,
-            call,
-            body,
-            scanner,
-            held,
-            key,
-            attempts,
-            sent,
-            began,
-            heard: began,
-            idle,
-            burst: Burst::default(),
-        };
+        let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
         let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
         Self { running: Some(Box::new(running)), next: Next::Start(Box::new(start)) }
     }
@@ -216,7 +201,7 @@ impl Drop for StreamAnswer {
 impl Running {
     /// The next bytes for the client, with all that is ready at once; and whether the stream stopped behind them.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<(Bytes, Option<Stopped>)> {
-        let mut gathered = std::task::ready!(self.burst.poll(context));
+        let mut gathered = Gathered::default();
         loop {
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -239,10 +224,7 @@ impl Running {
                     gathered.add(self.scanner.finish());
                     return Poll::Ready((gathered.bytes(), Some(Stopped::Ended)));
                 }
-                Poll::Pending if gathered.len() > 0 => {
-                    gathered = std::task::ready!(self.burst.hold(gathered, context));
-                    return Poll::Ready((gathered.bytes(), None));
-                }
+                Poll::Pending if gathered.len() > 0 => return Poll::Ready((gathered.bytes(), None)),
                 Poll::Pending => {
                     std::task::ready!(self.poll_idle(context));
                     let silence = format!("nothing came for {:?}", self.call.idle_timeout());
@@ -344,5 +326,33 @@ impl Running {
             tracing::warn!(provider, reason, "a stream broke off");
         }
         Err(Error::new(ErrorReason::ProviderFailed, format!("{provider} broke off the answer")))
+    }
+}
+
+/// Chunks that are passed on together: the first as it is, a copy only from the second on.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Gathered {
+    fn add(&mut self, bytes: Bytes) {
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = bytes;
+        } else {
+            if self.more.is_empty() {
+                self.more.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.more.extend_from_slice(&bytes);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    fn bytes(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
     }
 }
