@@ -133,7 +133,8 @@ impl Broker {
         let mut admitted = self.admit(&incoming, &request.model, priority)?;
         let cheaper = admitted.as_ref().is_some_and(|admitted| admitted.cheaper);
         let way = keyring.way(way(&offering, &request.model, incoming.spare || cheaper)?, plan.own_keys_only)?;
-        if let Some(admitted) = admitted.as_mut().filter(|_| !incoming.spare && way[0].id != request.model) {
+        // What keys there are can lead elsewhere, too.
+        if let Some(admitted) = admitted.as_mut().filter(|_| cheaper && !incoming.spare && way[0].id != request.model) {
             admitted.downgrade();
         }
         ModelCall::first(incoming, request, offering, (way, keyring), priority, admitted)

@@ -146,7 +146,8 @@ async fn of_a_routes_targets_the_one_with_an_own_key_goes_first_and_nothing_else
 #[tokio::test]
 async fn a_plan_of_own_keys_has_no_call_by_the_platforms() {
     let (sim, admin) = (simulator().await, database().await);
-    let mut scene = broker(&sim, connect(&admin.url).await, &first_master()).await;
+    let elsewhere = "[broker.routes.elsewhere]\nprovider = \"claude\"\nmodel = \"sim-claude\"\nfallback = [\"fast\"]\n";
+    let mut scene = broker(&sim, connect(&admin.url).await, &format!("{}\n{elsewhere}", first_master())).await;
     scene.siblings.own_keys_only.store(true, Ordering::Relaxed);
     let user = UserId::new_v7();
     // Of an organisation whose plan has not been asked for yet.
@@ -158,6 +159,13 @@ async fn a_plan_of_own_keys_has_no_call_by_the_platforms() {
         .await
         .unwrap();
     scene.invoke(&chat(1, "")).await.unwrap();
+    let body = json!({"model": "elsewhere", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]});
+    let accounting = scene.invoke(&body).await.unwrap().accounting.unwrap();
+    assert_eq!(
+        (accounting.provider.as_str(), accounting.downgraded),
+        ("sim", false),
+        "by what keys there are, not for load"
+    );
     let failure = scene.invoke(&chat(1, "status=500")).await.unwrap_err();
     assert_eq!(failure.reason(), ErrorReason::ProviderRejected);
     assert!(served(&sim).iter().all(|ending| ending == "mine"));
