@@ -22,7 +22,7 @@ use weir_rpc::{Channel, Error, Failure};
 use weir_types::Clock;
 
 use crate::body::BodyLimits;
-use crate::calls::headers::PRIORITY;
+use crate::calls::headers::{FEATURE, PRIORITY};
 use crate::calls::reuse::Reuse;
 use crate::credentials::{Caller, Credentials, is_about_the_credential};
 use crate::network::{self, Network};
@@ -60,6 +60,8 @@ pub(crate) struct Incoming {
     pub(crate) client_ip: String,
     /// What the client says of how much it needs the best model.
     pub(crate) priority: Option<HeaderValue>,
+    /// What of the product it is for; empty: not said.
+    pub(crate) feature: String,
     /// What the client says of answers that there are already.
     pub(crate) reuse: Reuse,
     /// Held until the answer has gone out.
@@ -88,8 +90,11 @@ impl Facade {
         let body = limits.read(&head.headers, body).await?;
         let client_ip = client_ip.map(|ip| ip.to_string()).unwrap_or_default();
         let priority = head.headers.get(PRIORITY).cloned();
+        let feature = head.headers.get(FEATURE).map(HeaderValue::to_str).transpose();
+        let feature = feature.map_err(|_| Error::invalid(FEATURE, "must be visible ASCII characters"))?;
+        let feature = feature.unwrap_or_default().to_owned();
         let reuse = Reuse::read(&head.headers)?;
-        Ok(Incoming { caller, body, client_ip, priority, reuse, room })
+        Ok(Incoming { caller, body, client_ip, priority, feature, reuse, room })
     }
 
     /// Calls a service as the caller. A token that is refused is forgotten.

@@ -97,9 +97,11 @@ impl Class {
                 R::InvalidArgument | R::InvalidPageToken | R::ModelNotPriced => StatusCode::BAD_REQUEST,
                 R::Unauthenticated | R::CredentialRevoked => StatusCode::UNAUTHORIZED,
                 R::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
-                R::PermissionDenied | R::ModelNotAllowed | R::OwnKeyRefused | R::OwnKeyRequired => {
-                    StatusCode::FORBIDDEN
-                }
+                R::PermissionDenied
+                | R::ModelNotAllowed
+                | R::FeatureNotAllowed
+                | R::OwnKeyRefused
+                | R::OwnKeyRequired => StatusCode::FORBIDDEN,
                 R::NotFound | R::ModelNotFound | R::ReservationNotFound => StatusCode::NOT_FOUND,
                 R::AlreadyExists | R::IdReused | R::ReservationReleased | R::CallInProgress | R::NotRepeatable => {
                     StatusCode::CONFLICT

@@ -161,7 +161,7 @@ pub(crate) const fn code(reason: ErrorReason) -> Code {
     match reason {
         R::InvalidArgument | R::TooLarge | R::InvalidPageToken => Code::InvalidArgument,
         R::Unauthenticated | R::CredentialRevoked => Code::Unauthenticated,
-        R::PermissionDenied | R::ModelNotAllowed | R::OwnKeyRequired => Code::PermissionDenied,
+        R::PermissionDenied | R::ModelNotAllowed | R::FeatureNotAllowed | R::OwnKeyRequired => Code::PermissionDenied,
         R::NotFound | R::ModelNotFound | R::ReservationNotFound => Code::NotFound,
         R::AlreadyExists | R::IdReused | R::NotRepeatable => Code::AlreadyExists,
         R::QuotaExceeded | R::BudgetExhausted | R::OwnKeyLimited => Code::ResourceExhausted,

@@ -10,11 +10,11 @@ use weir_proto::quota::v1::Subject;
 use weir_proto::usage::v1::{Outcome, UsageEvent};
 use weir_rpc::{Error, Failure};
 use weir_types::price::Metered;
-use weir_types::{NanoUsd, OrganizationId, ReservationId, unit};
+use weir_types::{NanoUsd, OrganizationId, ReservationId, names, unit};
 
 use super::Broker;
 use super::deferred::Keeper;
-use super::entitlements::Plan;
+use super::entitlements::FEATURE;
 use super::fleet::Offering;
 use super::idempotency::Claim;
 use super::load::Admitted;
@@ -23,8 +23,9 @@ use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::api::Api;
 use crate::domain::cache::Wish;
-use crate::domain::catalogue::{self, NoRoute, Route};
+use crate::domain::catalogue::{NoRoute, Route};
 use crate::domain::exchange::Exchange;
+use crate::domain::jobs::Who;
 use crate::domain::load::Group;
 use crate::domain::request::ModelRequest;
 use crate::error::invalid_request;
@@ -35,6 +36,22 @@ use crate::provider::{ANYTHING, EVENT_STREAM, JSON, Provider};
 pub(crate) struct Caller {
     pub(crate) organization: OrganizationId,
     pub(crate) subject: Subject,
+}
+
+impl Caller {
+    /// As limits and plans know it.
+    pub(crate) fn new(organization: OrganizationId, who: &Who) -> Self {
+        let feature = Some(&who.feature).filter(|feature| !feature.is_empty());
+        let subject = Subject {
+            organization: names::organization(&organization),
+            user: who.user.map(|user| names::user(&organization, &user)).unwrap_or_default(),
+            api_key: who.api_key.map(|api_key| names::api_key(&organization, &api_key)).unwrap_or_default(),
+            ip: who.ip.clone(),
+            labels: feature.map(|feature| (FEATURE.to_owned(), feature.clone())).into_iter().collect(),
+            ..Subject::default()
+        };
+        Self { organization, subject }
+    }
 }
 
 /// A request as it came.
@@ -127,7 +144,8 @@ impl Broker {
         }
         let offering = self.offering.load_full();
         let offering = offering.ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
-        let plan = self.check_plan(&incoming.caller, &request.model).await?;
+        let plan = self.entitlements.of(incoming.caller.organization).await?;
+        plan.check(&request.model, &incoming.caller.subject)?;
         let priority = plan.priority;
         let keyring = self.own_keys.of(&incoming.caller)?;
         let mut admitted = self.admit(&incoming, &request.model, priority)?;
@@ -147,16 +165,6 @@ impl Broker {
         }
         let group = Group { class: priority, tenant: incoming.caller.organization };
         self.load.admit(incoming.api.operation(), model, group).map(Some)
-    }
-
-    async fn check_plan(&self, caller: &Caller, model: &str) -> Result<Arc<Plan>, Error> {
-        let plan = self.entitlements.of(caller.organization).await?;
-        if catalogue::is_allowed(&plan.models, model) {
-            return Ok(plan);
-        }
-        let name = plan.plan.strip_prefix("plans/").unwrap_or(&plan.plan);
-        let message = format!("The model `{model}` is not part of the plan `{name}`.");
-        Err(Error::new(ErrorReason::ModelNotAllowed, message).metadata("plan", plan.plan.clone()))
     }
 }
 

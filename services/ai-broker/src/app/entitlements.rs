@@ -1,4 +1,4 @@
-//! Which models an organisation's plan includes: asked of billing, kept for a while, kept on when billing is away.
+//! Which models and features an organisation's plan includes: asked of billing, kept for a while, kept on when billing is away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,8 +7,12 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use weir_proto::billing::v1::billing_service_client::BillingServiceClient;
 use weir_proto::billing::v1::{GetEntitlementsRequest, WatchEntitlementsRequest};
+use weir_proto::common::v1::ErrorReason;
+use weir_proto::quota::v1::Subject;
 use weir_rpc::{Channel, Error, Failure};
 use weir_types::{OrganizationId, names};
+
+use crate::domain::catalogue::is_allowed;
 
 /// After this an answer is asked for again; changes are pushed long before.
 const FRESH: Duration = Duration::from_secs(60);
@@ -17,16 +21,56 @@ const CAPACITY: u64 = 100_000;
 const DEADLINE: Duration = Duration::from_secs(2);
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// What a plan says about models.
+/// The label of a call that says what of the product it is for.
+pub(crate) const FEATURE: &str = "feature";
+
+/// What a plan says about models and features.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) plan: String,
+    plan: String,
     pub(crate) models: Vec<String>,
     /// Where calls wait, higher goes first.
     pub(crate) priority: i32,
     /// Calls go by the callers' own keys, never by the platform's.
     pub(crate) own_keys_only: bool,
+    /// Patterns of the features that calls may be for; none: all.
+    features: Vec<String>,
     read: Instant,
+}
+
+impl Plan {
+    /// Whether calls may be for this model, and for this feature if they say that they are for one.
+    ///
+    /// # Errors
+    /// The plan does not include it.
+    pub(crate) fn check(&self, model: &str, subject: &Subject) -> Result<(), Error> {
+        self.check_feature(subject.labels.get(FEATURE).map_or("", String::as_str))?;
+        if is_allowed(&self.models, model) {
+            return Ok(());
+        }
+        let message = format!("The model `{model}` is not part of the plan `{}`.", self.name());
+        Err(Error::new(ErrorReason::ModelNotAllowed, message).metadata("plan", self.plan.clone()))
+    }
+
+    /// The same of the feature alone; empty: of none.
+    ///
+    /// # Errors
+    /// The plan does not include it.
+    pub(crate) fn check_feature(&self, feature: &str) -> Result<(), Error> {
+        if feature.is_empty() || self.features.is_empty() || is_allowed(&self.features, feature) {
+            return Ok(());
+        }
+        let plan = self.name();
+        let message = format!(
+            "The feature `{feature}` is not part of the plan `{plan}`: change to a plan that has it (GET /api/v1/plans lists them)."
+        );
+        let error = Error::new(ErrorReason::FeatureNotAllowed, message);
+        Err(error.metadata("feature", feature).metadata("plan", self.plan.clone()))
+    }
+
+    fn name(&self) -> &str {
+        self.plan.strip_prefix("plans/").unwrap_or(&self.plan)
+    }
 }
 
 /// Plans by organisation.
@@ -68,6 +112,7 @@ impl Entitlements {
             models: answer.models,
             priority: answer.priority,
             own_keys_only: answer.own_keys_only,
+            features: answer.features,
             read: Instant::now(),
         }))
     }

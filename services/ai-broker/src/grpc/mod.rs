@@ -20,13 +20,13 @@ use weir_proto::broker::v1::{
     GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse,
     Operation, StreamInvokeRequest, StreamInvokeResponse,
 };
-use weir_proto::quota::v1::Subject;
 use weir_rpc::{Error, Principal};
-use weir_types::{ReservationId, names};
+use weir_types::ReservationId;
 
 use crate::app::{Broker, Caller, Incoming, Parts, Reuse};
 use crate::domain::api::Api;
 use crate::domain::idempotency::is_key;
+use crate::domain::jobs::Who;
 use crate::domain::request::media::is_voice;
 
 pub(crate) use cache::CacheGrpc;
@@ -99,9 +99,10 @@ fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Resu
     let wish = cache::wish(asked.cache)?;
     let suffix = voice(api, &asked.voice, &asked.query)?;
     let principal = weir_rpc::caller(request).principal()?;
+    let who = who(principal, asked.client_ip, asked.feature, "feature")?;
     let request_id = if asked.request_id.is_empty() { ReservationId::new_v7().to_string() } else { asked.request_id };
     Ok(Incoming {
-        caller: caller(principal, asked.client_ip),
+        caller: Caller::new(principal.organization, &who),
         api,
         body: asked.body,
         headers,
@@ -162,14 +163,11 @@ pub(crate) fn api(operation: Operation) -> Option<Api> {
     }
 }
 
-fn caller(principal: &Principal, ip: String) -> Caller {
-    let organization = principal.organization;
-    let subject = Subject {
-        organization: names::organization(&organization),
-        user: principal.user.map(|user| names::user(&organization, &user)).unwrap_or_default(),
-        api_key: principal.api_key.map(|key| names::api_key(&organization, &key)).unwrap_or_default(),
-        ip,
-        ..Subject::default()
-    };
-    Caller { organization, subject }
+/// Who asks, and what for. `field` is where the feature stands.
+fn who(principal: &Principal, ip: String, feature: String, field: &str) -> Result<Who, Error> {
+    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if feature.len() > 64 || !feature.bytes().all(is_named) {
+        return Err(Error::invalid(field, "must have at most 64 letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(Who { user: principal.user, api_key: principal.api_key, ip, feature })
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
+use weir_proto::broker::v1::{InvokeRequest, Operation};
 use weir_proto::common::v1::ErrorReason;
 
 use crate::scene::{Scene, chat, streamed};
@@ -41,6 +42,42 @@ async fn a_model_that_the_plan_does_not_include_is_refused() {
     assert_eq!(failure.reason(), ErrorReason::ModelNotAllowed);
     assert_eq!(failure.message(), "The model `sim-small` is not part of the plan `pro`.");
     assert!(scene.siblings.reserved.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_feature_that_the_plan_does_not_include_is_refused() {
+    let mut scene = Scene::new().await;
+    // Of an organisation whose plan has not been asked for yet.
+    scene.bearer = scene.stranger.clone();
+    *scene.siblings.features.lock() = vec!["interview".into(), "jewelry.*".into()];
+    let asked = |feature: &str| InvokeRequest {
+        operation: Operation::ChatCompletions.into(),
+        body: chat(1, "").to_string().into(),
+        feature: feature.into(),
+        ..Default::default()
+    };
+    let failure = scene.invoke_request(asked("coaching")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::FeatureNotAllowed);
+    assert_eq!((failure.metadata("feature"), failure.metadata("plan")), (Some("coaching"), Some("plans/pro")));
+    let expected = "The feature `coaching` is not part of the plan `pro`: change to a plan that has it (GET /api/v1/plans lists them).";
+    assert_eq!(failure.message(), expected);
+    let mut body: serde_json::Value = chat(1, "");
+    body["stream"] = true.into();
+    let failure = scene.stream_request(InvokeRequest { body: body.to_string().into(), ..asked("jewelry") }).await;
+    assert_eq!(failure.unwrap_err().reason(), ErrorReason::FeatureNotAllowed);
+    let failure = scene.invoke_request(asked("no such\nfeature")).await.unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::InvalidArgument);
+    assert!(scene.siblings.reserved.lock().is_empty() && scene.provider.served().is_empty());
+    for feature in ["interview", "jewelry.rings", ""] {
+        scene.invoke_request(asked(feature)).await.unwrap();
+    }
+    let reserved = scene.siblings.reserved.lock();
+    let mut labels: Vec<_> = reserved
+        .values()
+        .map(|request| request.subject.as_ref().unwrap().labels.get("feature").cloned().unwrap_or_default())
+        .collect();
+    labels.sort();
+    assert_eq!(labels, ["", "interview", "jewelry.rings"], "limits can count by it");
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ pub(crate) struct Siblings {
     pub(crate) epoch: AtomicU64,
     pub(crate) models: Mutex<Vec<String>>,
     pub(crate) own_keys_only: AtomicBool,
+    pub(crate) features: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -226,6 +227,7 @@ impl BillingService for FakeBilling {
             plan: "plans/pro".into(),
             models,
             own_keys_only: self.0.own_keys_only.load(Ordering::Relaxed),
+            features: self.0.features.lock().clone(),
             ..Default::default()
         }))
     }

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) priority: i32,
     /// Calls go by callers' own keys of providers, never by the platform's.
     pub(crate) own_keys_only: bool,
+    /// Patterns of the features that calls may be for; none: all.
+    pub(crate) features: Vec<String>,
 }
 
 /// All plans on offer, and which one holds for organisations that were never put on one.

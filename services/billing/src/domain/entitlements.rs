@@ -57,6 +57,8 @@ pub(crate) struct Entitlements {
     pub(crate) priority: i32,
     /// Calls go by callers' own keys of providers, never by the platform's.
     pub(crate) own_keys_only: bool,
+    /// Patterns of the features that calls may be for; none: all.
+    pub(crate) features: Vec<String>,
 }
 
 impl Entitlements {
@@ -81,6 +83,7 @@ impl Entitlements {
             models: plan.models.clone(),
             priority: plan.priority,
             own_keys_only: plan.own_keys_only,
+            features: plan.features.clone(),
         }
     }
 }
@@ -116,6 +119,7 @@ mod tests {
             models: vec!["*".to_owned()],
             priority: 0,
             own_keys_only: false,
+            features: Vec::new(),
         }
     }
 

@@ -51,6 +51,7 @@ fn plan(index: usize, table: &Table, version: &str, faults: &mut Faults) -> Opti
         faults.add(reader.place("models"), "names no model: [\"*\"] is all of them");
     }
     let own_keys_only = reader.switch("own_keys_only", faults);
+    let features = features(&mut reader, faults);
     let tables = reader.tables("limits", faults);
     let limits: Vec<Limit> =
         tables.iter().enumerate().filter_map(|(i, table)| limit(reader.at(), i, table, faults)).collect();
@@ -70,7 +71,24 @@ fn plan(index: usize, table: &Table, version: &str, faults: &mut Faults) -> Opti
         models: models.into_iter().map(str::to_owned).collect(),
         priority: priority?,
         own_keys_only,
+        features,
     })
+}
+
+/// Patterns of features; none: all.
+fn features(reader: &mut Reader<'_>, faults: &mut Faults) -> Vec<String> {
+    let features = reader.texts("features", faults);
+    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    for pattern in &features {
+        if pattern.len() > 64 || !pattern.strip_suffix('*').unwrap_or(pattern).bytes().all(is_named) {
+            let expected = "at most 64 letters, digits, `.`, `_` and `-`, and `*` at the end for any text";
+            faults.add(
+                reader.place("features"),
+                format!("`{pattern}` is not a pattern of features: expected {expected}"),
+            );
+        }
+    }
+    features.into_iter().map(str::to_owned).collect()
 }
 
 fn limit(plan: &str, index: usize, table: &Table, faults: &mut Faults) -> Option<Limit> {
@@ -202,6 +220,7 @@ mod tests {
             name = "Pro Plan"
             price = "1,000"
             models = []
+            features = ["jewelry.*", "a*b"]
             priority = 1
             limits = [
               { name = "a", scope = "user", unit = "request", amount = -1, window = { rolling = "60" }, on_failure = "open" },
@@ -221,6 +240,7 @@ mod tests {
             "plan `Pro Plan`: display_name: is missing",
             "plan `Pro Plan`: price: `1,000` is not a sum",
             "plan `Pro Plan`: models: names no model",
+            "plan `Pro Plan`: features: `a*b` is not a pattern of features",
             "plan `Pro Plan`, limit `a`: window: rolling: not a duration",
             "plan `Pro Plan`, limit `b`: amount: must be from 0",
             "plan `Pro Plan`, limit `b`: amount: must be a text with a sum in US dollars",
@@ -232,7 +252,7 @@ mod tests {
         ] {
             assert!(shown.iter().any(|line| line.starts_with(expected)), "{expected} is not in {shown:#?}");
         }
-        assert_eq!(shown.len(), 13, "{shown:#?}");
+        assert_eq!(shown.len(), 14, "{shown:#?}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(super) fn plan(plan: &Plan) -> proto::Plan {
         models: plan.models.clone(),
         priority: plan.priority,
         own_keys_only: plan.own_keys_only,
+        features: plan.features.clone(),
     }
 }
 
@@ -92,6 +93,7 @@ pub(super) fn entitlements(entitlements: &Entitlements) -> proto::Entitlements {
         models: entitlements.models.clone(),
         priority: entitlements.priority,
         own_keys_only: entitlements.own_keys_only,
+        features: entitlements.features.clone(),
     }
 }
 

@@ -125,7 +125,7 @@ async fn only_operators_set_subscriptions() {
 }
 
 #[tokio::test]
-async fn a_plan_can_go_by_own_keys_alone() {
+async fn a_plan_can_go_by_own_keys_alone_and_be_of_some_features() {
     let house = House::new().await;
     let folder = tempfile::tempdir().unwrap();
     let plan = |name: &str, more: &str| {
@@ -133,16 +133,23 @@ async fn a_plan_can_go_by_own_keys_alone() {
             "[[plan]]\nname = \"{name}\"\ndisplay_name = \"P\"\nprice = \"0\"\nmodels = [\"*\"]\npriority = 0\n{more}"
         )
     };
-    let text = format!("version = \"2\"\n{}{}", plan("free", "own_keys_only = true\n"), plan("pro", ""));
+    let text = format!(
+        "version = \"2\"\n{}{}",
+        plan("free", "own_keys_only = true\nfeatures = [\"interview\", \"jewelry.*\"]\n"),
+        plan("pro", "")
+    );
     let mut settings = crate::house::settings();
     settings.billing.plans = vec![crate::house::file(&folder, "plans.toml", &text)];
     let replica = house.replica(settings).await.unwrap();
     let organization = OrganizationId::new_v7();
-    assert!(entitlements(&replica, organization).await.own_keys_only);
+    let free = entitlements(&replica, organization).await;
+    assert!(free.own_keys_only && free.features == ["interview", "jewelry.*"], "{free:?}");
     set(&replica, organization, "pro", vec![]).await;
-    assert!(!entitlements(&replica, organization).await.own_keys_only);
+    let pro = entitlements(&replica, organization).await;
+    assert!(!pro.own_keys_only && pro.features.is_empty(), "{pro:?}");
     let plans = replica.operator().list_plans(ListPlansRequest {}).await.unwrap().into_inner().plans;
     assert_eq!(plans.iter().map(|plan| plan.own_keys_only).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(plans.iter().map(|plan| plan.features.len()).collect::<Vec<_>>(), [2, 0]);
 }
 
 #[tokio::test]

@@ -104,7 +104,9 @@ fn naming(class: Class) -> &'static str {
     match reason {
         R::Unauthenticated | R::CredentialRevoked => "authentication_error",
         R::BudgetExhausted => "billing_error",
-        R::PermissionDenied | R::ModelNotAllowed | R::OwnKeyRefused | R::OwnKeyRequired => "permission_error",
+        R::PermissionDenied | R::ModelNotAllowed | R::FeatureNotAllowed | R::OwnKeyRefused | R::OwnKeyRequired => {
+            "permission_error"
+        }
         R::NotFound | R::ModelNotFound => "not_found_error",
         R::TooLarge => "request_too_large",
         R::QuotaExceeded | R::ProviderExhausted | R::OwnKeyLimited => "rate_limit_error",

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     price_usd: String,
     /// Patterns of model names.
     models: Vec<String>,
+    /// Patterns of the features that calls may be for; empty: all.
+    features: Vec<String>,
 }
 
 /// The plans on offer.
@@ -62,6 +64,7 @@ pub(crate) async fn list(
         price_nano_usd: plan.price_nano_usd,
         price_usd: NanoUsd(plan.price_nano_usd).to_usd_string(),
         models: plan.models,
+        features: plan.features,
     });
     Ok(Json(Plans { plans: plans.collect() }))
 }

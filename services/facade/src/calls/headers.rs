@@ -17,6 +17,8 @@ const OVERHEAD: HeaderName = HeaderName::from_static("weir-overhead-ms");
 const OWN_KEY: HeaderName = HeaderName::from_static("weir-own-key");
 /// Of a request: `non-critical` goes to the route's cheaper model, if it has one.
 pub(crate) const PRIORITY: &str = "weir-priority";
+/// Of a request: what of the product it is for, as plans and limits know it.
+pub(crate) const FEATURE: &str = "weir-feature";
 /// Where a call stood when it began to wait for a provider without room.
 pub(crate) const QUEUE_POSITION: HeaderName = HeaderName::from_static("weir-queue-position");
 /// The load level, if it was not normal; and that it sent the call to a cheaper model than it asked for.

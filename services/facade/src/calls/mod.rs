@@ -66,8 +66,8 @@ pub(crate) async fn invoke(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, reuse, room: _room } = incoming;
-    let request = invocation(body, client_ip, reuse, asked);
+    let Incoming { caller, body, client_ip, priority, feature, reuse, room: _room } = incoming;
+    let request = invocation(body, client_ip, feature, reuse, asked);
     let answer = facade.as_caller(&caller, request, async |request| {
         facade.broker.clone().invoke(with_priority(request, priority)).await
     });
@@ -78,8 +78,8 @@ pub(crate) async fn invoke(
 
 /// The answer as it comes. Errors before its first byte have a status of their own.
 async fn stream(facade: &Facade, incoming: Incoming, asked: Asked, shape: Shape) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, reuse, room } = incoming;
-    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, reuse, asked)) };
+    let Incoming { caller, body, client_ip, priority, feature, reuse, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, feature, reuse, asked)) };
     let answer = facade.as_caller(&caller, request, async |request| {
         facade.broker.clone().stream_invoke(with_priority(request, priority)).await
     });
@@ -122,8 +122,8 @@ pub(crate) async fn bytes(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, reuse, room } = incoming;
-    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, reuse, asked)) };
+    let Incoming { caller, body, client_ip, priority, feature, reuse, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, feature, reuse, asked)) };
     let answer = facade.as_caller(&caller, request, async |request| {
         facade.broker.clone().stream_invoke(with_priority(request, priority)).await
     });
@@ -142,7 +142,7 @@ pub(crate) async fn bytes(
     }
 }
 
-fn invocation(body: Bytes, client_ip: String, reuse: Reuse, asked: Asked) -> InvokeRequest {
+fn invocation(body: Bytes, client_ip: String, feature: String, reuse: Reuse, asked: Asked) -> InvokeRequest {
     let call = Call::current();
     let request_id = call.as_ref().and_then(|call| call.request_id().to_str().ok()).unwrap_or_default().to_owned();
     let Asked { operation, headers, voice, query } = asked;
@@ -157,6 +157,7 @@ fn invocation(body: Bytes, client_ip: String, reuse: Reuse, asked: Asked) -> Inv
         query,
         idempotency_key,
         cache,
+        feature,
     }
 }
 

@@ -126,9 +126,13 @@ fn naming(class: Class) -> (&'static str, Option<String>) {
         R::OwnKeyLimited => ("rate_limit_error", own()),
         R::OwnKeyRefused | R::OwnKeyRequired => ("invalid_request_error", own()),
         R::BudgetExhausted => ("insufficient_quota", Some("insufficient_quota".into())),
-        R::ModelNotFound | R::ModelNotAllowed | R::ModelNotPriced | R::NotFound | R::TooLarge | R::Unimplemented => {
-            ("invalid_request_error", own())
-        }
+        R::FeatureNotAllowed
+        | R::ModelNotFound
+        | R::ModelNotAllowed
+        | R::ModelNotPriced
+        | R::NotFound
+        | R::TooLarge
+        | R::Unimplemented => ("invalid_request_error", own()),
         R::IdReused | R::NotRepeatable | R::CallInProgress => ("invalid_request_error", own()),
         _ => ("server_error", own()),
     }

@@ -8,6 +8,7 @@ use weir_proto::broker::v1::{Accounting, InvokeRequest, InvokeResponse, Operatio
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::{Caller, Error};
 
+use crate::answers::openai_error;
 use crate::fixtures::INVOKE;
 use crate::scene::{KEY, Scene};
 
@@ -191,6 +192,21 @@ async fn sdks_repeat_a_call_under_way_and_not_what_can_never_be_answered() {
         assert_eq!((response.status().as_u16(), should_retry.as_deref()), (409, repeat), "{reason:?}");
         assert!(response.text().await.unwrap().contains(code));
     }
+}
+
+#[tokio::test]
+async fn a_calls_feature_is_passed_on() {
+    let scene = Scene::new().await;
+    scene.siblings.answer(INVOKE, invoked(ANSWER));
+    let chat = || scene.request("POST", "/v1/chat/completions").bearer_auth(KEY).body("{}");
+    let asked = || scene.siblings.last::<InvokeRequest>(INVOKE).0.feature;
+    chat().header("weir-feature", "interview").send().await.unwrap();
+    assert_eq!(asked(), "interview");
+    chat().send().await.unwrap();
+    assert_eq!(asked(), "");
+    let odd = axum::http::HeaderValue::from_bytes(b"caf\xe9").unwrap();
+    let (status, error) = openai_error(chat().header("weir-feature", odd).send().await.unwrap()).await;
+    assert_eq!((status, &error["param"]), (400, &json!("weir-feature")));
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ async fn each_reason_has_its_status_in_both_shapes() {
         (R::BudgetExhausted, 402, "insufficient_quota", json!("insufficient_quota")),
         (R::PermissionDenied, 403, "invalid_request_error", json!("insufficient_permissions")),
         (R::ModelNotAllowed, 403, "invalid_request_error", json!("model_not_allowed")),
+        (R::FeatureNotAllowed, 403, "invalid_request_error", json!("feature_not_allowed")),
         (R::ModelNotFound, 404, "invalid_request_error", json!("model_not_found")),
         (R::AlreadyExists, 409, "server_error", json!("already_exists")),
         (R::TooLarge, 413, "invalid_request_error", json!("too_large")),

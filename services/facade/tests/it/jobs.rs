@@ -54,6 +54,7 @@ fn job(scene: &Scene, state: proto::JobState) -> proto::Job {
             message: "it broke".into(),
             http_status: 0,
         }),
+        feature: "interview".into(),
         ..proto::Job::default()
     }
 }
@@ -72,7 +73,7 @@ fn job_json(state: &str) -> Value {
         "queue": {"position": 7, "eta_seconds": 9},
         "error": {"reason": "PROVIDER_FAILED", "message": "it broke", "http_status": null},
         "create_time": THEN_TEXT, "run_time": null, "expire_time": THEN_TEXT, "start_time": null, "end_time": null,
-        "webhook_url": null, "schedule_id": null,
+        "webhook_url": null, "feature": "interview", "schedule_id": null,
     })
 }
 
@@ -89,7 +90,7 @@ async fn a_job_is_created_with_its_bodies_as_they_came() {
     scene.siblings.answer(CREATE_JOB, job(&scene, proto::JobState::Queued));
     let body = r#"{"steps":[{"key":"one","operation":"chat.completions","body":{"z":1.50,"a":12345678901234567890123},
         "max_attempts":5,"backoff_seconds":1},{"webhook":{"url":"https://e.org/h","body":{"x":{"$from":"one#/id"}}}}],
-        "delay_seconds":60,"expire_time":"2026-01-02T03:04:05Z","webhook_url":"https://e.org/end"}"#;
+        "delay_seconds":60,"expire_time":"2026-01-02T03:04:05Z","webhook_url":"https://e.org/end","feature":"interview"}"#;
     let request = scene.request("POST", "/api/v1/jobs").bearer_auth(crate::scene::KEY).body(body);
     let request = request.header("idempotency-key", "order-7");
     let response = request.try_clone().unwrap().send().await.unwrap();
@@ -101,6 +102,7 @@ async fn a_job_is_created_with_its_bodies_as_they_came() {
     assert_eq!(asked.client_ip, "127.0.0.1");
     let asked = asked.job.unwrap();
     assert_eq!((asked.expire_time, asked.webhook_url.as_str()), (THEN, "https://e.org/end"));
+    assert_eq!(asked.feature, "interview");
     assert_eq!((asked.steps[0].max_attempts, asked.steps[0].backoff), (5, Some(Duration { seconds: 1, nanos: 0 })));
     match (asked.steps[0].action.as_ref().unwrap(), asked.steps[1].action.as_ref().unwrap()) {
         (proto::job_step::Action::Invoke(invoke), proto::job_step::Action::Webhook(webhook)) => {
@@ -191,7 +193,7 @@ async fn schedules_are_created_listed_and_deleted() {
         next_time: THEN,
     };
     let shown = json!({
-        "id": ID, "steps": [], "cron": "0 9 * * *", "every_seconds": null, "time_zone": "Europe/Berlin",
+        "id": ID, "steps": [], "feature": null, "cron": "0 9 * * *", "every_seconds": null, "time_zone": "Europe/Berlin",
         "create_time": THEN_TEXT, "next_time": THEN_TEXT,
     });
     scene.siblings.answer(CREATE_SCHEDULE, schedule.clone());

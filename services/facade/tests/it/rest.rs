@@ -420,11 +420,13 @@ async fn plans_and_the_callers_own_are_told() {
         display_name: "Pro".into(),
         price_nano_usd: 20_000_000_000,
         models: vec!["gpt-*".into()],
+        features: vec!["interview".into()],
         ..billing::Plan::default()
     };
     scene.siblings.answer(LIST_PLANS, billing::ListPlansResponse { plans: vec![plan] });
     let answer = json_of(scene.get("/api/v1/plans"), 200).await;
     assert_eq!((&answer["plans"][0]["id"], &answer["plans"][0]["models"]), (&json!("pro"), &json!(["gpt-*"])));
+    assert_eq!(answer["plans"][0]["features"], json!(["interview"]));
     let subscription = billing::Subscription { plan: "plans/pro".into(), start_time: THEN, ..Default::default() };
     scene.siblings.answer(SUBSCRIPTION, subscription);
     let answer = json_of(scene.get("/api/v1/subscription"), 200).await;

@@ -75,7 +75,9 @@ impl Jobs {
         asked.spec.check().map_err(|invalid| Error::invalid(invalid.field, invalid.message))?;
         self.check_storage(asked.organization, &asked.spec).await?;
         let organization = asked.organization;
-        let priority = self.broker.entitlements.of(organization).await?.priority;
+        let plan = self.broker.entitlements.of(organization).await?;
+        plan.check_feature(&asked.spec.who.feature)?;
+        let priority = plan.priority;
         let new = self.new_job(asked, priority)?;
         let fresh = fresh(&new, self.broker.clock.now());
         let hash = new.body_hash.clone();

@@ -12,16 +12,14 @@ use tokio::time::Instant;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{InvokeResponse, Operation};
 use weir_proto::common::v1::ErrorReason;
-use weir_proto::quota::v1::Subject;
 use weir_rpc::{Error, Failure};
-use weir_types::names;
 
 use super::Jobs;
 use super::work::{Work, failure};
 use crate::app::deferred::Keeper;
 use crate::app::queue::Waiting;
 use crate::app::{Caller, Incoming, Patience, Reuse};
-use crate::domain::jobs::{Ending, Failed, Finished, JobError, Who};
+use crate::domain::jobs::{Ending, Failed, Finished, JobError};
 use crate::storage::jobs::JobKey;
 
 /// How often is looked whether a call has taken too long.
@@ -47,7 +45,7 @@ impl Jobs {
             timed_out: AtomicBool::new(false),
         });
         let incoming = Incoming {
-            caller: caller(work.key, &work.spec.who),
+            caller: Caller::new(work.key.organization, &work.spec.who),
             api,
             body,
             suffix: String::new(),
@@ -137,18 +135,6 @@ impl Jobs {
 /// `job-{job}-{step}-{attempt}`: the same for no two tries.
 fn request_id(key: JobKey, index: usize, attempt: i32) -> String {
     format!("job-{}-{index}-{attempt}", key.job)
-}
-
-fn caller(key: JobKey, who: &Who) -> Caller {
-    let organization = key.organization;
-    let subject = Subject {
-        organization: names::organization(&organization),
-        user: who.user.map(|user| names::user(&organization, &user)).unwrap_or_default(),
-        api_key: who.api_key.map(|api_key| names::api_key(&organization, &api_key)).unwrap_or_default(),
-        ip: who.ip.clone(),
-        ..Subject::default()
-    };
-    Caller { organization, subject }
 }
 
 fn failed(failure: &Failure) -> Failed {

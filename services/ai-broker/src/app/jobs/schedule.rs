@@ -53,6 +53,8 @@ impl Jobs {
     pub(crate) async fn create_schedule(&self, new: NewSchedule) -> Result<ScheduleRow, Error> {
         new.spec.check().map_err(invalid)?;
         self.check_storage(new.organization, &new.spec).await?;
+        let plan = self.broker.entitlements.of(new.organization).await?;
+        plan.check_feature(&new.spec.who.feature)?;
         let now = self.broker.clock.now();
         let pace = pace(new.cron.as_deref(), new.every, &new.time_zone).map_err(invalid)?;
         let next_at = pace.next(now, now).map_err(invalid)?;
@@ -63,7 +65,7 @@ impl Jobs {
             every_ms: new.every,
             time_zone: if new.time_zone.is_empty() { "UTC".into() } else { new.time_zone },
             next_at,
-            priority: self.broker.entitlements.of(new.organization).await?.priority,
+            priority: plan.priority,
             spec: serde_json::to_vec(&new.spec).map_err(Error::defect)?,
             created_at: now,
         };

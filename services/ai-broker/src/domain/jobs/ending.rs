@@ -97,6 +97,7 @@ mod tests {
             (ErrorReason::ModelNotFound, 0),
             (ErrorReason::OwnKeyRefused, 0),
             (ErrorReason::OwnKeyRequired, 0),
+            (ErrorReason::FeatureNotAllowed, 0),
             (ErrorReason::InvalidArgument, 0),
         ] {
             assert_eq!(judged(reason, status, Some(1)), Verdict::Final, "{reason:?}");

@@ -35,6 +35,9 @@ pub(crate) struct Who {
     pub(crate) api_key: Option<ApiKeyId>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) ip: String,
+    /// What of the product it is for; empty: nothing that plans or limits know.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) feature: String,
 }
 
 /// One step.

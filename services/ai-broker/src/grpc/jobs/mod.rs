@@ -15,11 +15,11 @@ use weir_proto::broker::v1::{
     RerunJobRequest, RotateWebhookSecretRequest, RotateWebhookSecretResponse, Schedule, WatchJobRequest,
     WatchJobResponse,
 };
-use weir_rpc::{Error, Principal};
+use weir_rpc::Error;
 
 use super::resources::{child, next, own, page};
+use super::who;
 use crate::app::jobs::{Asked, Jobs, NewSchedule};
-use crate::domain::jobs::Who;
 use crate::storage::jobs::JobKey;
 
 /// Serves [`JobService`].
@@ -31,14 +31,15 @@ impl JobService for JobsGrpc {
         let principal = weir_rpc::caller(&request).principal()?.clone();
         let asked = request.into_inner();
         let organization = own(&principal, &asked.parent)?;
-        let job = asked.job.ok_or_else(|| Error::invalid("job", "is required"))?;
+        let mut job = asked.job.ok_or_else(|| Error::invalid("job", "is required"))?;
+        let who = who(&principal, asked.client_ip, std::mem::take(&mut job.feature), "job.feature")?;
         let run_at = parse::run_at(&job, asked.delay.as_ref())?;
         let created = self.0.create(Asked {
             organization,
             run_at,
             expires_at: parse::instant("job.expire_time", job.expire_time.as_ref())?,
             idempotency_key: parse::idempotency_key(asked.idempotency_key)?,
-            spec: parse::spec(job, who(&principal, asked.client_ip))?,
+            spec: parse::spec(job, who)?,
         });
         Ok(Response::new(render::job(created.await?)))
     }
@@ -87,8 +88,9 @@ impl JobService for JobsGrpc {
         let organization = own(&principal, &asked.parent)?;
         let schedule = asked.schedule.ok_or_else(|| Error::invalid("schedule", "is required"))?;
         let (cron, every) = parse::pace(schedule.pace)?;
-        let job = schedule.job.ok_or_else(|| Error::invalid("schedule.job", "is required"))?;
-        let spec = parse::spec(job, who(&principal, String::new()))?;
+        let mut job = schedule.job.ok_or_else(|| Error::invalid("schedule.job", "is required"))?;
+        let who = who(&principal, String::new(), std::mem::take(&mut job.feature), "schedule.job.feature")?;
+        let spec = parse::spec(job, who)?;
         let new = NewSchedule { organization, spec, cron, every, time_zone: schedule.time_zone };
         Ok(Response::new(render::schedule(self.0.create_schedule(new).await?)?))
     }
@@ -135,8 +137,4 @@ impl JobService for JobsGrpc {
 fn named<T>(request: &Request<T>, name: &str) -> Result<JobKey, Error> {
     let (organization, job) = child(weir_rpc::caller(request).principal()?, name, "/jobs/")?;
     Ok(JobKey { organization, job })
-}
-
-fn who(principal: &Principal, ip: String) -> Who {
-    Who { user: principal.user, api_key: principal.api_key, ip }
 }

@@ -54,6 +54,7 @@ fn render(view: View, bodies: bool) -> Job {
         standing: standing.map(queue_standing),
         error,
         webhook_url: spec.webhook_url,
+        feature: spec.who.feature,
         schedule: row.schedule_id.map(schedule).unwrap_or_default(),
         current_step: row.current_step.into(),
     }
@@ -107,7 +108,7 @@ pub(super) fn schedule(row: ScheduleRow) -> Result<Schedule, Error> {
     let steps = steps(&spec, Vec::new(), true);
     Ok(Schedule {
         name: format!("organizations/{}/schedules/{}", row.organization_id, row.schedule_id),
-        job: Some(Job { steps, webhook_url: spec.webhook_url, ..Job::default() }),
+        job: Some(Job { steps, webhook_url: spec.webhook_url, feature: spec.who.feature, ..Job::default() }),
         pace: row.cron.map(schedule::Pace::Cron).or(every),
         time_zone: row.time_zone,
         create_time: Some(timestamp(row.created_at)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use weir_proto::broker::v1::{
     CreateScheduleRequest, DeleteScheduleRequest, Job, JobState, ListSchedulesRequest, Schedule, schedule,
 };
+use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Failure;
 use weir_types::names;
 
@@ -40,6 +41,27 @@ async fn a_schedule_creates_a_job_at_each_of_its_times_until_it_is_deleted() {
     let count = scene.listed(JobState::Unspecified).await.len();
     tokio::time::sleep(Duration::from_millis(1300)).await;
     assert_eq!(scene.listed(JobState::Unspecified).await.len(), count);
+}
+
+#[tokio::test]
+async fn work_for_a_feature_that_the_plan_does_not_include_is_refused_when_it_is_asked_for() {
+    let House { mut scene, _database } = House::new().await;
+    // An organisation whose plan has not been asked for yet.
+    (scene.organization, scene.bearer) = (scene.strange, scene.stranger.clone());
+    *scene.siblings.features.lock() = vec!["interview".into()];
+    let of = |feature: &str| Job { feature: feature.into(), ..one_step("") };
+    let refused = scene.try_create(of("coaching"), "").await.unwrap_err();
+    assert_eq!(refused.reason(), ErrorReason::FeatureNotAllowed);
+    let refused = create(&scene, every_second(of("coaching"))).await.unwrap_err();
+    assert_eq!(refused.reason(), ErrorReason::FeatureNotAllowed);
+    assert_eq!(scene.try_create(of("a b"), "").await.unwrap_err().fields()[0].subject, "job.feature");
+    let job = scene.create(of("interview")).await;
+    assert_eq!(scene.reaches(&job.name, JobState::Complete).await.feature, "interview");
+    let schedule = create(&scene, every_second(of("interview"))).await.unwrap();
+    assert_eq!(schedule.job.unwrap().feature, "interview");
+    let reserved = scene.siblings.reserved.lock();
+    let of_call = |one: &weir_proto::quota::v1::ReserveRequest| one.subject.clone().unwrap().labels["feature"].clone();
+    assert!(!reserved.is_empty() && reserved.values().map(of_call).all(|feature| feature == "interview"));
 }
 
 #[tokio::test]

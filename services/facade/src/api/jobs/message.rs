@@ -30,6 +30,9 @@ pub(crate) struct CreateJob {
     /// Told when the job has ended, by a POST that is signed as <https://www.standardwebhooks.com> says.
     #[serde(default)]
     webhook_url: String,
+    /// What of the product it is for, as plans and limits know it: 1 to 64 letters, digits, `.`, `_` and `-`.
+    #[serde(default)]
+    feature: String,
 }
 
 /// A step: a call to a model (`operation` and `body`), a webhook, or what is to be stored.
@@ -144,6 +147,8 @@ pub(crate) struct Job {
     start_time: Option<DateTime<Utc>>,
     end_time: Option<DateTime<Utc>>,
     webhook_url: Option<String>,
+    /// What of the product it is for.
+    feature: Option<String>,
     /// The schedule that created it.
     schedule_id: Option<String>,
 }
@@ -208,8 +213,8 @@ fn seconds(seconds: u32) -> prost_types::Duration {
 
 impl CreateJob {
     /// One without times of its own.
-    pub(super) fn of(steps: Vec<CreateStep>, webhook_url: String) -> Self {
-        Self { steps, run_time: None, delay_seconds: None, expire_time: None, webhook_url }
+    pub(super) fn of(steps: Vec<CreateStep>, webhook_url: String, feature: String) -> Self {
+        Self { steps, run_time: None, delay_seconds: None, expire_time: None, webhook_url, feature }
     }
 
     /// From now on.
@@ -228,6 +233,7 @@ impl TryFrom<CreateJob> for proto::Job {
             run_time: asked.run_time.map(timestamp),
             expire_time: asked.expire_time.map(timestamp),
             webhook_url: asked.webhook_url,
+            feature: asked.feature,
             ..Self::default()
         })
     }
@@ -339,6 +345,7 @@ impl TryFrom<proto::Job> for Job {
             start_time: instant(job.start_time),
             end_time: instant(job.end_time),
             webhook_url: Some(job.webhook_url).filter(|url| !url.is_empty()),
+            feature: Some(job.feature).filter(|feature| !feature.is_empty()),
             schedule_id: optional_id(&job.schedule),
             steps: job.steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
         })

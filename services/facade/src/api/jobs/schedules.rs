@@ -29,6 +29,9 @@ pub(crate) struct CreateSchedule {
     steps: Vec<CreateStep>,
     #[serde(default)]
     webhook_url: String,
+    /// Of each job: what of the product it is for, as plans and limits know it.
+    #[serde(default)]
+    feature: String,
     /// Five fields, or six with seconds first; `@daily` and its like.
     #[serde(default)]
     cron: Option<String>,
@@ -44,6 +47,8 @@ pub(crate) struct CreateSchedule {
 pub(crate) struct Schedule {
     id: String,
     steps: Vec<Step>,
+    /// What of the product its jobs are for.
+    feature: Option<String>,
     cron: Option<String>,
     every_seconds: Option<i64>,
     time_zone: String,
@@ -69,10 +74,11 @@ impl TryFrom<proto::Schedule> for Schedule {
             Some(proto::schedule::Pace::Every(every)) => (None, Some(every.seconds)),
             None => (None, None),
         };
-        let steps = schedule.job.unwrap_or_default().steps;
+        let job = schedule.job.unwrap_or_default();
         Ok(Self {
             id: id(&schedule.name),
-            steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
+            feature: Some(job.feature).filter(|feature| !feature.is_empty()),
+            steps: job.steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
             cron,
             every_seconds,
             time_zone: schedule.time_zone,
@@ -101,7 +107,7 @@ pub(crate) async fn create(
         (None, Some(every)) => proto::schedule::Pace::Every(prost_types::Duration { seconds: every.into(), nanos: 0 }),
         _ => return Err(Error::invalid("cron", "a schedule has either `cron` or `every_seconds`").into()),
     };
-    let job = CreateJob::of(asked.steps, asked.webhook_url).try_into()?;
+    let job = CreateJob::of(asked.steps, asked.webhook_url, asked.feature).try_into()?;
     let schedule =
         proto::Schedule { job: Some(job), pace: Some(pace), time_zone: asked.time_zone, ..proto::Schedule::default() };
     let parent = names::organization(&caller.organization);
