@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 /// | `garbage_after=10` | a stream sends an unreadable event after so many tokens and goes on |
 /// | `hang_after=10` | a stream sends nothing more after so many tokens; a picture is never done (FAL) |
 /// | `fail_times=1` | only the first so many requests with this very directive fail |
+/// | `tier=priority` | the answer says that it was served at this price, whatever was asked for |
 /// | `tag=anything` | nothing: tells two directives apart |
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directive {
@@ -44,6 +45,8 @@ pub struct Directive {
     pub heard: Option<Duration>,
     /// `generation_ms`.
     pub generation: Option<Duration>,
+    /// `tier`.
+    pub service_tier: Option<String>,
     /// `usage=none`.
     pub without_usage: bool,
     /// `latency_ms`.
@@ -111,6 +114,13 @@ pub enum Break {
 pub struct DirectiveError(String);
 
 impl Directive {
+    /// At which of its prices an OpenAI that is asked for `tier` says that it serves: at that one.
+    pub(crate) fn served<'a>(&'a self, tier: Option<&'a str>) -> &'a str {
+        let known = |tier: &str| ["flex", "priority", "fast", "ultrafast"].contains(&tier);
+        let asked = tier.filter(|tier| known(tier));
+        self.service_tier.as_deref().or(asked).unwrap_or("default")
+    }
+
     /// This one, and where it is silent, the other.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -120,6 +130,7 @@ impl Directive {
             cache_write_tokens: self.cache_write_tokens.or(other.cache_write_tokens),
             heard: self.heard.or(other.heard),
             generation: self.generation.or(other.generation),
+            service_tier: self.service_tier.or(other.service_tier),
             without_usage: self.without_usage || other.without_usage,
             latency: self.latency.or(other.latency),
             chunk_latency: self.chunk_latency.or(other.chunk_latency),
@@ -144,6 +155,7 @@ impl Directive {
             cache_write_tokens: self.cache_write_tokens,
             heard: self.heard,
             generation: self.generation,
+            service_tier: self.service_tier,
             latency: self.latency,
             chunk_latency: self.chunk_latency,
             coalesce: self.coalesce,
@@ -174,6 +186,7 @@ impl Directive {
             "cache_write_tokens" => self.cache_write_tokens = Some(value.parse().ok()?),
             "seconds" => self.heard = Some(duration(value, 1.0)?),
             "generation_ms" => self.generation = Some(duration(value, 1e-3)?),
+            "tier" => self.service_tier = Some(value.to_owned()),
             "usage" => self.without_usage = (value == "none").then_some(true)?,
             "latency_ms" => self.latency = Some(duration(value, 1e-3)?),
             "chunk_ms" => self.chunk_latency = Some(duration(value, 1e-3)?),
@@ -241,6 +254,7 @@ impl fmt::Display for Directive {
         pair("cache_write_tokens", self.cache_write_tokens.map(|n| n.to_string()));
         pair("seconds", self.heard.map(|time| time.as_secs_f64().to_string()));
         pair("generation_ms", self.generation.map(|time| (time.as_secs_f64() * 1e3).to_string()));
+        pair("tier", self.service_tier.clone());
         pair("usage", self.without_usage.then(|| "none".to_owned()));
         pair("latency_ms", self.latency.map(|time| (time.as_secs_f64() * 1e3).to_string()));
         pair("chunk_ms", self.chunk_latency.map(|time| (time.as_secs_f64() * 1e3).to_string()));
@@ -280,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_directive_reads_back_what_it_prints() {
-        let text = "output_tokens=44,cached_tokens=3,cache_write_tokens=2,seconds=1.5,generation_ms=900,usage=none,latency_ms=20,chunk_ms=0.5,coalesce=1,status=429,\
+        let text = "output_tokens=44,cached_tokens=3,cache_write_tokens=2,seconds=1.5,generation_ms=900,tier=flex,usage=none,latency_ms=20,chunk_ms=0.5,coalesce=1,status=429,\
                     code=insufficient_quota,retry_after=1.5,body=html,hang=1,reset=after,cut_after=10,fail_times=2";
         let directive: Directive = text.parse().unwrap();
         assert_eq!(directive.to_string(), text);

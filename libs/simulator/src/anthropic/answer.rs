@@ -28,6 +28,7 @@ pub(crate) struct Usage {
     /// All input, cached or not.
     pub(crate) input: u64,
     pub(crate) cached: Cached,
+    pub(crate) service_tier: &'static str,
 }
 
 impl Usage {
@@ -42,7 +43,7 @@ impl Usage {
                 "ephemeral_1h_input_tokens": write_long,
             },
             "output_tokens": output,
-            "service_tier": "standard",
+            "service_tier": self.service_tier,
         });
         if let Some(thought) = thought {
             usage["output_tokens_details"] = json!({"thinking_tokens": thought});

@@ -32,10 +32,15 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
         demand: Demand::tokens(request.input - held, most),
         ..Asking::of("messages", &request.model)
     };
-    let uncached = Usage { input: request.input, cached: Cached::default() };
+    let uncached = Usage { input: request.input, cached: Cached::default(), service_tier: "standard" };
     let spoilt = |admitted: &Admitted| charge(admitted, uncached, admitted.directive.output_tokens.unwrap_or(usual));
     let admitted = call.admit(asking).await.map_err(|ending| ending.charging(spoilt))?;
-    let usage = Usage { input: request.input, cached: cached(call, &request, &admitted.directive) };
+    let service_tier = match admitted.directive.service_tier.as_deref() {
+        Some("priority") => "priority",
+        Some("batch") => "batch",
+        _ => "standard",
+    };
+    let usage = Usage { input: request.input, cached: cached(call, &request, &admitted.directive), service_tier };
     let (tokens, stop_reason, stop_sequence) = ending(&request, &admitted.directive, usual, most);
     let answer = Answer {
         model: &request.model,

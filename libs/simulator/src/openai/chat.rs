@@ -55,5 +55,6 @@ fn describe<'a>(prompt: &'a Prompt, admitted: &'a Admitted, tokens: u64, usage: 
         Shape::Text | Shape::Json => "stop",
     };
     let (model, choices, shape) = (&*admitted.entry.model().json, prompt.choices, &prompt.shape);
-    Answer { model, created: now(), choices, tokens, shape, finish_reason, usage }
+    let service_tier = admitted.directive.served(prompt.service_tier.as_deref());
+    Answer { model, created: now(), choices, tokens, shape, finish_reason, service_tier, usage }
 }

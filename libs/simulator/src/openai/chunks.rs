@@ -70,9 +70,10 @@ impl<'a> Layout<'a> {
         let mut start = Vec::with_capacity(256);
         put!(
             start,
-            r#"data: {{"id":"chatcmpl-{id}","object":"chat.completion.chunk","created":{},"model":{},"service_tier":"default","system_fingerprint":"fp_simulated","#,
+            r#"data: {{"id":"chatcmpl-{id}","object":"chat.completion.chunk","created":{},"model":{},"service_tier":"{}","system_fingerprint":"fp_simulated","#,
             answer.created,
-            answer.model
+            answer.model,
+            answer.service_tier
         );
         let end = if include_usage { "],\"usage\":null}\n\n" } else { "]}\n\n" };
         let words = usize::try_from(answer.tokens.min(VOCABULARY.len() as u64)).unwrap_or(0);

@@ -18,6 +18,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) tokens: u64,
     pub(crate) shape: &'a Shape,
     pub(crate) finish_reason: &'a str,
+    pub(crate) service_tier: &'a str,
     /// None if the answer shall not say.
     pub(crate) usage: Option<Usage>,
 }
@@ -64,7 +65,7 @@ impl Answer<'_> {
             out.extend_from_slice(br#","usage":"#);
             usage.append(&mut out);
         }
-        out.extend_from_slice(br#","service_tier":"default","system_fingerprint":"fp_simulated"}"#);
+        put!(out, r#","service_tier":"{}","system_fingerprint":"fp_simulated"}}"#, self.service_tier);
         out
     }
 
@@ -119,6 +120,7 @@ mod tests {
                 tokens: 20,
                 shape: &shape,
                 finish_reason: "stop",
+                service_tier: "default",
                 usage,
             };
             let body = answer.json(&Ids::new().next());

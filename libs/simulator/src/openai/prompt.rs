@@ -27,6 +27,7 @@ pub(crate) struct Prompt {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) shape: Shape,
+    pub(crate) service_tier: Option<String>,
     pub(crate) simulate: Option<String>,
 }
 
@@ -54,6 +55,7 @@ struct Body<'a> {
     tools: Option<Vec<Tool>>,
     tool_choice: Option<ToolChoice>,
     response_format: Option<ResponseFormat>,
+    service_tier: Option<String>,
     metadata: Option<Metadata>,
 }
 
@@ -190,6 +192,7 @@ impl Prompt {
             choices: within("n", body.n, MOST_CHOICES)?.unwrap_or(1),
             stream,
             include_usage: body.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+            service_tier: body.service_tier,
             shape: shape(body.tools, body.tool_choice, body.response_format)?,
             simulate: body.metadata.and_then(|metadata| metadata.simulate),
             model,

@@ -26,6 +26,7 @@ struct Body {
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
     reasoning: Option<Value>,
+    service_tier: Option<String>,
     previous_response_id: Option<String>,
     metadata: Option<Metadata>,
 }
@@ -42,6 +43,7 @@ pub(crate) struct Answer<'a> {
     /// Of those, what is thought and not shown; nothing if the model does not reason.
     pub(crate) reasoned: Option<u64>,
     pub(crate) tool: Option<&'a str>,
+    pub(crate) service_tier: &'a str,
     pub(crate) usage: Option<Usage>,
 }
 
@@ -89,6 +91,7 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
         tokens,
         reasoned: reasons.then_some(tokens / 2),
         tool: tool.as_deref(),
+        service_tier: admitted.directive.served(body.service_tier.as_deref()),
         usage: Some(Usage { input, cached }).filter(|_| !admitted.directive.without_usage),
     };
     if streamed {
@@ -214,7 +217,7 @@ impl Answer<'_> {
             "parallel_tool_calls": true,
             "previous_response_id": null,
             "reasoning": {"effort": null, "summary": null},
-            "service_tier": "default",
+            "service_tier": self.service_tier,
             "store": true,
             "temperature": 1.0,
             "text": {"format": {"type": "text"}},

@@ -22,7 +22,7 @@ pub struct Price {
     /// Of tokens where the prompt is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_prompt: Option<LongPrompt>,
-    /// Of tokens of calls that the provider serves at another price: `batch`, `flex`, `priority`.
+    /// Of tokens of calls that the provider serves at another price, by [`TIERS`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tiers: BTreeMap<String, TokenPrice>,
     /// Of everything else, by unit: `second`, `character`, `image_1024x1024_hd`.
@@ -38,6 +38,9 @@ pub struct LongPrompt {
     /// Beyond.
     pub tokens: TokenPrice,
 }
+
+/// What providers call the prices that are not their usual ones, as `service_tier` says them.
+pub const TIERS: [&str; 5] = ["batch", "fast", "flex", "priority", "ultrafast"];
 
 /// Why something has no cost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +94,13 @@ impl Price {
     fn counts_beside(&self, unit: &str) -> bool {
         let by_token = self.tokens.input > 0 && [unit::SECOND, unit::CHARACTER, unit::IMAGE].contains(&unit);
         by_token || unit == unit::IMAGE && self.units.contains_key(unit::MEGAPIXEL)
+    }
+
+    /// The tier that a call of so much input is charged in that was served in `said`; none where the list has no price for it:
+    /// then the usual prices hold.
+    #[must_use]
+    pub fn tier<'a>(&self, said: Option<&'a str>, input: i64) -> Option<&'a str> {
+        said.filter(|tier| self.of_tokens(input, Some(tier)).is_ok())
     }
 
     /// The prices that hold for a call with so much input, in this tier.
@@ -184,6 +194,9 @@ mod tests {
         assert_eq!(in_tier(1000, "batch"), Ok(NanoUsd(500)));
         assert_eq!(in_tier(1000, "flex"), Err(NoCost::NoPrice("flex_request".to_owned())));
         assert!(in_tier(1001, "batch").is_err(), "nobody knows what a long prompt costs there");
+        let charged = |tier, input| price.tier(tier, input);
+        assert_eq!(charged(Some("batch"), 1000), Some("batch"));
+        assert_eq!([charged(Some("flex"), 1), charged(Some("batch"), 1001), charged(None, 1)], [None; 3]);
     }
 
     #[test]

@@ -97,13 +97,13 @@ fn judge(call: &ModelCall, client: &Presence, answer: Result<Bytes, CallFailure>
             }
             Reported::Missing => {
                 let received = estimated_tokens(i64::try_from(body.len()).unwrap_or(i64::MAX));
-                (call.used(estimate(call, received).into(), true, complete), Ok(body))
+                (call.used(estimate(call, received), true, complete), Ok(body))
             }
             // What came is not what was produced, so its length says nothing: the output may be all that was reserved.
             Reported::Unreadable if call.request.units != MediaUnits::None => {
                 (call.used(call.worst.used.clone(), true, Outcome::Broken), Err(broken()))
             }
-            Reported::Unreadable => (call.used(estimate(call, i64::MAX).into(), true, Outcome::Broken), Err(broken())),
+            Reported::Unreadable => (call.used(estimate(call, i64::MAX), true, Outcome::Broken), Err(broken())),
         },
         Err(failure) => {
             tracing::warn!(provider, %failure, "an answer broke off");
@@ -123,15 +123,18 @@ fn unreadable(call: &ModelCall, error: &TranslateError) -> Error {
 }
 
 /// The best count without the provider's: the input by its length, the output as counted; never more than was reserved.
-pub(crate) fn estimate(call: &ModelCall, output: i64) -> Tokens {
+pub(crate) fn estimate(call: &ModelCall, output: i64) -> Metered {
     let input = estimated_tokens(i64::try_from(call.exchange.body.len()).unwrap_or(i64::MAX));
-    let worst = &call.worst.used.tokens;
-    Tokens { input: input.min(worst.input), output: output.min(worst.output), ..Tokens::default() }
+    let worst = &call.worst.used;
+    let (input, output) = (input.min(worst.tokens.input), output.min(worst.tokens.output));
+    Metered { tier: worst.tier.clone(), ..Tokens { input, output, ..Tokens::default() }.into() }
 }
 
 impl ModelCall {
     /// What was used, with its cost.
-    pub(crate) fn used(&self, metered: Metered, estimated: bool, outcome: Outcome) -> Used {
+    pub(crate) fn used(&self, mut metered: Metered, estimated: bool, outcome: Outcome) -> Used {
+        let charged = self.route.price.tier(metered.tier.as_deref(), metered.tokens.input).is_some();
+        metered.tier = metered.tier.filter(|_| charged);
         let cost = self.cost(&metered);
         if self.own.is_some() {
             return Used::new(cost::used(metered, cost), NanoUsd::ZERO, estimated, outcome);

@@ -16,7 +16,7 @@ use weir_proto::broker::v1::{Accounting, QueueStanding, StreamInvokeResponse, St
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::usage::v1::Outcome;
 use weir_rpc::Error;
-use weir_types::price::Tokens;
+use weir_types::price::{Metered, Tokens};
 
 use super::Broker;
 use super::background::Finishing;
@@ -28,6 +28,7 @@ use super::queue::Waiting;
 use super::reservations::Held;
 use super::settle::Used;
 use super::tape::Parts;
+use crate::domain::dialects::usage::Tier;
 use crate::domain::keys::KeyOutcome;
 use crate::domain::request::MediaUnits;
 use crate::domain::sse::{Count, Scanner};
@@ -306,11 +307,19 @@ impl Running {
             _ if self.call.request.units != MediaUnits::None => {
                 self.call.used(self.call.worst.used.clone(), !whole, outcome)
             }
-            Count::Final(tokens) => self.call.used(tokens.into(), false, outcome),
+            Count::Final(tokens) => {
+                let tier = watch.tier().and_then(Tier::name).map(str::to_owned);
+                self.call.used(Metered { tier, ..tokens.into() }, false, outcome)
+            }
             Count::Seen { begun, output } => {
-                let estimate = estimate(&self.call, output);
-                let tokens = begun.map_or(estimate, |begun| Tokens { output: estimate.output, ..begun });
-                self.call.used(tokens.into(), true, outcome)
+                let mut used = estimate(&self.call, output);
+                if let Some(begun) = begun {
+                    used.tokens = Tokens { output: used.tokens.output, ..begun };
+                }
+                if let Some(said) = watch.tier() {
+                    used.tier = said.name().map(str::to_owned);
+                }
+                self.call.used(used, true, outcome)
             }
         };
         self.key.report(if outcome == Outcome::Broken { KeyOutcome::Failed } else { KeyOutcome::Fine });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use weir_types::price::TIERS;
 
 use super::keys::{KeyConfig, resolve};
 use crate::domain::api::Dialect;
@@ -29,6 +30,8 @@ pub struct ProviderConfig {
     pub(crate) effort_models: Vec<String>,
     #[serde(default)]
     pub(crate) drop_fields: Vec<String>,
+    #[serde(default = "defaults::service_tier")]
+    pub(crate) service_tier: String,
     #[serde(default = "defaults::max_tokens_field")]
     pub(crate) max_tokens_field: String,
     #[serde(default = "defaults::input_bytes_per_token")]
@@ -63,6 +66,11 @@ impl ProviderConfig {
             "must be what stands behind the `?` of a URL",
         );
         check(!self.keys.is_empty(), &format!("providers.{name}.keys"), "must have at least one key");
+        check(
+            matches!(&*self.service_tier, "default" | "auto") || TIERS.contains(&&*self.service_tier),
+            &format!("providers.{name}.service_tier"),
+            &format!("must be one of default, auto, {}", TIERS.join(", ")),
+        );
         check(self.input_bytes_per_token > 0, &format!("providers.{name}.input_bytes_per_token"), "must be at least 1");
         check(self.media_part_tokens >= 0, &format!("providers.{name}.media_part_tokens"), "must not be negative");
         for (key, config) in &self.keys {
@@ -90,6 +98,9 @@ mod defaults {
 
     pub(super) fn max_tokens_field() -> String {
         "max_completion_tokens".into()
+    }
+    pub(super) fn service_tier() -> String {
+        "default".into()
     }
     pub(super) fn effort_models() -> Vec<String> {
         let families =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use memchr::memmem;
 use weir_proto::common::v1::Amount;
-use weir_types::price::{Metered, NoCost, TokenPrice, Tokens};
+use weir_types::price::{Metered, NoCost, Price, TokenPrice, Tokens};
 use weir_types::{NanoUsd, unit};
 
 use super::catalogue::Route;
@@ -17,6 +17,8 @@ use super::request::{InvalidRequest, MediaUnits, ModelRequest};
 pub(crate) struct WorstCase {
     pub(crate) used: Metered,
     pub(crate) cost: NanoUsd,
+    /// The most that it can cost, at whichever of its prices the provider may serve it.
+    most: NanoUsd,
     /// The most output tokens of one answer.
     pub(crate) per_answer: i64,
     /// The output bound must be written into the request: the client set none, and the route's is
@@ -53,7 +55,36 @@ pub(crate) fn worst_case(
     };
     let cost = route.price.cost(&used).map_err(|error| no_cost(&error, per_answer, route))?;
     let set_max_output = route.default_output_tokens.filter(|_| request.max_output.is_none());
-    Ok(WorstCase { used, cost, per_answer, set_max_output })
+    let usual = WorstCase { used, cost, most: cost, per_answer, set_max_output };
+    Ok(route
+        .price
+        .tiers
+        .iter()
+        .filter(|(tier, _)| request.tier.allows(tier, manner.service_tier))
+        .fold(usual, |worst, (tier, list)| worst.or_in(tier, dearest(list, input, output, body, manner), &route.price)))
+}
+
+impl WorstCase {
+    /// This one, or the dearer one of the same call in a tier, with all tokens of the kind that costs most there.
+    fn or_in(self, tier: &str, tokens: Tokens, price: &Price) -> Self {
+        let of = |tokens: Tokens| Metered { tokens, tier: Some(tier.to_owned()), ..Metered::default() };
+        let used = of(tokens);
+        if let Ok(cost) = price.cost(&used) {
+            return if cost > self.cost { Self { used, cost, most: self.most.max(cost), ..self } } else { self };
+        }
+        // A long prompt has no price there; one that turns out to be shorter has.
+        let longest = price.long_prompt.as_ref().map_or(tokens.input, |long| long.above.min(tokens.input));
+        let clip = |count: i64| count.min(longest);
+        let shorter = Tokens {
+            input: longest,
+            cache_write: clip(tokens.cache_write),
+            cache_write_long: clip(tokens.cache_write_long),
+            audio_input: clip(tokens.audio_input),
+            ..tokens
+        };
+        let most = price.cost(&of(shorter)).map_or(self.most, |cost| self.most.max(cost));
+        Self { most, ..self }
+    }
 }
 
 /// Media in the units that the list prices; where it has none, in tokens, and in units for limits alone.
@@ -145,7 +176,7 @@ fn too_many(asked: i64, route: &Route) -> InvalidRequest {
 
 /// What the worst case reserves.
 pub(crate) fn reserved(operation: &str, worst: &WorstCase) -> Vec<Amount> {
-    let mut amounts = used(operation, &worst.used, worst.cost);
+    let mut amounts = used(operation, &worst.used, worst.most);
     amounts.push(amount(unit::CONCURRENT, 1));
     amounts
 }
@@ -193,11 +224,12 @@ mod tests {
     use super::*;
     use crate::domain::api::Dialect;
     use crate::domain::catalogue::tests::route;
-    use weir_types::price::Price;
+    use crate::domain::request::ServiceTier;
 
     fn manner(dialect: Dialect) -> Manner {
         let max_tokens_field = "max_tokens".to_owned();
-        Manner { dialect, max_tokens_field, effort_models: Vec::new(), drop_fields: Vec::new() }
+        let service_tier = ServiceTier::Usual;
+        Manner { dialect, max_tokens_field, effort_models: Vec::new(), drop_fields: Vec::new(), service_tier }
     }
 
     fn worst_of(extra: &str, route: &Route, dialect: Dialect) -> Result<WorstCase, InvalidRequest> {
@@ -256,6 +288,35 @@ mod tests {
     }
 
     #[test]
+    fn the_dearest_tier_that_a_request_allows_is_reserved() {
+        let mut price = route().price;
+        price.tiers.insert("flex".into(), TokenPrice::of_text(75_000_000, 37_500_000, 300_000_000));
+        price.tiers.insert("priority".into(), TokenPrice::of_text(300_000_000, 150_000_000, 1_200_000_000));
+        let tiered = Route { price: price.clone(), ..route() };
+        let tier = |said: &str| {
+            let worst = worst(said, &tiered).expect("fits");
+            assert_eq!(tiered.price.cost(&worst.used), Ok(worst.cost), "a take-over can charge it");
+            (
+                worst.used.tier.clone(),
+                reserved("messages", &worst).iter().find(|one| one.unit == "nano_usd").expect("money").value,
+            )
+        };
+        let (usual, most) = tier("");
+        assert_eq!(usual, None);
+        assert_eq!(tier(r#","service_tier":"default""#).0, None);
+        assert_eq!(tier(r#","service_tier":"flex""#).0, None, "it may be served at the usual price");
+        let (dear, doubled) = tier(r#","service_tier":"priority""#);
+        // The name of the tier is input, too.
+        assert!(dear.as_deref() == Some("priority") && doubled > 2 * most, "{dear:?} {doubled} {most}");
+        assert_eq!(tier(r#","service_tier":"auto""#).0.as_deref(), Some("priority"));
+        // Where it could be a long prompt, which has no price in a tier, the longest that has one counts.
+        let long_prompt = Some(weir_types::price::LongPrompt { above: 1_000, tokens: price.tokens });
+        let long = Route { price: Price { long_prompt, ..price }, ..route() };
+        let worst = worst(r#","service_tier":"priority","max_tokens":1000"#, &long).expect("fits");
+        assert_eq!((worst.used.tier.as_deref(), worst.most), (None, NanoUsd(1_000 * 300 + 1_000 * 1_200)));
+    }
+
+    #[test]
     fn media_are_reserved_in_the_units_that_the_list_prices() {
         let units =
             [("second".to_owned(), 100_000_000_000), ("image".to_owned(), 5), ("image_1024x1024_hd".to_owned(), 9)];
@@ -279,8 +340,8 @@ mod tests {
         let by_pixel = Route { price: Price { units: units.into(), ..Price::default() }, ..route() };
         let sized = |size| of(MediaUnits::Pictures(Pictures { count: 3, size, quality: None }), &by_pixel);
         let drawn = sized(Some((1024, 1024))).expect("priced");
-        assert_eq!((drawn.units["megapixel"], drawn.units["image"]), (6, 3));
-        assert_eq!(by_pixel.price.cost(&drawn), Ok(NanoUsd(6 * 25_000_000)));
+        assert_eq!((drawn.units["megapixel"], drawn.units["image"]), (3, 3));
+        assert_eq!(by_pixel.price.cost(&drawn), Ok(NanoUsd(3 * 25_000_000)));
         assert_eq!(sized(None).expect_err("how large?").param, "size");
     }
 

@@ -12,7 +12,7 @@ use super::dialects::{
     Envelope, Target, ThinkingStyle, TranslateError, anthropic_client, errors, fal, media, openai_client, usage,
 };
 use super::request::media::speech_of_elevenlabs;
-use super::request::{InvalidRequest, ModelRequest};
+use super::request::{InvalidRequest, ModelRequest, ServiceTier};
 use super::sse::{Passage, Scanner, Watch};
 use super::usage::{Reported, of_answer};
 
@@ -26,6 +26,8 @@ pub(crate) struct Manner {
     pub(crate) effort_models: Vec<String>,
     /// Fields that may be left out of a translation although it can't say them.
     pub(crate) drop_fields: Vec<String>,
+    /// At which of its prices it serves requests that do not say.
+    pub(crate) service_tier: ServiceTier,
 }
 
 /// A request as its provider gets it.

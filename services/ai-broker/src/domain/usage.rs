@@ -4,12 +4,26 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_types::price::{Metered, Tokens};
 
-use super::dialects::usage::{Dialect, Usage};
+use super::dialects::usage::{Dialect, Tier, Usage};
 
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
+}
+
+impl Answer<'_> {
+    fn metered(&self, dialect: Dialect) -> Option<Metered> {
+        let usage = self.usage?;
+        let said = match dialect {
+            Dialect::Messages => Tier::of_usage(usage),
+            _ => self.service_tier.map(Tier::of),
+        };
+        let tokens = Tokens::from(Usage::of(dialect, usage.get().as_bytes())?);
+        Some(Metered { tier: said.and_then(Tier::name).map(str::to_owned), ..tokens.into() })
+    }
 }
 
 /// What a plain answer says that it used.
@@ -26,10 +40,7 @@ pub(crate) enum Reported {
 /// Reads the usage of a plain answer.
 pub(crate) fn of_answer(dialect: Dialect, body: &[u8]) -> Reported {
     match serde_json::from_slice::<Answer<'_>>(body) {
-        Ok(answer) => answer
-            .usage
-            .and_then(|usage| Usage::of(dialect, usage.get().as_bytes()))
-            .map_or(Reported::Missing, |usage| Reported::Used(Tokens::from(usage).into())),
+        Ok(answer) => answer.metered(dialect).map_or(Reported::Missing, Reported::Used),
         Err(_) if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok() => {
             Reported::Missing
         }
@@ -59,6 +70,21 @@ mod tests {
         assert_eq!(of_chat(body), Reported::Used(tokens.into()));
         let embedding = br#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#;
         assert_eq!(of_chat(embedding), Reported::Used(Tokens { input: 5, ..Tokens::default() }.into()));
+    }
+
+    #[test]
+    fn the_price_that_an_answer_was_served_at_is_read_where_its_dialect_says_it() {
+        let tier = |dialect, body: &str| match of_answer(dialect, body.as_bytes()) {
+            Reported::Used(used) => used.tier,
+            other => panic!("{other:?}"),
+        };
+        let chat = |tier: &str| format!(r#"{{"usage":{{"prompt_tokens":1}},"service_tier":{tier}}}"#);
+        assert_eq!(tier(Dialect::Chat, &chat("\"flex\"")).as_deref(), Some("flex"));
+        for usual in ["\"default\"", "null", "7", "\"unheard of\""] {
+            assert_eq!(tier(Dialect::Chat, &chat(usual)), None, "{usual}");
+        }
+        let message = r#"{"service_tier":"flex","usage":{"input_tokens":1,"service_tier":"priority"}}"#;
+        assert_eq!(tier(Dialect::Messages, message).as_deref(), Some("priority"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::config::{Config, ProviderConfig, key_label, resolve};
 use crate::domain::api::{Api, Dialect};
 use crate::domain::exchange::Manner;
 use crate::domain::keys::{Key, KeyPool};
+use crate::domain::request::ServiceTier;
 
 /// What translations are written for; a client that speaks the dialect itself says its own.
 const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
@@ -98,6 +99,7 @@ impl Provider {
                 max_tokens_field: config.max_tokens_field.clone(),
                 effort_models: config.effort_models.clone(),
                 drop_fields: config.drop_fields.clone(),
+                service_tier: ServiceTier::named(&config.service_tier),
             },
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,

@@ -29,3 +29,4 @@ mod siblings;
 mod spans;
 mod streams;
 mod survival;
+mod tiers;

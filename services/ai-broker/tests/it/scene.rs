@@ -96,6 +96,15 @@ impl Scene {
         Self::set(&["sk-one"], "", models).await
     }
 
+    /// With a provider that serves calls that name no `service_tier` in this one.
+    pub(crate) async fn of_project(service_tier: &str) -> Self {
+        let provider = Arc::new(Simulator::start(Options::default()).await.unwrap());
+        let list = "price_list = \"simulated\"\n";
+        let text = text(&provider.base_url(), &["sk-one"], "", "0s");
+        let config = load(&text.replace(list, &format!("{list}service_tier = \"{service_tier}\"\n")));
+        Self::start(provider, None, None, config, &["*"]).await
+    }
+
     /// With one key of so many requests per second, and calls that wait for it for so long.
     pub(crate) async fn narrow(requests: u32, max_wait: &str, settings: &str) -> Self {
         let options = Options {

@@ -243,7 +243,20 @@ impl BillingService for FakeBilling {
             context_tokens: 128_000,
             ..Default::default()
         };
-        let claude = billing::ModelPrice { provider: "claude".into(), ..price("sim-claude", 1) };
+        let in_tier = |times: i64| billing::TokenPrices {
+            input_per_million: times * 75_000_000,
+            cached_input_per_million: times * 37_500_000,
+            cache_write_per_million: times * 75_000_000,
+            cache_write_1h_per_million: times * 75_000_000,
+            audio_input_per_million: times * 75_000_000,
+            output_per_million: times * 300_000_000,
+            audio_output_per_million: times * 300_000_000,
+        };
+        let tiered = |model: billing::ModelPrice| billing::ModelPrice {
+            tiers: [("flex".to_owned(), in_tier(1)), ("priority".to_owned(), in_tier(4))].into(),
+            ..model
+        };
+        let claude = billing::ModelPrice { provider: "claude".into(), ..tiered(price("sim-claude", 1)) };
         let by_unit = |provider: &str, model: &str, units: &[(&str, i64)]| billing::ModelPrice {
             provider: provider.into(),
             model: model.into(),
@@ -251,7 +264,7 @@ impl BillingService for FakeBilling {
             ..Default::default()
         };
         let prices = vec![
-            price("sim-small", 1),
+            tiered(price("sim-small", 1)),
             price("sim-large", 10),
             claude,
             by_unit("simulated", "whisper-1", &[("second", 100_000_000_000)]),

@@ -159,7 +159,8 @@ mod tests {
             assert!(of(provider) > 0, "{provider}");
         }
         let mini = file.prices.iter().find(|price| price.model == "gpt-4o-mini-2024-07-18").expect("is an alias");
-        assert_eq!(mini.price, TokenPrice::of_text(150_000_000, 75_000_000, 600_000_000).into());
+        assert_eq!(mini.price.tokens, TokenPrice::of_text(150_000_000, 75_000_000, 600_000_000));
+        assert_eq!(mini.price.tiers["priority"], TokenPrice::of_text(250_000_000, 125_000_000, 1_000_000_000));
         assert!(file.prices.iter().all(|price| price.provider != "simulated"));
     }
 

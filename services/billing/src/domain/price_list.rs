@@ -1,6 +1,6 @@
 //! The prices of one model in a price file: of every kind of token, of long prompts and tiers, and of media by unit.
 
-use weir_types::price::{LongPrompt, Price, TokenPrice};
+use weir_types::price::{LongPrompt, Price, TIERS, TokenPrice};
 use weir_types::{NanoUsd, unit};
 
 use super::document::{Faults, Reader};
@@ -17,7 +17,7 @@ pub(super) fn read(reader: &mut Reader<'_>, faults: &mut Faults) -> Option<(Pric
     let tokens = if has_tokens { tokens(reader, answers, faults) } else { Some(TokenPrice::default()) };
     let long_prompt = if reader.has("long_prompt") { long_prompt(reader, faults) } else { None };
     let mut tiers = std::collections::BTreeMap::new();
-    for tier in ["batch", "flex", "priority"] {
+    for tier in TIERS {
         if reader.has(tier)
             && let Some(table) = reader.table(tier, faults)
         {

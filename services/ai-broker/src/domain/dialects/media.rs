@@ -88,12 +88,15 @@ impl Pictures {
         format!("{size}/{}", self.quality.as_deref().unwrap_or("auto"))
     }
 
-    /// Megapixels of all pictures together, each rounded up as FAL does; nothing where the model chooses the size.
+    /// Megapixels of all pictures together, each rounded up; nothing where the model chooses the size. A megapixel is 1024 times
+    /// 1024, as FAL's own examples have it: 1024x1024 is one, 1920x1080 are two, 512x512 is one
+    /// (<https://fal.ai/models/fal-ai/flux-2-flex/llms.txt>; <https://fal.ai/models/fal-ai/flux-1/dev>: "billed by rounding up").
     #[must_use]
     pub fn megapixels(&self) -> Option<i64> {
+        const MEGAPIXEL: i64 = 1_024 * 1_024;
         let (width, height) = self.size?;
         let each = (i64::from(width) * i64::from(height)).max(1);
-        Some((each / 1_000_000 + i64::from(each % 1_000_000 > 0)) * self.count)
+        Some((each / MEGAPIXEL + i64::from(each % MEGAPIXEL > 0)) * self.count)
     }
 
     /// Output tokens of all pictures together at models that count a picture in tokens, by the table that OpenAI gives for its
@@ -172,7 +175,11 @@ mod tests {
     fn megapixels_are_rounded_up_for_each_picture() {
         let read = |body: &str| Pictures::of_fal(body.as_bytes()).expect("valid");
         assert_eq!(read(r#"{"image_size":{"width":1000,"height":1000}}"#).megapixels(), Some(1));
-        assert_eq!(read(r#"{"image_size":"square_hd","num_images":4}"#).megapixels(), Some(8));
+        assert_eq!(read(r#"{"image_size":"square_hd","num_images":4}"#).megapixels(), Some(4));
+        for (width, height, megapixels) in [(512, 512, 1), (1024, 1024, 1), (1025, 1024, 2), (1920, 1080, 2)] {
+            let body = format!(r#"{{"image_size":{{"width":{width},"height":{height}}}}}"#);
+            assert_eq!(read(&body).megapixels(), Some(megapixels), "{width}x{height}");
+        }
         assert_eq!(read(r#"{"image_size":"landscape_4_3"}"#).megapixels(), Some(1));
         assert_eq!(read("{}").megapixels(), None);
         assert_eq!(Pictures::of_fal(br#"{"image_size":"huge"}"#), None);

@@ -4,7 +4,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_types::MAX_AMOUNT;
-use weir_types::price::Tokens;
+use weir_types::price::{TIERS, Tokens};
 
 use super::json::Object;
 
@@ -252,10 +252,42 @@ impl From<ResponsesUsage> for Usage {
     }
 }
 
+/// At which of its prices an answer says that it was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier(Option<&'static str>);
+
+impl Tier {
+    /// Reads a `service_tier`.
+    #[must_use]
+    pub fn of(said: &RawValue) -> Self {
+        let said = said.get().trim_matches('"');
+        Self(TIERS.into_iter().find(|tier| *tier == said))
+    }
+
+    /// Reads the one that stands in the `usage` of a message.
+    #[must_use]
+    pub fn of_usage(usage: &RawValue) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Usage<'a> {
+            #[serde(borrow)]
+            service_tier: Option<&'a RawValue>,
+        }
+        serde_json::from_str::<Usage<'_>>(usage.get()).ok()?.service_tier.map(Self::of)
+    }
+
+    /// One of [`TIERS`]; none: the usual prices.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        self.0
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
 }
 
 fn usage_of(body: &[u8]) -> Option<&RawValue> {
@@ -280,6 +312,7 @@ pub fn transcribed_seconds(body: &[u8]) -> Option<i64> {
 pub struct Meter {
     dialect: Dialect,
     so_far: Option<Usage>,
+    tier: Option<Tier>,
 }
 
 #[derive(Deserialize)]
@@ -297,7 +330,7 @@ impl Meter {
     /// A stream of this dialect.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, so_far: None }
+        Self { dialect, so_far: None, tier: None }
     }
 
     /// Takes the data of one event. Events that say nothing of usage cost one search of their bytes.
@@ -306,8 +339,13 @@ impl Meter {
             return;
         }
         let Ok(holder) = serde_json::from_slice::<Holder<'_>>(data) else { return };
-        let inner = holder.response.or(holder.message).and_then(|inner| inner.usage);
-        let Some(usage) = holder.usage.or(inner).filter(|usage| usage.get() != "null") else { return };
+        let inner = holder.response.or(holder.message);
+        let tier = inner.as_ref().and_then(|inner| inner.service_tier).map(Tier::of);
+        let Some(usage) = holder.usage.or(inner.and_then(|inner| inner.usage)).filter(|usage| usage.get() != "null")
+        else {
+            return;
+        };
+        self.tier = tier.or_else(|| Tier::of_usage(usage)).or(self.tier);
         let read = match self.dialect {
             Dialect::Messages => serde_json::from_str(usage.get())
                 .ok()
@@ -321,6 +359,12 @@ impl Meter {
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.so_far
+    }
+
+    /// At which of its prices the provider says that it serves the stream.
+    #[must_use]
+    pub fn tier(&self) -> Option<Tier> {
+        self.tier
     }
 }
 

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
-use super::{Fields, InvalidRequest, MediaUnits, ModelRequest, boolean};
+use super::{Fields, InvalidRequest, MediaUnits, ModelRequest, ServiceTier, boolean};
 use crate::domain::api::Api;
 use crate::domain::dialects::media::{Pictures, audio_millis, characters};
 use crate::domain::multipart;
@@ -82,6 +82,7 @@ impl ModelRequest {
             input_bytes: i64::MAX,
             media_parts: 0,
             units: MediaUnits::Seconds(seconds),
+            tier: ServiceTier::Usual,
             suffix: String::new(),
             model_at,
             model_is_bare: true,

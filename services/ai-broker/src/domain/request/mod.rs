@@ -3,6 +3,7 @@
 pub(crate) mod media;
 mod messages;
 mod responses;
+mod tier;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,6 +16,8 @@ use serde_json::value::RawValue;
 use super::api::Api;
 use super::dialects::media::Pictures;
 use super::media as inline;
+
+pub(crate) use tier::ServiceTier;
 
 /// Why a request is refused before anything is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,7 @@ pub(crate) struct ModelRequest {
     pub(crate) input_bytes: i64,
     pub(crate) media_parts: i64,
     pub(crate) units: MediaUnits,
+    pub(crate) tier: ServiceTier,
     /// What stands behind the endpoint in the URL.
     pub(crate) suffix: String,
     model_at: Range<usize>,
@@ -112,6 +116,8 @@ struct Fields<'a> {
     speed: Option<&'a RawValue>,
     #[serde(borrow)]
     inference_geo: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
 }
 
 impl ModelRequest {
@@ -182,6 +188,7 @@ impl ModelRequest {
             input_bytes: count(body.len()),
             media_parts: 0,
             units: MediaUnits::None,
+            tier: ServiceTier::of(fields.service_tier),
             suffix: String::new(),
             model_at: position(body, raw),
             model_is_bare: false,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use weir_types::price::Tokens;
 
 use crate::domain::api::Api;
-use crate::domain::dialects::usage::{Dialect, Meter, Usage};
+use crate::domain::dialects::usage::{Dialect, Meter, Tier, Usage};
 use crate::domain::usage::estimated_tokens;
 
 /// Watches a provider's events, told apart by the API that they are of.
@@ -18,6 +18,7 @@ pub(crate) struct Watch {
     /// The provider's own count; whether it is final is another question.
     tokens: Option<Tokens>,
     is_final: bool,
+    tier: Option<Tier>,
     /// Events that carried content, and the bytes of them.
     content_events: i64,
     content_bytes: i64,
@@ -53,6 +54,7 @@ impl Watch {
             meter,
             tokens: None,
             is_final: false,
+            tier: None,
             content_events: 0,
             content_bytes: 0,
             done: false,
@@ -84,10 +86,19 @@ impl Watch {
         }
     }
 
+    /// At which of its prices the provider said that it serves the stream; none: it did not.
+    pub(crate) fn tier(&self) -> Option<Tier> {
+        self.tier.or_else(|| self.meter.as_ref()?.tier())
+    }
+
     fn see_chunk(&mut self, data: &[u8]) -> bool {
         if data == b"[DONE]" {
             self.done = true;
             return false;
+        }
+        // It stands in all chunks or in none; the last one with the usage has the last word.
+        if self.content_events == 0 && self.tier.is_none() && memmem::find(data, b"\"service_tier\":").is_some() {
+            self.tier = serde_json::from_slice::<Said<'_>>(data).ok().and_then(|said| said.service_tier).map(Tier::of);
         }
         let only_usage = memmem::find(data, b"\"usage\":").is_some() && self.read_usage(data);
         if chunk_has_content(data) {
@@ -106,11 +117,16 @@ impl Watch {
             usage: Option<&'a RawValue>,
             #[serde(default)]
             choices: Vec<IgnoredAny>,
+            #[serde(borrow)]
+            service_tier: Option<&'a RawValue>,
         }
-        let Ok(Chunk { usage: Some(usage), choices }) = serde_json::from_slice::<Chunk<'_>>(data) else { return false };
+        let Ok(Chunk { usage: Some(usage), choices, service_tier }) = serde_json::from_slice::<Chunk<'_>>(data) else {
+            return false;
+        };
         if usage.get() == "null" {
             return false;
         }
+        self.tier = service_tier.map(Tier::of).or(self.tier);
         let read = Usage::of(Dialect::Chat, usage.get().as_bytes());
         self.tokens = read.map(Tokens::from).or(self.tokens);
         self.is_final |= read.is_some();
@@ -161,6 +177,13 @@ impl Watch {
             self.tokens = meter.usage().map(Tokens::from).or(self.tokens);
         }
     }
+}
+
+/// What a chunk says of its price.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
 }
 
 /// The bytes of the text that an event adds, without what is around it.
