@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use weir_proto::common::v1::{ErrorReason, ProviderError};
+use weir_proto::common::v1::{ErrorReason, ItemError, ProviderError};
 
 use super::{Error, Violation, wire};
 
@@ -90,6 +90,24 @@ impl Failure {
                 | ErrorReason::Rebuilding
                 | ErrorReason::DeadlineExceeded
         )
+    }
+}
+
+impl From<ItemError> for Failure {
+    /// Of one item of a batch.
+    fn from(error: ItemError) -> Self {
+        let reason = error.reason();
+        let retry_after = error.retry_after.and_then(|delay| delay.try_into().ok());
+        Self(Box::new(Told {
+            code: Code::from(error.code),
+            reason,
+            message: error.message,
+            metadata: Vec::new(),
+            retry_after,
+            fields: Vec::new(),
+            violations: Vec::new(),
+            provider_error: None,
+        }))
     }
 }
 

@@ -4,6 +4,8 @@
 //! event, with the amounts that usage says. Whatever fails or dies before that leaves a reservation
 //! that expires and is taken over.
 
+mod task;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +13,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
-use weir_proto::quota::v1::{BatchSettleRequest, CommitRequest, ReleaseRequest, Settle, settle, settle_outcome};
-use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
-use weir_proto::usage::v1::{Disposition, Outcome, RecordEventsRequest, RecordOutcome, UsageEvent};
-use weir_rpc::{Channel, Failure};
+use weir_proto::quota::v1::{CommitRequest, ReleaseRequest, Settle, settle};
+use weir_proto::usage::v1::{Disposition, Outcome, RecordOutcome, UsageEvent};
 use weir_types::price::Metered;
 use weir_types::{NanoUsd, OrganizationId, ReservationId, names};
 
 use super::Metrics;
-use super::reservations::{Held, Live, Reservations};
+use super::reservations::{Held, Live};
 use super::spans;
 use crate::domain::amounts;
+
+pub(crate) use task::SettlerTask;
 
 /// How calls are settled.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +32,8 @@ pub(crate) struct SettleOptions {
     pub(crate) batch: usize,
 }
 
-/// One call to usage or quota.
-const DEADLINE: Duration = Duration::from_secs(10);
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Places in the queue beside the reserved ones: for what is taken over, and for waiters.
 const BESIDE: usize = 1000;
-/// At the end: how long nothing must have come.
-const LAST: Duration = Duration::from_millis(100);
 /// How long a refused client waits for the settlement that may let it in.
 const SETTLE_NOW: Duration = Duration::from_millis(500);
 
@@ -179,140 +175,6 @@ impl Settler {
         if self.queue.try_send(Message::End(ending)).is_err() {
             settled(&self.waiting, organization);
         }
-    }
-}
-
-/// The task that settles.
-pub(crate) struct SettlerTask {
-    queue: mpsc::Receiver<Message>,
-    waiting: Arc<Mutex<HashMap<OrganizationId, usize>>>,
-    reservations: Arc<Reservations>,
-    usage: UsageServiceClient<Channel>,
-    options: SettleOptions,
-    metrics: Arc<Metrics>,
-}
-
-impl SettlerTask {
-    pub(crate) fn new(
-        reservations: Arc<Reservations>,
-        usage: UsageServiceClient<Channel>,
-        options: SettleOptions,
-        metrics: Arc<Metrics>,
-    ) -> (Settler, Self) {
-        let (sender, queue) = mpsc::channel(reservations.options.max_unsettled + BESIDE);
-        let waiting = Arc::new(Mutex::new(HashMap::new()));
-        let settler = Settler { queue: sender, waiting: Arc::clone(&waiting), metrics: Arc::clone(&metrics) };
-        (settler, Self { queue, waiting, reservations, usage, options, metrics })
-    }
-
-    /// Settles until `stop`, and then until the calls under way have ended and are settled too.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let first = tokio::select! {
-                biased;
-                message = self.queue.recv() => message,
-                () = stop.cancelled() => match tokio::time::timeout(LAST, self.queue.recv()).await {
-                    Ok(message) => message,
-                    Err(_) if self.reservations.live() > 0 => continue,
-                    Err(_) => None,
-                },
-            };
-            let Some(first) = first else { return };
-            let (endings, settled) = self.gather(first).await;
-            if !endings.is_empty() {
-                self.settle(endings, &stop).await;
-            }
-            for waiter in settled {
-                let _ = waiter.send(());
-            }
-        }
-    }
-
-    /// Gathers a batch: what is queued, and what comes while it lingers.
-    async fn gather(&mut self, first: Message) -> (Vec<Ending>, Vec<oneshot::Sender<()>>) {
-        let (mut endings, mut settled) = (Vec::new(), Vec::new());
-        let linger = tokio::time::sleep(self.options.linger);
-        tokio::pin!(linger);
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::End(ending) => endings.push(ending),
-                Message::Settled(waiter) => settled.push(waiter),
-            }
-            next = if endings.len() >= self.options.batch {
-                None
-            } else if settled.is_empty() {
-                tokio::select! {
-                    biased;
-                    message = self.queue.recv() => message,
-                    () = &mut linger => None,
-                }
-            } else {
-                self.queue.try_recv().ok()
-            };
-        }
-        (endings, settled)
-    }
-
-    /// Settles one batch: again and again until usage and quota have it.
-    async fn settle(&mut self, endings: Vec<Ending>, stop: &CancellationToken) {
-        let mut pause = PAUSES.0;
-        loop {
-            let failure = match self.try_settle(&endings).await {
-                Ok(()) => break,
-                Err(failure) => failure,
-            };
-            self.metrics.settle_failures.increment(1);
-            if !failure.is_transient() {
-                tracing::error!(error = %failure, calls = endings.len(), "calls can't be settled: they are left to expire and be taken over");
-                break;
-            }
-            tracing::warn!(error = %failure, calls = endings.len(), "calls could not be settled yet");
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
-                () = stop.cancelled(), if pause >= PAUSES.1 => break,
-            }
-        }
-        for ending in &endings {
-            settled(&self.waiting, ending.organization);
-        }
-    }
-
-    async fn try_settle(&mut self, endings: &[Ending]) -> Result<(), Failure> {
-        let events: Vec<UsageEvent> = endings.iter().filter_map(Ending::event).cloned().collect();
-        let mut recorded = self.record(events).await?.into_iter();
-        let settles: Vec<Settle> = endings
-            .iter()
-            .filter_map(|ending| match &ending.how {
-                How::Release(reason) => Some(ending.release(reason)),
-                How::Commit(event) => ending.commit(event, recorded.next()),
-            })
-            .collect();
-        if settles.is_empty() {
-            return Ok(());
-        }
-        let mut request = tonic::Request::new(BatchSettleRequest { settles });
-        request.set_timeout(DEADLINE);
-        let answer =
-            self.reservations.quota.clone().batch_settle(request).await.map_err(|status| Failure::from(&status))?;
-        self.metrics.settle_batches.increment(1);
-        for outcome in answer.into_inner().outcomes {
-            if let Some(settle_outcome::Outcome::Error(error)) = outcome.outcome {
-                tracing::error!(reason = error.reason().as_str_name(), error.message, "quota refused a settlement");
-                self.metrics.settle_refusals.increment(1);
-            }
-        }
-        Ok(())
-    }
-
-    async fn record(&mut self, events: Vec<UsageEvent>) -> Result<Vec<RecordOutcome>, Failure> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut request = tonic::Request::new(RecordEventsRequest { events });
-        request.set_timeout(DEADLINE);
-        let answer = self.usage.record_events(request).await.map_err(|status| Failure::from(&status))?;
-        Ok(answer.into_inner().outcomes)
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Siblings {
     pub(crate) unanswered: AtomicU64,
     pub(crate) usage_is_down: AtomicBool,
     pub(crate) quota_is_down: AtomicBool,
+    /// Answer the next so many settlements that not all stores know of them.
+    pub(crate) half_settled: AtomicU64,
     pub(crate) epoch: AtomicU64,
     pub(crate) models: Mutex<Vec<String>>,
     pub(crate) own_keys_only: AtomicBool,
@@ -119,7 +121,15 @@ impl QuotaService for FakeQuota {
     }
 
     async fn batch_settle(&self, request: Request<quota::BatchSettleRequest>) -> Answer<quota::BatchSettleResponse> {
+        let half_settled = || {
+            let left = &self.0.half_settled;
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
         let outcomes = request.into_inner().settles.into_iter().map(|settle| {
+            if half_settled() {
+                let error = Error::unavailable("redis", "no answer in time");
+                return quota::SettleOutcome { outcome: Some(settle_outcome::Outcome::Error(error.into())) };
+            }
             let outcome = match settle.action.unwrap() {
                 settle::Action::Commit(commit) => {
                     let recorded = self.0.recorded.lock().contains_key(&commit.reservation_id);

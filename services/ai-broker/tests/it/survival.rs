@@ -24,6 +24,18 @@ async fn a_call_is_settled_when_usage_is_back_and_its_lease_is_kept_until_then()
 }
 
 #[tokio::test]
+async fn what_quota_could_not_settle_yet_is_told_to_it_again() {
+    let scene = Scene::with(&["k"], QUICK).await;
+    scene.siblings.half_settled.store(2, Ordering::Relaxed);
+    scene.invoke(&chat(2, "")).await.unwrap();
+    assert_eq!(scene.settled().await.output_tokens, 2);
+    scene.siblings.half_settled.store(2, Ordering::Relaxed);
+    scene.invoke(&chat(2, "status=400")).await.unwrap_err();
+    scene.eventually("it is released", async |scene| !scene.siblings.released.lock().is_empty()).await;
+    assert_eq!(scene.siblings.half_settled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn a_dead_brokers_reservation_is_settled_from_its_draft() {
     let scene = Scene::with(&["k"], QUICK).await;
     let id = ReservationId::new_v7();

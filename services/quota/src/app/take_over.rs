@@ -7,8 +7,10 @@ use bytes::Bytes;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
+use super::settle::Settle;
 use crate::domain::{Amounts, Handle};
 use crate::error::{Error, Result};
+use crate::storage::settlements;
 use crate::storage::store::{Expired, Failure, List};
 
 /// A reservation that was taken over.
@@ -53,6 +55,7 @@ impl Quota {
                         return Ok(taken);
                     }
                     let expired = self.take_over_of(&tenant.id, most - taken.len(), lease).await?;
+                    let expired = self.without_released(&tenant.id, expired).await?;
                     taken.extend(expired.into_iter().filter_map(|expired| taken_over(&tenant.id, expired)));
                 }
                 if count.all == 0 && tenant.idle > FORGET_AFTER {
@@ -80,6 +83,35 @@ impl Quota {
             }
             result => result.map_err(Error::from),
         }
+    }
+}
+
+impl Quota {
+    /// What was released, and only the store does not know, is nobody's to charge: the release is carried through.
+    async fn without_released(&self, id: &OrganizationId, mut expired: Vec<Expired>) -> Result<Vec<Expired>> {
+        let ids: Vec<ReservationId> = expired.iter().map(|expired| expired.id).collect();
+        let find = async {
+            let mut transaction = self.database.begin_tenant(*id).await?;
+            let released = settlements::released(&mut transaction, id, &ids).await?;
+            transaction.commit().await?;
+            Ok::<_, weir_database::Error>(released)
+        };
+        let released = self.database.bounded(find).await?;
+        if released.is_empty() {
+            return Ok(expired);
+        }
+        let again = expired.extract_if(.., |expired| released.contains(&expired.id)).map(|expired| Settle {
+            id: expired.id,
+            organization: *id,
+            handle: expired.record.handle(),
+            actuals: None,
+        });
+        let again: Vec<Settle> = again.collect();
+        for error in Box::pin(self.settle(again)).await.into_iter().filter_map(Result::err) {
+            // It expires again.
+            tracing::warn!(%error, "a release could not be carried through");
+        }
+        Ok(expired)
     }
 }
 

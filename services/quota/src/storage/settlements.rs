@@ -207,6 +207,23 @@ pub async fn handle(
     Ok(sqlx::query_scalar(query).bind(organization.as_uuid()).bind(id.as_uuid()).fetch_optional(connection).await?)
 }
 
+/// Those of these reservations that were released.
+///
+/// # Errors
+/// The database's.
+pub async fn released(
+    connection: &mut PgConnection,
+    organization: &OrganizationId,
+    ids: &[ReservationId],
+) -> Result<Vec<ReservationId>, Error> {
+    let query = "select reservation_id from quota.settlements
+                 where organization_id = $1 and reservation_id = any($2) and released";
+    let ids: Vec<Uuid> = ids.iter().map(|id| *id.as_uuid()).collect();
+    let released: Vec<Uuid> =
+        sqlx::query_scalar(query).bind(organization.as_uuid()).bind(ids).fetch_all(connection).await?;
+    Ok(released.into_iter().map(ReservationId::from).collect())
+}
+
 /// A settlement in a list.
 #[derive(Debug, Clone)]
 pub struct Listed {

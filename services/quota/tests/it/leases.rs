@@ -4,10 +4,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1::*;
+use weir_quota::storage::settlements::{self, ByUnit, NewSettlement};
 use weir_types::names;
 
 use crate::billing::{concurrent, lifetime, limit};
-use crate::house::{House, amounts, balance, commit, extension, open, reserve, storm};
+use crate::house::{House, amounts, balance, commit, extension, open, release, reserve, storm};
 
 const fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
@@ -57,6 +58,37 @@ async fn an_expired_reservation_counts_until_whoever_takes_it_over_settles_it() 
     assert_eq!(balance(&mut client, tenant, "budget").await.used, 80);
     assert!(client.take_over(take).await.unwrap().into_inner().reservations.is_empty());
     one.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_was_released_is_never_taken_over_although_the_store_was_not_told() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
+    let mut client = engine.client();
+    let [released, lost] =
+        [(); 2].map(|()| ReserveRequest { lease: seconds(1), ..reserve(tenant, &[("nano_usd", 40)]) });
+    let handle = client.reserve(released.clone()).await.unwrap().into_inner().handle;
+    client.reserve(lost.clone()).await.unwrap();
+    // Durable; then whoever wrote it died.
+    let settlement = NewSettlement {
+        id: released.reservation_id.parse().unwrap(),
+        organization: tenant,
+        released: true,
+        estimated: false,
+        amounts: ByUnit::new(),
+        handle: handle.to_vec(),
+        charges: Vec::new(),
+    };
+    settlements::settle(house.database().await.pool(), &[settlement], None).await.unwrap().unwrap();
+    sleep(Duration::from_millis(1_100)).await;
+    let take = TakeOverRequest { max: 10, lease: seconds(60) };
+    let taken = client.take_over(take).await.unwrap().into_inner().reservations;
+    let ids: Vec<&str> = taken.iter().map(|one| one.reservation_id.as_str()).collect();
+    assert_eq!(ids, [lost.reservation_id.as_str()]);
+    assert_eq!(balance(&mut client, tenant, "budget").await.used, 40, "of the other one");
+    let handle = ReserveResponse { handle, ..Default::default() };
+    assert!(open(client.release(release(&released, &handle)).await).unwrap().duplicate);
 }
 
 #[tokio::test]
