@@ -64,6 +64,14 @@ pub enum Error {
         /// Whether it had been settled before.
         duplicate: bool,
     },
+    /// Postgres has its settlement, which goes by another handle: that from before or after a growth. Nothing was changed.
+    #[error("the reservation was settled as it was held before")]
+    SettledOtherwise {
+        /// By which handle.
+        settled: bytes::Bytes,
+        /// Which was asked for now.
+        asked: bytes::Bytes,
+    },
     /// The counters did not hold still.
     #[error("the counters could not be read: {0}")]
     Unsettled(&'static str),
@@ -131,7 +139,9 @@ impl From<Error> for weir_rpc::Error {
             Error::Full => Self::new(ErrorReason::Overloaded, message).retry_after(SOON / 4),
             Error::Stopping => Self::new(ErrorReason::Unavailable, message).metadata("peer", "quota").retry_after(SOON),
             Error::Store(failure) => failed(&failure),
-            Error::Unsettled(_) | Error::HeldMeanwhile { .. } => Self::unavailable("redis", message).retry_after(SOON),
+            Error::Unsettled(_) | Error::HeldMeanwhile { .. } | Error::SettledOtherwise { .. } => {
+                Self::unavailable("redis", message).retry_after(SOON)
+            }
             Error::Database(error) => database(&error),
             Error::Billing(failure) if failure.is_transient() => Self::from(failure).retry_after(SOON),
             Error::Billing(failure) => Self::from(failure),

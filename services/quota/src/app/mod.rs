@@ -24,6 +24,7 @@ mod refused_growth;
 mod reserve;
 mod restore;
 mod settle;
+mod settle_grown;
 mod settler;
 mod shared;
 mod status;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::Quota;
-use super::reserve::ATTEMPTS;
 use super::settler::Item;
 use super::shared::nobody;
 use crate::domain::handle::HandleShared;
@@ -37,6 +36,14 @@ pub struct Outcome {
     pub late: bool,
 }
 
+/// What the counters of a handle count.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Keys {
+    pub(super) own: Vec<Arc<CounterKey>>,
+    /// Of limits across tenants.
+    pub(super) shared: Vec<Arc<CounterKey>>,
+}
+
 /// Totals of past periods are kept for so long at least.
 const GRACE: i64 = 3_600_000;
 
@@ -45,26 +52,15 @@ impl Quota {
     pub async fn settle(&self, settles: Vec<Settle>) -> Vec<Result<Outcome>> {
         let mut outcomes = self.settle_once(&settles).await;
         for (settle, outcome) in settles.into_iter().zip(&mut outcomes) {
-            if let Err(Error::HeldMeanwhile { duplicate }) = *outcome {
-                *outcome = Box::pin(self.settle_held(settle, duplicate)).await;
+            if matches!(outcome, Err(Error::HeldMeanwhile { .. } | Error::SettledOtherwise { .. })) {
+                let first = std::mem::replace(outcome, Err(Error::Stopping));
+                *outcome = Box::pin(self.settle_by_the_last_handle(settle, first)).await;
             }
         }
         outcomes
     }
 
-    /// Settles what was reserved, or has grown, while it was settled: the fast store has its handle.
-    async fn settle_held(&self, mut settle: Settle, duplicate: bool) -> Result<Outcome> {
-        settle.handle.clear();
-        for _ in 0..ATTEMPTS {
-            match self.settle_once(std::slice::from_ref(&settle)).await.pop().unwrap_or(Err(Error::Stopping)) {
-                Err(Error::HeldMeanwhile { .. }) => {}
-                outcome => return Ok(Outcome { duplicate, ..outcome? }),
-            }
-        }
-        Err(Error::HeldMeanwhile { duplicate })
-    }
-
-    async fn settle_once(&self, settles: &[Settle]) -> Vec<Result<Outcome>> {
+    pub(super) async fn settle_once(&self, settles: &[Settle]) -> Vec<Result<Outcome>> {
         // One after the other: with a handle there is nothing to wait for. All are queued before the first is
         // awaited, so that they share batches.
         let epoch = match self.epochs.current().await {
@@ -112,18 +108,8 @@ impl Quota {
             return Err(crate::domain::InvalidHandle.into());
         }
         let keys = match &handle {
-            Some(handle) => {
-                let ids: Vec<_> = handle.counters.iter().map(|counter| counter.limit).collect();
-                self.dictionary.keys(&ids).await?
-            }
-            None => Vec::new(),
-        };
-        let shared = match &handle {
-            Some(handle) if !handle.shared.is_empty() => {
-                let ids: Vec<_> = handle.across().map(|(_, counter)| counter.account.limit).collect();
-                self.dictionary.keys(&ids).await?
-            }
-            _ => Vec::new(),
+            Some(handle) => self.keys_of(handle).await?,
+            None => Keys::default(),
         };
         let (amounts, estimated) = match &settle.actuals {
             Some((amounts, estimated)) => (by_unit(amounts), *estimated),
@@ -135,10 +121,19 @@ impl Quota {
             released: settle.actuals.is_none(),
             estimated,
             amounts,
-            charges: handle.as_ref().map_or_else(Vec::new, |handle| charges(handle, &keys, &shared)),
+            charges: handle.as_ref().map_or_else(Vec::new, |handle| charges(handle, &keys)),
             handle: bytes.to_vec(),
         };
-        Ok(Item { settlement, handle, keys, shared, epoch })
+        Ok(Item { settlement, handle, keys, epoch })
+    }
+
+    /// What a handle's counters count.
+    pub(super) async fn keys_of(&self, handle: &Handle) -> Result<Keys> {
+        let own: Vec<_> = handle.counters.iter().map(|counter| counter.limit).collect();
+        let shared: Vec<_> = handle.across().map(|(_, counter)| counter.account.limit).collect();
+        let own = self.dictionary.keys(&own).await?;
+        let shared = if shared.is_empty() { Vec::new() } else { self.dictionary.keys(&shared).await? };
+        Ok(Keys { own, shared })
     }
 
     /// The handle that the fast store has. Without one a release still keeps a late Reserve from being admitted, and a repeated
@@ -176,7 +171,7 @@ fn overrun(item: &Item) -> Option<Subject> {
 }
 
 /// The totals that a reservation's settlement adds to.
-fn charges(handle: &Handle, keys: &[Arc<CounterKey>], shared: &[Arc<CounterKey>]) -> Vec<Charge> {
+pub(super) fn charges(handle: &Handle, keys: &Keys) -> Vec<Charge> {
     let charge = |account, limit, subject, period: Millis, key: &CounterKey| Charge {
         account,
         limit,
@@ -185,14 +180,16 @@ fn charges(handle: &Handle, keys: &[Arc<CounterKey>], shared: &[Arc<CounterKey>]
         unit: key.unit.to_string(),
         expires_at: key.kind.longest().map(|longest| period.saturating_add(longest).saturating_add(GRACE)),
     };
-    let own = handle.counters.iter().zip(keys).filter(|(_, key)| key.is_durable()).map(|(counter, key)| {
+    let own = handle.counters.iter().zip(&keys.own).filter(|(_, key)| key.is_durable()).map(|(counter, key)| {
         let period = counter.place(key.kind, handle.reserved_at);
         charge(handle.organization, counter.limit, handle.values[counter.value].text(), period, key)
     });
     // All that was used counts where it last grew.
     let last = |part: &HandleShared, account| !handle.holds_later(part.growth, account);
-    let across =
-        handle.across().zip(shared).filter(|((part, counter), key)| key.is_durable() && last(part, &counter.account));
+    let across = handle
+        .across()
+        .zip(&keys.shared)
+        .filter(|((part, counter), key)| key.is_durable() && last(part, &counter.account));
     let across = across.map(|((part, counter), key)| {
         let period = counter.place(key.kind, part.taken_at);
         charge(nobody(), counter.account.limit, counter.account.value.to_string(), period, key)

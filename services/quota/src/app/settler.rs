@@ -15,7 +15,7 @@ use weir_database::Database;
 use weir_types::{OrganizationId, ReservationId};
 
 use super::epochs::Epochs;
-use super::settle::Outcome;
+use super::settle::{Keys, Outcome};
 use super::shared::{self, Shared};
 use crate::config::Settlements;
 use crate::domain::handle::{HandleShared, SharedCounter};
@@ -32,10 +32,7 @@ use crate::storage::store::{Applied, Apply, ApplyCounter, ApplyKind, Ending, Fai
 pub(super) struct Item {
     pub(super) settlement: NewSettlement,
     pub(super) handle: Option<Handle>,
-    /// What the handle's counters count.
-    pub(super) keys: Vec<Arc<CounterKey>>,
-    /// What those across tenants count.
-    pub(super) shared: Vec<Arc<CounterKey>>,
+    pub(super) keys: Keys,
     /// The generation in which it is known to count, if it was reserved in any.
     pub(super) epoch: u64,
 }
@@ -43,7 +40,7 @@ pub(super) struct Item {
 impl Item {
     /// Whether a counter of it is made of buckets that Postgres has, too.
     fn is_in_long_rolling_window(&self) -> bool {
-        self.keys.iter().chain(&self.shared).any(|key| key.kind.is_rolling() && key.is_durable())
+        self.keys.own.iter().chain(&self.keys.shared).any(|key| key.kind.is_rolling() && key.is_durable())
     }
 }
 
@@ -220,12 +217,19 @@ impl Books {
         let (settled, totals) = self.record(&rows, before).await?;
         let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();
         let totals = Totals::new(totals);
-        let applied = self.apply(items, &settled, &totals).await;
-        let untold = self.apply_shared(items, &settled, &totals).await;
+        let by_its_handle = |item: &&Item| settled.get(&item.settlement.id).is_some_and(|row| goes_by(item, row));
+        let ours: Vec<&Item> = items.iter().filter(by_its_handle).collect();
+        let applied = self.apply(&ours, &settled, &totals).await;
+        let is_held = |item: &Item| {
+            let applied = applied.get(&item.settlement.organization).and_then(|applied| applied.as_ref().ok());
+            applied.is_some_and(|applied| applied.get(&item.settlement.id) == Some(&Applied::Held))
+        };
+        let ended: Vec<&Item> = ours.into_iter().filter(|item| !is_held(item)).collect();
+        let untold = self.apply_shared(&ended, &settled, &totals).await;
         let outcome = |item: &Item| {
             let row =
                 settled.get(&item.settlement.id).ok_or_else(|| Error::Bug("a settlement without a row".to_owned()))?;
-            let decided = decide(&item.settlement, row)?;
+            let decided = decide(item, row)?;
             // Durable, but the fast store does not know: the caller must ask again.
             let applied = applied.get(&item.settlement.organization).cloned().unwrap_or(Ok(HashMap::new()))?;
             if let Some(error) = untold.get(&item.settlement.id) {
@@ -256,7 +260,7 @@ impl Books {
     /// Tells the fast store what Postgres has, tenant by tenant.
     async fn apply(
         &self,
-        items: &[Item],
+        items: &[&Item],
         settled: &HashMap<ReservationId, Settled>,
         totals: &Totals,
     ) -> HashMap<OrganizationId, Result<HashMap<ReservationId, Applied>>> {
@@ -280,11 +284,11 @@ impl Books {
     /// Tells the accounts of limits across tenants; answers for which reservations that failed.
     async fn apply_shared(
         &self,
-        items: &[Item],
+        items: &[&Item],
         settled: &HashMap<ReservationId, Settled>,
         totals: &Totals,
     ) -> HashMap<ReservationId, Error> {
-        let of = |item: &Item| {
+        let of = |item: &&Item| {
             let row = settled.get(&item.settlement.id)?;
             (row.organization == item.settlement.organization).then(|| endings(item, row, totals))
         };
@@ -308,10 +312,21 @@ impl Books {
     }
 }
 
+/// Whether what is charged is charged where the settlement says, or nothing is.
+fn goes_by(item: &Item, row: &Settled) -> bool {
+    let asked = &item.settlement.handle;
+    row.released || asked.is_empty() || row.handle.as_ref().is_none_or(|settled| settled == asked)
+}
+
 /// What the caller is told about the row that is there now.
-fn decide(asked: &NewSettlement, row: &Settled) -> Result<Outcome> {
+fn decide(item: &Item, row: &Settled) -> Result<Outcome> {
+    let asked = &item.settlement;
     if row.organization != asked.organization {
         return Err(Error::IdReused("the reservation is another organisation's"));
+    }
+    if !goes_by(item, row) {
+        let settled = row.handle.clone().unwrap_or_default().into();
+        return Err(Error::SettledOtherwise { settled, asked: asked.handle.clone().into() });
     }
     match (asked.released, row.released) {
         (false, true) => Err(Error::Released),
@@ -361,7 +376,7 @@ fn endings(item: &Item, row: &Settled, totals: &Totals) -> Vec<shared::Ending> {
         });
         shared::Ending { id: row.id, account: counter.account.clone(), ended }
     };
-    handle.across().zip(&item.shared).map(ending).collect()
+    handle.across().zip(&item.keys.shared).map(ending).collect()
 }
 
 fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
@@ -402,7 +417,7 @@ fn application(item: &Item, row: &Settled, totals: &Totals) -> Apply {
         ending: Ending::of(row.released, row.estimated),
         written_in,
         reserved_at: Some(handle.reserved_at),
-        counters: handle.counters.iter().zip(&item.keys).map(counter).collect(),
+        counters: handle.counters.iter().zip(&item.keys.own).map(counter).collect(),
         concurrent: concurrent.collect(),
     }
 }

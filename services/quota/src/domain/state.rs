@@ -50,9 +50,10 @@ impl Entry {
         match (&mut self.queue, length) {
             (Some(queue), Some(length)) => {
                 self.held = (self.held - amount).max(0);
-                // What was counted in a finer bucket may stand in the next one.
+                // What was counted while a later bucket was the newest stands in the next one, if it has not left.
+                let is_there = place + length > now && queue.first().is_some_and(|(oldest, _)| *oldest <= place);
                 let bucket = queue.iter_mut().find(|(end, _)| *end >= place);
-                if let Some((_, size)) = bucket.filter(|_| place + length > now) {
+                if let Some((_, size)) = bucket.filter(|_| is_there) {
                     let returned = amount.min(*size);
                     (*size, self.spent) = (*size - returned, self.spent - returned);
                 }

@@ -8,6 +8,7 @@ pub mod entitlements;
 pub mod epochs;
 pub mod limits;
 pub mod memory;
+pub mod moves;
 pub mod redis;
 pub mod refusals;
 pub mod settlements;

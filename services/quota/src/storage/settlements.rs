@@ -72,10 +72,12 @@ pub struct Settled {
     pub replaced: Option<ByUnit>,
     /// Whether this statement wrote it; it stood there before otherwise.
     pub applied: bool,
+    /// If it stood there before: with which handle; empty if nobody knew.
+    pub handle: Option<Vec<u8>>,
 }
 
-// The amounts of an estimate are replaced by those of the first commit that is none; everything else that comes second is a
-// repetition and leaves the row as it is (`batch` tells). Repetitions ask for the totals with a difference of 0, because whoever
+// The amounts of an estimate are replaced by those of the first commit that is none and has the same handle: what is charged is
+// charged where that says. Everything else that comes second is a repetition and leaves the row as it is (`batch` tells). Repetitions ask for the totals with a difference of 0, because whoever
 // repeats may not have told the fast store the first time. Rows are locked in the order of their keys, settlements before totals.
 const SETTLE: &str = "
 with settled as (
@@ -94,10 +96,10 @@ with settled as (
             (case when length(s.handle) = 0 then excluded.handle else s.handle end),
             (case when better then now() else s.settled_at end)
         from (select s.estimated and not s.released and not excluded.estimated and not excluded.released
-                and s.organization_id = excluded.organization_id as better) as decision
+                and s.organization_id = excluded.organization_id and s.handle = excluded.handle as better) as decision
     )
     returning reservation_id, organization_id, released, estimated, amounts, replaced, batch = $7 as applied,
-        batch = $7 and xmax <> 0 as replacing
+        batch = $7 and xmax <> 0 as replacing, case when batch <> $7 then handle end as handle
 ), charges as (
     select c.account as organization_id, c.limit_id, c.subject, c.period, to_timestamp(max(c.expires_at) / 1000.0) as expires_at,
         sum(case when s.applied
@@ -117,11 +119,11 @@ with settled as (
     set committed = least(k.committed::numeric + excluded.committed, 4611686018427387904)::bigint, version = k.version + 1
     returning organization_id, limit_id, subject, period, committed, version
 )
-select reservation_id, organization_id, released, estimated, amounts, replaced, applied,
+select reservation_id, organization_id, released, estimated, amounts, replaced, applied, handle,
     null::int as limit_id, null::text as subject, null::bigint as period, null::bigint as committed, null::bigint as version
 from settled
 union all
-select null, organization_id, null, null, null, null, null, limit_id, subject, period, committed, version from counted";
+select null, organization_id, null, null, null, null, null, null, limit_id, subject, period, committed, version from counted";
 
 /// Writes settlements of different reservations. Answers them as they now stand, and the totals that they touch; none if they were
 /// to be written only while no counters are read for a generation after `before`, and some have been.
@@ -167,6 +169,7 @@ pub async fn settle(
                 amounts: row.try_get::<Json<ByUnit>, _>("amounts")?.0,
                 replaced: row.try_get::<Option<Json<ByUnit>>, _>("replaced")?.map(|json| json.0),
                 applied: row.try_get("applied")?,
+                handle: row.try_get("handle")?,
             }),
         }
     }

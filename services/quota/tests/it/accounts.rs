@@ -7,7 +7,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use weir_quota::domain::Period;
 use weir_quota::domain::shared::{
-    AccountKey, Answer, Ended, Ending, LeaseAccount, LeaseRound, Measure, Reply, Round, Terms, Use,
+    Account, AccountKey, Answer, Ended, Ending, LeaseAccount, LeaseRound, Measure, Reply, Round, Terms, Use,
 };
 use weir_quota::storage::Store;
 use weir_quota::storage::accounts::Accounts;
@@ -263,4 +263,39 @@ async fn seats_are_given_as_the_arithmetic_says() {
             assert_eq!(ours, theirs, "history {history}, step {number}: {round:?}");
         }
     }
+}
+
+#[test]
+fn what_has_left_the_window_returns_nothing_when_the_clock_goes_back() {
+    let (first, second) = (ReservationId::new_v7(), ReservationId::new_v7());
+    let (mut account, mut seq) = (Account::default(), 0);
+    let mut used = |now: i64, uses: Vec<Use>, ended: Vec<Ended>| {
+        let measure = Measure::Rolling { length: WINDOW, grain: GRAIN };
+        let terms = Terms { cap: 100, measure, durable: false, lease: 60, remember: 60_000 };
+        seq += 1;
+        let round =
+            Round { terms, holder: [1; 16], seq, keep: 0, ask: 0, least: 0, ahead: 0, leaving: false, uses, ended };
+        let Reply::Done(answer) = account.round(1, now, &round) else { panic!("{now}") };
+        answer.used
+    };
+    let taken = |id, amount, now| Use { id, amount, place: 0, age: Some(0), holder: [1; 16], reserved_at: now };
+    let end = |id, ending, actual, before| Ended {
+        id,
+        holder: [1; 16],
+        reserved: 6,
+        actual,
+        before,
+        ending,
+        written_in: None,
+        place: 1_010,
+        reserved_at: 1_000,
+        total: (0, 0),
+    };
+    assert_eq!(used(1_000, vec![taken(first, 6, 1_000)], Vec::new()), 6);
+    assert_eq!(used(1_001, Vec::new(), vec![end(first, Ending::Estimated, 6, 0)]), 6);
+    assert_eq!(used(1_005, vec![taken(second, 6, 1_005)], Vec::new()), 12);
+    assert_eq!(used(1_200, vec![taken(ReservationId::new_v7(), 5, 1_200)], Vec::new()), 17);
+    assert_eq!(used(1_420, Vec::new(), Vec::new()), 5, "the others have left");
+    let replaced = vec![end(first, Ending::Final, 0, 6), end(second, Ending::Released, 0, 0)];
+    assert_eq!(used(1_300, Vec::new(), replaced), 5);
 }

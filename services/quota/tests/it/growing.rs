@@ -281,6 +281,30 @@ async fn what_grows_takes_more_of_limits_across_tenants_exactly() {
     }
 }
 
+#[tokio::test]
+async fn of_limits_across_tenants_too_the_handle_from_before_the_growth_settles_once() {
+    let house = House::new().await;
+    for (run, window) in
+        ["rolling = '60s'", "rolling = '1d'", "calendar = 'month', time_zone = 'UTC'"].iter().enumerate()
+    {
+        let text = one(&format!("old-{run}"), "product", "nano_usd", "'0.00000001'", window);
+        let engine = engines(&house, 1, &text).await.remove(0);
+        let mut client = engine.client();
+        let (alice, bob) = (house.tenant(Vec::new()), house.tenant(Vec::new()));
+        let request = reserve(alice, &[("nano_usd", 4)]);
+        let handle = client.reserve(request.clone()).await.unwrap().into_inner();
+        grow(&mut client, &request, &handle, &[("nano_usd", 9)]).await.unwrap();
+        client.commit(commit(&request, &handle, &[("nano_usd", 6)])).await.unwrap();
+        let failure = open(client.reserve(reserve(bob, &[("nano_usd", 5)])).await).unwrap_err();
+        assert_eq!(failure.reason(), ErrorReason::BudgetExhausted, "{failure}");
+        let last = reserve(bob, &[("nano_usd", 4)]);
+        let rest = client.reserve(last.clone()).await.unwrap().into_inner();
+        client.release(release(&last, &rest)).await.unwrap();
+        engine.assert_balanced().await;
+        engine.stop().await;
+    }
+}
+
 /// What refuses a growth, whoever refuses it, as a refused reservation says it.
 #[tokio::test]
 async fn a_growth_that_limits_across_tenants_refuse_names_the_tenants_own_that_refuse_too() {

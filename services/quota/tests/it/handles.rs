@@ -1,5 +1,6 @@
 use proptest::prelude::*;
-use weir_quota::domain::handle::{Body, Draft};
+use weir_quota::domain::handle::{Body, Draft, HandleShared, SharedCounter};
+use weir_quota::domain::shared::AccountKey;
 use weir_quota::domain::{
     Amounts, CalendarUnit, Decided, Demand, Handle, HandleConcurrent, HandleCounter, Limit, OnFailure, Plan, Scope,
     Subject, Tuning, Unit, Value, Window,
@@ -117,5 +118,22 @@ proptest! {
         prop_assert!(Handle::decode(&handle[..at]).is_err());
         handle[at] ^= 1 << bit;
         let _ = Handle::decode(&handle);
+    }
+}
+
+#[test]
+fn what_was_taken_is_told_from_what_was_taken_otherwise_for_the_same_growth() {
+    let counter = SharedCounter { account: AccountKey { limit: 7, value: "".into() }, at: Some(5), amount: 3, cap: 10 };
+    let part = HandleShared { growth: 2, taken_at: 0, holder: [1; 16], counters: vec![counter.clone()] };
+    assert!(HandleShared { taken_at: 77, ..part.clone() }.is_what_was_taken(&part), "whenever the store did it");
+    let more = vec![SharedCounter { amount: 4, ..counter.clone() }];
+    let others = [
+        HandleShared { growth: 1, ..part.clone() },
+        HandleShared { holder: [2; 16], ..part.clone() },
+        HandleShared { counters: more, ..part.clone() },
+        HandleShared { counters: Vec::new(), ..part.clone() },
+    ];
+    for other in others {
+        assert!(!other.is_what_was_taken(&part), "{other:?}");
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::house::{Client, House, balance, commit, extension, open, release, reserve};
+use crate::house::{Client, House, amounts, balance, commit, extension, open, release, reserve};
 
 /// What a restart with an append-only file, or a fail-over, looks like to clients: the same data on another server, which knows no
 /// script.
@@ -112,6 +112,30 @@ async fn what_a_dead_caller_held_in_a_store_that_kept_it_counts_and_is_taken_ove
     client.commit(commit(&dead, &again, &[("token", 500), ("nano_usd", 500)])).await.unwrap();
     assert_eq!(used_and_held(&mut client, tenant).await[1..3], [(500, 0), (500, 0)]);
     one.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_a_dead_caller_held_counts_before_anybody_else_grows() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = tenant(&house);
+    let mut client = engine.client();
+    let dead = reserve(tenant, &[("nano_usd", 600)]);
+    let deads = client.reserve(dead.clone()).await.unwrap().into_inner();
+    let alive = reserve(tenant, &[("nano_usd", 10)]);
+    let handle = client.reserve(alive.clone()).await.unwrap().into_inner();
+    come_back_with_data(&house).await;
+    reopened(&mut client, tenant).await;
+    let whole = |whole| {
+        let lease = LeaseExtension { amounts: amounts(&[("nano_usd", whole)]), ..extension(&alive, &handle, 30) };
+        ExtendRequest { leases: vec![lease] }
+    };
+    let failure = open(client.extend(whole(401)).await).unwrap_err();
+    assert_eq!(failure.figure("ever", "used"), Some("600"), "{failure}");
+    let grown = client.extend(whole(400)).await.unwrap().into_inner().grown.unwrap();
+    client.release(release(&alive, &grown)).await.unwrap();
+    client.release(release(&dead, &deads)).await.unwrap();
+    engine.assert_balanced().await;
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use weir_testing::PostgresServer;
 use weir_types::OrganizationId;
 
 use crate::billing::{calendar, concurrent, lifetime, limit, rolling};
-use crate::house::{Client, Engine, House, balance, commit, extension, open, release, reserve};
+use crate::house::{
+    Client, Engine, House, amounts, balance, commit, extension, open, release, reserve, settings, subject,
+};
 
 pub(crate) fn limits(budget: i64) -> Vec<Limit> {
     vec![
@@ -165,6 +167,24 @@ pub(crate) async fn books_balance_through(house: House, fits: i64, harm: impl As
     assert_eq!((budget.used, budget.held), (paid, 0));
     one.assert_balanced().await;
     two.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn while_counters_are_rebuilt_check_says_no_more_than_reserve() {
+    let house = House::new().await;
+    let mut settings = settings();
+    settings.quota.rebuild.window = Duration::from_secs(600);
+    let engine = house.engine_with(settings).await;
+    let (mut client, tenant) = (engine.client(), house.tenant(limits(100)));
+    let before = client.reserve(reserve(tenant, &[("nano_usd", 60)])).await.unwrap().into_inner().epoch;
+    house.lose().await;
+    while engine.status().await.epoch <= before {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let check = |unit| CheckRequest { subject: Some(subject(tenant)), amounts: amounts(&[(unit, 1)]) };
+    let failure = open(client.check(check("nano_usd")).await).unwrap_err();
+    assert_eq!(failure.reason(), ErrorReason::Rebuilding, "{failure}");
+    assert!(client.check(check("token")).await.unwrap().into_inner().allowed);
 }
 
 #[tokio::test]

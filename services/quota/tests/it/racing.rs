@@ -242,3 +242,36 @@ async fn across_tenants_what_is_settled_before_its_account_is_loaded_counts_once
     assert_eq!(across(&mut client, tenant).await, (100, 0));
     engine.assert_balanced().await;
 }
+
+/// What was held must be in the account before it is settled: whoever repeats the settlement can't know in which generation it was
+/// written.
+#[tokio::test]
+async fn a_commit_after_a_loss_whose_process_dies_counts_across_tenants_when_it_is_repeated() {
+    let mut house = House::new().await;
+    let (relay, one, two) = two_engines(&mut house).await;
+    let (database, alice, bob) = (house.database().await, house.tenant(Vec::new()), house.tenant(Vec::new()));
+    let mut other = two.client();
+    let request = reserve(alice, ASKED);
+    let handle = one.client().reserve(request.clone()).await.unwrap().into_inner();
+    house.lose().await;
+    // Open again.
+    let first = reserve(bob, &[("nano_usd", 1)]);
+    let firsts = reserved(&mut other, &first).await;
+    other.release(release(&first, &firsts)).await.unwrap();
+
+    let blocked = block_one(&database, id_of(&request)).await;
+    let dying = {
+        let (mut client, commit) = (one.client(), commit(&request, &handle, ASKED));
+        tokio::spawn(async move { client.commit(commit).await })
+    };
+    until_blocked(&database, "transactionid").await;
+    relay.keep_answers();
+    drop(blocked);
+    until_written(&database, id_of(&request)).await;
+    drop((one, relay));
+    dying.abort();
+    committed(&two, &request, &handle).await;
+    let all = balance(&mut other, bob, "all").await;
+    assert_eq!((all.used, all.held), (100, 0));
+    assert_eq!(two.status().await.drifts, []);
+}

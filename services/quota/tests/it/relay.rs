@@ -57,6 +57,11 @@ impl Relay {
         *self.shared.about.lock() = Some((id, false));
     }
 
+    /// Keeps back whatever is answered from now on.
+    pub(crate) fn keep_answers(&self) {
+        self.shared.keeps.send_replace(true);
+    }
+
     /// Until there is something to keep.
     pub(crate) async fn until_kept(&self) {
         self.shared.keeps.subscribe().wait_for(|keeps| *keeps).await.unwrap();

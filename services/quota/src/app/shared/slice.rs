@@ -448,3 +448,7 @@ pub(super) fn measure(limit: &crate::domain::PlanLimit, period: Period) -> Measu
 fn millis(span: Duration) -> Millis {
     Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX)
 }
+
+#[cfg(test)]
+#[path = "slice_tests.rs"]
+mod tests;

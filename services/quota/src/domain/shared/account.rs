@@ -63,7 +63,7 @@ struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     Held { generation: u64, amount: i64, place: Millis, expires: Millis },
-    Settled { at: Millis, estimated: bool },
+    Settled { at: Millis, estimated: bool, place: Millis },
 }
 
 /// Reservations that nobody settles are forgotten this long after they stopped to matter.
@@ -318,9 +318,11 @@ impl Counter {
             Measure::Period(period) => one.place == period.start,
             Measure::Rolling { .. } => true,
         };
+        let mut charged = one.place;
         match reservations.get_mut(&one.id) {
             Some(Known::Held { generation, amount, place, .. }) => {
                 let (generation, amount, place) = (*generation, *amount, *place);
+                charged = place;
                 if self.counts(generation, place) {
                     self.held = (self.held - amount).max(0);
                 }
@@ -331,13 +333,13 @@ impl Counter {
                     self.add(now, terms, place, one.actual, one.before);
                 }
             }
-            Some(Known::Settled { at, estimated }) => {
+            Some(Known::Settled { at, estimated, place }) => {
                 if *estimated && one.ending == Ending::Final {
                     *estimated = false;
                     // Of an estimate that this generation was told of, what replaces it was written in it as well.
                     let news = one.written_in.map_or(*at >= self.began, |written| written == self.generation);
                     if news || !terms.durable {
-                        self.add_difference(now, terms, one.place, one.actual - one.before);
+                        self.add_difference(now, terms, *place, one.actual - one.before);
                     }
                 }
                 return self.set_total(terms, one, current);
@@ -354,7 +356,8 @@ impl Counter {
             }
             None => return self.set_total(terms, one, current),
         }
-        reservations.insert(one.id, Known::Settled { at: now, estimated: one.ending == Ending::Estimated });
+        let estimated = one.ending == Ending::Estimated;
+        reservations.insert(one.id, Known::Settled { at: now, estimated, place: charged });
         self.set_total(terms, one, current);
     }
 
@@ -396,7 +399,8 @@ impl Counter {
             Measure::Rolling { length, .. } if place + length > now => {
                 if difference > 0 {
                     self.insert(place, difference);
-                } else if let Some(bucket) = self.buckets.iter().position(|(end, _)| *end >= place) {
+                } else if let Some(bucket) = self.buckets.iter().position(|(end, _)| *end == place) {
+                    // One that has left the window took what it had with it, also where the clock went back since.
                     let size = self.buckets[bucket].1;
                     let left = (size + difference).max(0);
                     self.spent -= size - left;

@@ -97,11 +97,16 @@ impl Buckets {
         amount
     }
 
-    /// Changes what was counted in `bucket`; answers what that adds to the sum. What was counted in a finer bucket may stand in the
-    /// next one. A bucket that has left the window took what it had with it: there is nothing to return.
+    /// Changes what was counted in `bucket`; answers what that adds to the sum. What was counted while a later bucket was the newest
+    /// stands in the next one. A bucket that has left the window took what it had with it: there is nothing to return. It may have
+    /// left before the clock went back, where even the oldest one is later.
     pub(super) fn adjust(&mut self, bucket: Millis, difference: i64) -> i64 {
         if difference >= 0 {
             return self.insert(bucket, difference);
+        }
+        let oldest = self.queue().next().map_or(self.newest, |(end, _)| end);
+        if bucket < oldest {
+            return 0;
         }
         if let Some(older) = &mut self.older {
             let at = older.partition_point(|(end, _)| *end < bucket);
@@ -190,8 +195,10 @@ mod tests {
         assert_eq!((buckets.adjust(20, -2), buckets.adjust(20, -2), buckets.adjust(31, -1)), (-2, -1, 0));
         assert_eq!(buckets.list(), [(10, 2), (30, 5)]);
         assert_eq!(buckets.adjust(12, -1), -1, "the next one has it");
+        assert_eq!(buckets.adjust(9, -1), 0, "it has left");
         assert_eq!((buckets.adjust(30, -9), buckets.list()), (-4, vec![(10, 2)]));
         assert_eq!((buckets.adjust(10, -2), buckets.list()), (-2, vec![]));
         assert_eq!((buckets.adjust(10, 3), buckets.list()), (3, vec![(10, 3)]));
+        assert_eq!((buckets.adjust(9, -1), buckets.adjust(11, -1)), (0, 0));
     }
 }

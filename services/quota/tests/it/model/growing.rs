@@ -10,7 +10,16 @@ use super::reference::{Amounts, Fate, Reference};
 use super::wire::{context, duration, is_lost, list, outcome, refusing, states};
 use crate::house::open;
 
-/// What is asked for.
+/// So much more of each unit, or less of one.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) slot: usize,
+    pub(super) more: &'a Amounts,
+    pub(super) less: bool,
+    pub(super) lease: Millis,
+}
+
+/// What it shall hold.
 struct Growth {
     id: u64,
     whole: Amounts,
@@ -19,19 +28,14 @@ struct Growth {
 
 impl Play<'_> {
     /// So much more of each unit, or less of one; answers whether there was an answer.
-    pub(super) async fn grow(
-        &mut self,
-        slot: usize,
-        more: &Amounts,
-        less: bool,
-        lease: Millis,
-        engine: usize,
-    ) -> Checked<bool> {
+    pub(super) async fn grow(&mut self, asked: Asked<'_>, engine: usize, first: bool) -> Checked<bool> {
+        let Asked { slot, more, less, lease } = asked;
         let Some(slot) = self.live(slot) else { return Ok(true) };
         let Some((id, amounts, handle)) = self.known(slot) else { return Ok(true) };
-        // Nothing grows in the millisecond in which it was made.
+        // Nothing grows in the millisecond in which it was made. Whoever asks again may be told that it has grown just now.
         let now = self.reference().now();
-        if self.worlds().iter().any(|world| world.made.get(&id).is_none_or(|made| made.at == now)) {
+        let is_new = |world: &Reference| world.made.get(&id).is_none_or(|made| made.at == now);
+        if first && self.worlds().iter().any(is_new) {
             return Ok(true);
         }
         let mut whole = amounts;
@@ -98,7 +102,7 @@ impl Play<'_> {
     }
 
     /// One of the reservations that are not settled: what is, does not grow, and one in a few is enough to see that.
-    fn live(&self, number: usize) -> Option<usize> {
+    pub(super) fn live(&self, number: usize) -> Option<usize> {
         let is_held = |slot: &usize| {
             let held = self.known(*slot).and_then(|(id, ..)| self.reference().made.get(&id));
             held.is_some_and(|made| made.fate == Fate::Held)

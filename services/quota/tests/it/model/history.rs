@@ -57,11 +57,11 @@ pub(crate) enum Call {
         slot: usize,
         used: Used,
         estimated: bool,
-        bare: bool,
+        with: With,
     },
     Release {
         slot: usize,
-        bare: bool,
+        with: With,
     },
     Extend {
         slot: usize,
@@ -81,6 +81,16 @@ pub(crate) enum Call {
         who: Who,
         amounts: Amounts,
     },
+}
+
+/// What a settlement says about its reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum With {
+    /// The handle that it has now, as far as its client knows.
+    Handle,
+    /// That from before it last grew.
+    Former,
+    Nothing,
 }
 
 /// What was used of what was reserved.
@@ -192,6 +202,10 @@ fn lease() -> impl Strategy<Value = Millis> {
     prop::sample::select(vec![1_000, 30_000, HOUR])
 }
 
+fn with() -> impl Strategy<Value = With> {
+    prop_oneof![7 => Just(With::Handle), 2 => Just(With::Former), 1 => Just(With::Nothing)]
+}
+
 fn call() -> impl Strategy<Value = Call> {
     let slot = || 0..SLOTS;
     let used = prop_oneof![
@@ -203,9 +217,9 @@ fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         12 => (slot(), who(), amounts(), lease()).prop_map(|(slot, who, amounts, lease)| Call::Reserve { slot, who, amounts, lease }),
         2 => slot().prop_map(|slot| Call::Repeat { slot }),
-        10 => (slot(), used, any::<bool>(), prop::bool::weighted(0.1))
-            .prop_map(|(slot, used, estimated, bare)| Call::Commit { slot, used, estimated, bare }),
-        3 => (slot(), prop::bool::weighted(0.1)).prop_map(|(slot, bare)| Call::Release { slot, bare }),
+        10 => (slot(), used, any::<bool>(), with())
+            .prop_map(|(slot, used, estimated, with)| Call::Commit { slot, used, estimated, with }),
+        3 => (slot(), with()).prop_map(|(slot, with)| Call::Release { slot, with }),
         3 => (slot(), lease()).prop_map(|(slot, lease)| Call::Extend { slot, lease }),
         9 => (slot(), growth(), prop::bool::weighted(0.05), lease())
             .prop_map(|(slot, more, less, lease)| Call::Grow { slot, more, less, lease }),

@@ -4,8 +4,10 @@
 //! engine must be in one of the states that it may have left behind. Time is the test's, also inside Redis, so days pass between
 //! two calls. Other histories, and more: `WEIR_MODEL_SEED=2 PROPTEST_CASES=2000`.
 
+mod asking;
 mod bench;
 mod client;
+mod closing;
 mod found;
 mod gcra;
 mod growing;

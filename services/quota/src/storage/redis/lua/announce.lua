@@ -19,7 +19,8 @@ if record and read('<d', record, 2) == gen then
   call('ZADD', KEYS[2], 'LT', string.format('%.0f', ends), (sheet_of(record)) or ARGV[1])
 else
   local states = {}
-  changes = {ARGV[1], 'R' .. write('<d', gen) .. til .. write('<d', 0) .. ARGV[3]}
+  -- It may have grown.
+  changes = {ARGV[1], 'R' .. write('<d', gen) .. til .. write('<d', -1) .. ARGV[3]}
   for _ = 1, counters do
     local subject, limit, rolling, durable, place, amount, length
     subject, limit, rolling, durable, place, amount, length, pos = read('<ddddddd', program, pos)

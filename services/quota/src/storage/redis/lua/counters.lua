@@ -69,12 +69,14 @@ local function insert(entry, bucket, amount)
 end
 
 -- Changes what was counted in `bucket`, as long as it is inside the window: a bucket that has left it took what it had with it, so
--- there is nothing to return and nothing to charge. What was counted in a finer bucket may stand in the next one.
+-- there is nothing to return and nothing to charge. What was counted while a later bucket was the newest stands in the next one. But
+-- where even the oldest is later it may have left, before the clock went back: then nothing is returned.
 local function adjust(entry, bucket, difference)
   if difference > 0 then return insert(entry, bucket, difference) end
   local at = seek(entry.queue, bucket)
   if difference == 0 or at > #entry.queue then return end
   local ends, size = read('<dd', entry.queue, at)
+  if at == 1 and ends ~= bucket then return end
   local new = math.max(0, size + difference)
   entry.spent = entry.spent + new - size
   local middle = new > 0 and write('<dd', ends, new) or ''

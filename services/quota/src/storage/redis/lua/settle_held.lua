@@ -116,7 +116,10 @@ for tenant = 1, a[2] do
                     buckets = buckets + 1
                   end
                 elseif ends then
-                  if before + more > 0 then
+                  -- Where even the oldest is later it may have left, before the clock went back.
+                  if spot == first and ends ~= place then
+                    more = 0
+                  elseif before + more > 0 then
                     values[v + 2] = values[v + 2] + more
                     queue = sub(queue, 1, spot - 1) .. write('<dd', ends, before + more) .. sub(queue, spot + 16)
                   else
@@ -124,7 +127,7 @@ for tenant = 1, a[2] do
                     queue = sub(queue, 1, spot - 1) .. sub(queue, spot + 16)
                     buckets = buckets - 1
                   end
-                elseif place < newest then
+                elseif buckets > 0 and place < newest then
                   if size + more < 0 then more = -size end
                   values[v + 6], values[v + 2] = size + more, values[v + 2] + more
                 end

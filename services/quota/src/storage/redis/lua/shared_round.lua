@@ -3,7 +3,7 @@
 --
 -- KEYS: the account, a hash: `h` generation, period (0: rolling), spent, held, version, began, buckets (then end and size of each);
 --   `p` per process 16 bytes, slice, end of its lease, seq, period, whether it is recalled; `r` and an id: a reservation that it
---   holds, `R` generation, amount, place, expires, or that was settled, `S` time, whether that was estimated.
+--   holds, `R` generation, amount, place, expires, or that was settled, `S` time, whether that was estimated, place.
 -- ARGV: the program; the process; the fields of the reservations that were given out, then of those that ended; then the processes
 --   that they were given out by, in the same order.
 -- The program: generation, rolling, durable, cap, start and end or length and grain, lease (ms), remember (ms), seq, keep, ask, least,
@@ -93,9 +93,10 @@ local function add(place, difference)
   if rolling then
     if place + length <= now then return end
     if difference > 0 then return insert(place, difference) end
-    local i = #at + 1
-    while i > 1 and at[i - 1] >= place do i = i - 1 end
-    if at[i] then
+    local i = #at
+    while i > 0 and at[i] > place do i = i - 1 end
+    -- One that has left the window took what it had with it, also where the clock went back since.
+    if at[i] == place then
       local left = max(0, size[i] + difference)
       h.spent = h.spent - size[i] + left
       size[i] = left
@@ -155,21 +156,24 @@ for i = 1, ends do
   local field = ARGV[2 + uses + i]
   local record = known[field]
   local mark = record and sub(record, 1, 1)
-  local settled = false
+  local settled, charged = false, place
   if mark == 'R' then
-    local of, amount, counted = read('<ddd', record, 2)
-    if counts(of, counted) then h.held = max(0, h.held - amount) end
+    local of, amount
+    of, amount, charged = read('<ddd', record, 2)
+    if counts(of, charged) then h.held = max(0, h.held - amount) end
     if of == gen or not durable then
-      add(counted, rolling and actual - amount or actual)
+      add(charged, rolling and actual - amount or actual)
     elseif written_in == gen then
-      add(counted, actual - before)
+      add(charged, actual - before)
     end
     settled = true
   elseif mark == 'S' then
     local when, estimated = read('<dd', record, 2)
+    -- Those of former versions have no place.
+    if #record > 17 then charged = read('<d', record, 18) end
     if estimated == 1 and ending == 2 then
-      if not durable or written_in == gen or (written_in == 0 and when >= h.began) then add(place, actual - before) end
-      set(field, 'S' .. write('<dd', when, 0))
+      if not durable or written_in == gen or (written_in == 0 and when >= h.began) then add(charged, actual - before) end
+      set(field, 'S' .. write('<ddd', when, 0, charged))
     end
   elseif now - reserved_at < remember then
     if not durable or reserved_at >= h.began then
@@ -180,7 +184,7 @@ for i = 1, ends do
     found(ARGV[2 + uses + ends + uses + i], reserved, reserved_at)
     settled = true
   end
-  if settled then set(field, 'S' .. write('<dd', now, ending == 1 and 1 or 0)) end
+  if settled then set(field, 'S' .. write('<ddd', now, ending == 1 and 1 or 0, charged)) end
   if not rolling and durable and place == from and version > h.version then h.spent, h.version = total, version end
 end
 

@@ -1,7 +1,7 @@
 -- Held reservations; put before the scripts that look for their records.
 --
 -- A held reservation's field is `R, generation, end of its lease, time until which it counts as under way, sheet`, the numbers as
--- doubles. With sheet 0 the record follows; with sheet -1, too, and it has grown. Else it is in a sheet, which are two fields of the
+-- doubles. With sheet 0 the record follows; with sheet -1, too, and it may have grown. Else it is in a sheet, which are two fields of the
 -- state: `h` and the number has what the reservations of one call have in common (`reserved at, reservations`, their fields, the
 -- bases), `b` and the number what was sent with them (each as its length of four bytes, the reservation's field, and the rest of the record).
 -- A lease is found by its member of the leases: the reservation's field, or its sheet's `h`. A member's score is never later than

@@ -1,0 +1,107 @@
+//! How reservations end, and their leases.
+
+use weir_quota::domain::{Millis, lease};
+
+use super::{Amounts, Fate, Known, Made, Reference, Who};
+
+/// The answer to a settlement.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Settled {
+    Done { fate: Fate, duplicate: bool, late: bool },
+    WasCommitted,
+    WasReleased,
+}
+
+impl Reference {
+    /// Whether a settlement is taken: with a handle always; a release of anything, so that it can't be reserved later; a commit of
+    /// what the store or the books know.
+    pub(crate) fn is_findable(&self, id: u64, bare: bool, asked: &Fate) -> bool {
+        let made = self.made.get(&id);
+        let known = made.is_some_and(|made| made.known == Known::Held || made.fate != Fate::Held);
+        !bare || *asked == Fate::Released || known
+    }
+
+    /// How a settlement is answered.
+    pub(crate) fn settled(&self, id: u64, asked: &Fate) -> Settled {
+        let Some(made) = self.made.get(&id) else {
+            return Settled::Done { fate: asked.clone(), duplicate: false, late: false };
+        };
+        let late = match &made.known {
+            Known::Lost(_) => false,
+            Known::Held => made.lease_ends <= self.now,
+            Known::Ended { late, .. } => *late,
+        };
+        match (&made.fate, asked) {
+            (Fate::Held, _) => Settled::Done { fate: asked.clone(), duplicate: false, late },
+            (Fate::Committed { estimated: true, .. }, Fate::Committed { estimated: false, .. }) => {
+                Settled::Done { fate: asked.clone(), duplicate: false, late }
+            }
+            (Fate::Committed { .. }, Fate::Released) => Settled::WasCommitted,
+            (Fate::Released, Fate::Committed { .. }) => Settled::WasReleased,
+            (stands, _) => Settled::Done { fate: stands.clone(), duplicate: true, late },
+        }
+    }
+
+    /// The books say it, and if `told` the fast store knows.
+    pub(crate) fn settle(&mut self, id: u64, asked: &Fate, told: bool) {
+        self.made.entry(id).or_insert_with(|| Made {
+            who: Who { user: None, key: None, ip: None, feature: None },
+            amounts: Amounts::new(),
+            fate: Fate::Held,
+            known: Known::Lost(Fate::Held),
+            lease_ends: 0,
+            under_way_until: 0,
+            at: 0,
+            latest: 0,
+            touches: Vec::new(),
+            former: Vec::new(),
+        });
+        let late = match self.settled(id, asked) {
+            Settled::Done { fate, late, .. } => {
+                self.made.get_mut(&id).unwrap().fate = fate;
+                late
+            }
+            // The store is told what the books say, whatever was asked.
+            _ => match &self.made[&id].known {
+                Known::Ended { late, .. } => *late,
+                Known::Held => self.made[&id].lease_ends <= self.now,
+                Known::Lost(_) => false,
+            },
+        };
+        let made = self.made.get_mut(&id).unwrap();
+        if told {
+            made.known = Known::Ended { fate: made.fate.clone(), late };
+        }
+    }
+
+    pub(crate) fn extend(&mut self, id: u64, lease: Millis) -> &'static str {
+        let ends = lease::end(self.now, lease);
+        let made = self.made.get_mut(&id).unwrap();
+        match (&made.known, &made.fate) {
+            (Known::Held, _) => {
+                (made.lease_ends, made.under_way_until) = (ends, ends);
+                "extended"
+            }
+            (Known::Lost(_), Fate::Held) => {
+                made.known = Known::Held;
+                (made.lease_ends, made.under_way_until) = (ends, ends);
+                made.touches.iter_mut().for_each(|touch| touch.counted = true);
+                "announced"
+            }
+            _ => "settled",
+        }
+    }
+
+    /// Those whose lease has ended.
+    pub(crate) fn expired(&self) -> Vec<u64> {
+        let expired = self.made.iter().filter(|(_, made)| made.known == Known::Held && made.lease_ends <= self.now);
+        expired.map(|(id, _)| *id).collect()
+    }
+
+    /// They are leased to somebody else.
+    pub(crate) fn take_over(&mut self, lease: Millis) {
+        for id in self.expired() {
+            self.made.get_mut(&id).unwrap().lease_ends = lease::end(self.now, lease);
+        }
+    }
+}
