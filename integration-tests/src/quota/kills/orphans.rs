@@ -17,7 +17,7 @@ use super::{ASKED, Run, settlements};
 use crate::process::{Process, Program};
 
 /// Of the clients' leases, in seconds.
-const LEASE: u64 = 2;
+const LEASE: u64 = 5;
 const PROCESSES: usize = 4;
 const WITHIN: Duration = Duration::from_secs(60);
 
