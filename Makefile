@@ -1,7 +1,7 @@
 # The commands of daily work. What they do is in scripts/, so that they can be called without make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format bench replay chaos clean-dev release
+.PHONY: help run build test lint format bench replay streams chaos clean-dev release
 
 TRACE ?=
 SPEED ?= max
@@ -45,6 +45,9 @@ bench: release ## Measure Weir beside the bare minimum (PEERS=1: beside others);
 
 replay: release ## Send a trace through the public API and add up the books: TRACE=file.csv SPEED=1|10|max TENANTS=n
 	@target/release/weir-integration-tests replay $(if $(TRACE),--trace "$(TRACE)") --speed $(SPEED) --tenants $(TENANTS)
+
+streams: release ## Hold 5,000 streams open on one broker, and fail if it ever needs more than a gibibyte
+	@ulimit -n 8192 && target/release/weir-integration-tests streams
 
 chaos: release ## Kill one thing after another in the middle of a replay, then add up the books (VICTIM=quota: only that one)
 	@target/release/weir-integration-tests chaos $(if $(TRACE),--trace "$(TRACE)") $(if $(VICTIM),--victim "$(VICTIM)")

@@ -19,6 +19,7 @@ pub mod quota;
 pub mod replay;
 pub mod report;
 pub mod siblings;
+pub mod streams;
 pub mod tenants;
 pub mod totals;
 pub mod trace;

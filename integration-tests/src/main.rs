@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weir_integration_tests::{bench, chaos, floor, quota, replay};
+use weir_integration_tests::{bench, chaos, floor, quota, replay, streams};
 
 /// Weir as a whole, from outside.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum Command {
     Bench(bench::Args),
     /// Kill one thing after another in the middle of a replay, and hold the books against what the provider served.
     Chaos(chaos::Args),
+    /// Hold thousands of streams open on one broker, and see what it needs for them.
+    Streams(streams::Args),
     /// The quota engine alone: does it ever sell more than there is, or less, whatever is killed?
     #[command(subcommand)]
     Quota(quota::Args),
@@ -61,6 +63,7 @@ async fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Replay(args) => replay::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
+        Command::Streams(args) => streams::run(args).await,
         Command::Quota(args) => quota::run(args).await,
         Command::Floor(args) => floor::run(args).await.map(|()| true),
         Command::Echo(args) => bench::echo(args).await.map(|()| true),

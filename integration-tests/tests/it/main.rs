@@ -14,6 +14,7 @@ mod provider_faults;
 mod quota;
 mod replay;
 mod sdks;
+mod streams;
 
 use std::time::Duration;
 

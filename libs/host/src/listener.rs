@@ -20,6 +20,8 @@ use crate::{HttpConfig, StartError};
 
 /// When the system has no file descriptors left, waiting is all that helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of one answer that wait for its reader.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// A bound socket.
 pub(crate) struct Listener {
@@ -78,6 +80,8 @@ impl Listener {
             .initial_stream_window_size(2 << 20)
             .initial_connection_window_size(16 << 20)
             .max_frame_size(64 << 10)
+            // Of an answer whose reader is slow, no more is taken from where it comes from.
+            .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(64 << 10)
             .keep_alive_interval(config.keep_alive_interval)
             .keep_alive_timeout(config.keep_alive_timeout);

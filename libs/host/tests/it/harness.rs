@@ -180,8 +180,12 @@ impl BrokerService for Broker {
 
     async fn stream_invoke(
         &self,
-        _: Request<StreamInvokeRequest>,
+        request: Request<StreamInvokeRequest>,
     ) -> Result<Response<Self::StreamInvokeStream>, Status> {
+        if request.into_inner().request.is_some_and(|request| &request.body[..] == b"flood") {
+            let chunk = StreamInvokeResponse { part: Some(Part::Chunk(vec![0; 16 << 10].into())) };
+            return Ok(Response::new(futures::stream::repeat_with(move || Ok(chunk.clone())).boxed()));
+        }
         let first = StreamInvokeResponse { part: Some(Part::Chunk("one".into())) };
         Ok(Response::new(futures::stream::iter([Ok(first)]).chain(futures::stream::pending()).boxed()))
     }

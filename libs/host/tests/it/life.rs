@@ -84,6 +84,30 @@ async fn a_watch_ends_with_the_signal_and_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn streams_that_nobody_reads_hold_up_nobody_else() {
+    let master = MasterKey::generate().unwrap();
+    let process = process(&master).await;
+    let client = client(&process, &master);
+    let mut floods = Vec::new();
+    for _ in 0..200 {
+        let request = StreamInvokeRequest { request: Some(body("flood")) };
+        let mut flood = client.clone().stream_invoke(request).await.unwrap().into_inner();
+        flood.message().await.unwrap().unwrap();
+        floods.push(flood);
+        client.clone().invoke(body("")).await.unwrap();
+    }
+    // Each of them has filled its own window by now, or does so meanwhile.
+    for _ in 0..200 {
+        client.clone().invoke(body("")).await.unwrap();
+    }
+    for flood in &mut floods {
+        assert!(flood.message().await.unwrap().is_some(), "it goes on when it is read");
+    }
+    drop(floods);
+    process.ended().await;
+}
+
+#[tokio::test]
 async fn services_end_after_the_listeners_the_last_added_first() {
     let master = MasterKey::generate().unwrap();
     let config = config();

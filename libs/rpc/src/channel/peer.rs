@@ -18,6 +18,10 @@ use crate::config::Config;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of one answer that may lie unread.
+const STREAM_WINDOW: u32 = 128 << 10;
+/// The protocol's own limit (RFC 9113, section 6.9.1).
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// An instance: its address, its one HTTP/2 connection, and how it has been doing.
 pub(super) struct Peer {
@@ -128,9 +132,10 @@ impl Peer {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            // Large enough that no answer of ours waits for a window.
-            .initial_stream_window_size(2 << 20)
-            .initial_connection_window_size(16 << 20)
+            // What a reader leaves lying is bounded by his stream's window. That of the connection, which all share, never runs out
+            // before those of its streams: who does not read holds up nobody else.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(LARGEST_WINDOW)
             .max_frame_size(64 << 10)
             .keep_alive_interval(config.client.keep_alive_interval)
             .keep_alive_timeout(config.client.keep_alive_timeout)
