@@ -133,7 +133,8 @@ impl Broker {
             Ok(response) if response.status().is_success() => {
                 key.note_room(response.headers(), self.clock.now());
                 if call.exchange.api == Api::FalQueue {
-                    return self.deferred(call, client, (held, key, sent), response, round).await;
+                    let credential = call.provider.credential(key.index());
+                    return self.deferred(call, client, (held, key, credential, sent), response, round).await;
                 }
                 Ok(Answered { response, held, key, sent, began: Instant::now() })
             }

@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 
 use crate::app::Broker;
 use crate::app::own_keys::{Asked, Change, LimitChange, Page};
-use crate::domain::api::Dialect;
 use crate::domain::own_keys::{Holder, KeyLimits, KeyView, LABEL_CHARS};
 use crate::storage::own_keys::read::Seen;
 
@@ -133,15 +132,10 @@ impl ProviderKeysGrpc {
         if sees { Ok(view) } else { Err(Error::not_found(name)) }
     }
 
-    /// Of a provider that is asked again and again for one answer, the key would have to last as long.
     fn check_provider(&self, name: &str) -> Result<(), Error> {
-        let invalid = |message| Err(Error::invalid("provider_key.provider", message));
         let offering = self.0.offering.load();
-        match offering.as_ref().and_then(|offering| offering.fleet.providers.get(name)) {
-            Some(provider) if provider.manner.dialect == Dialect::Fal => invalid("takes no own keys: it has a queue"),
-            Some(_) => Ok(()),
-            None => invalid("is none of the providers here"),
-        }
+        let is_known = offering.as_ref().is_some_and(|offering| offering.fleet.providers.contains_key(name));
+        if is_known { Ok(()) } else { Err(Error::invalid("provider_key.provider", "is none of the providers here")) }
     }
 }
 

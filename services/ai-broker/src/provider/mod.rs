@@ -150,7 +150,12 @@ impl Provider {
 
     /// What the provider is told with the key at `index`: who asks, and what the client itself said in its dialect.
     pub(crate) fn headers(&self, index: usize, own: Option<&HeaderMap>) -> HeaderMap {
-        self.headers_with(self.key_values[index].clone(), own)
+        self.headers_with(self.credential(index), own)
+    }
+
+    /// What the header says with the key at `index`.
+    pub(crate) fn credential(&self, index: usize) -> HeaderValue {
+        self.key_values[index].clone()
     }
 
     /// What the header says with a key that is not the platform's; none if a header can't carry it.

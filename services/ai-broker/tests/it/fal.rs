@@ -11,6 +11,7 @@ use weir_simulator::{Directive, Fault, Options, Simulator};
 
 use crate::database;
 use crate::jobs::{House, QUICK, invoke, result};
+use crate::own_keys;
 use crate::scene::Scene;
 
 fn quick(millis: u64) -> Options {
@@ -182,17 +183,60 @@ async fn a_job_whose_picture_fails_asks_for_another_one() {
     assert_eq!((seen(&scene.provider, "queue.submit"), scene.ends().await), (2, (2, 1, 1)));
 }
 
-/// Two brokers, each in a runtime of its own, so that one can end without a word.
+#[tokio::test]
+async fn a_picture_is_asked_for_with_the_own_key_that_it_was_submitted_with() {
+    let provider = Arc::new(Simulator::start(quick(50)).await.unwrap());
+    let admin = database::database().await;
+    let scene = own_keys::broker(&provider, database::connect(&admin.url).await, &own_keys::first_master()).await;
+    let key = store(&scene).await;
+    once(&scene, "error_after=1");
+    let answer = scene.invoke_as(Operation::Images, &picture()).await.unwrap().accounting.unwrap();
+    assert_eq!((answer.provider_key.as_str(), answer.cost_nano_usd), (key.as_str(), 0));
+    assert_eq!(scene.ends().await, (2, 1, 1));
+    let event = scene.settled().await;
+    assert_eq!((event.quantities["own_nano_usd"], event.quantities["image"]), (50_000_000, 2));
+    let asked = own_keys::served(&provider);
+    assert!(asked.len() >= 6 && asked.iter().all(|ending| ending == "draw"), "{asked:?}");
+}
+
+/// The organisation's own key of the provider with a queue.
+async fn store(scene: &Scene) -> String {
+    let secret = own_keys::secret("draw");
+    let limits = weir_proto::broker::v1::ProviderKeyLimits::default();
+    let key = scene.store_for("pictures", scene.organization, &scene.bearer, None, &secret, limits).await;
+    let key = key.unwrap().name;
+    scene
+        .eventually("the key is known", async |scene| {
+            scene.list(&scene.bearer, 0).await.unwrap().provider_keys.len() == 1
+        })
+        .await;
+    key
+}
+
 #[test]
 fn who_takes_a_job_over_waits_for_its_request_and_accounts_for_it_once() {
+    taken_over(false);
+}
+
+#[test]
+fn who_takes_a_job_over_goes_on_with_the_own_key_that_submitted_its_request() {
+    taken_over(true);
+}
+
+/// Two brokers, each in a runtime of its own, so that one can end without a word.
+fn taken_over(by_own_key: bool) {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (here, there) = (runtime(), runtime());
-    let settings = format!("{QUICK}\njobs.lease = \"1s\"");
+    let masters = if by_own_key { own_keys::first_master() } else { String::new() };
+    let settings = format!("{QUICK}\njobs.lease = \"1s\"\n{masters}");
     let (provider, admin) =
         here.block_on(async { (Arc::new(Simulator::start(quick(4_000)).await.unwrap()), database::database().await) });
     let scene = async || Scene::with_jobs(&provider, database::connect(&admin.url).await, &settings).await;
     let victim = there.block_on(scene());
     let created: Vec<Job> = there.block_on(async {
+        if by_own_key {
+            store(&victim).await;
+        }
         let created = futures::future::join_all((0..3).map(|_| victim.create(job()))).await;
         let submitted = "select count(*) from broker.job_submissions";
         victim
@@ -218,6 +262,9 @@ fn who_takes_a_job_over_waits_for_its_request_and_accounts_for_it_once() {
         assert!(reserved.len() == 3 && reserved.iter().all(|id| committed.contains_key(id)), "{reserved:?}");
         let recorded = survivor.siblings.recorded.lock();
         assert!(recorded.values().all(|event| !event.estimated && event.quantities["image"] == 2));
+        assert!(recorded.values().all(|event| event.provider_key.is_empty() != by_own_key));
+        let asked = own_keys::served(&provider);
+        assert!(asked.iter().all(|ending| (ending == "draw") == by_own_key), "{asked:?}");
         let extended = survivor.siblings.extended.lock();
         assert!(reserved.iter().all(|id| extended.iter().any(|lease| lease.reservation_id == *id)), "{extended:?}");
     });

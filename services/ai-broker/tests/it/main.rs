@@ -5,6 +5,7 @@
 mod books;
 mod cache;
 mod coalescing;
+mod cut;
 mod database;
 mod dialects;
 mod failing_provider;

@@ -10,12 +10,12 @@ use weir_simulator::{Directive, Fault};
 
 use crate::scene::Scene;
 
-const VOICE: &str = "21m00Tcm4TlvDq8ikWAM";
+pub(crate) const VOICE: &str = "21m00Tcm4TlvDq8ikWAM";
 /// Thirteen characters, fifteen bytes.
 const TEXT: &str = "Grüße an alle";
 const FLAC: &[u8] = include_bytes!("../../../../libs/media/tests/audio/plain.flac");
 
-fn request(operation: Operation, body: &Value) -> InvokeRequest {
+pub(crate) fn request(operation: Operation, body: &Value) -> InvokeRequest {
     InvokeRequest { operation: operation.into(), body: body.to_string().into(), ..Default::default() }
 }
 

@@ -39,18 +39,15 @@ pub(crate) struct ProviderKey {
     last_use_time: Option<DateTime<Utc>>,
 }
 
-/// At most so much by one key; what is left out or 0 is not limited.
+/// At most so much by one key; what is left out, null or 0 is not limited.
 #[derive(Serialize, Deserialize, ToSchema, Clone, Copy, Default)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ProviderKeyLimits)]
 pub(crate) struct Limits {
-    #[serde(default)]
-    requests_per_minute: i64,
-    #[serde(default)]
-    tokens_per_minute: i64,
+    requests_per_minute: Option<i64>,
+    tokens_per_minute: Option<i64>,
     /// By list price, in a calendar month in UTC.
-    #[serde(default)]
-    cost_nano_usd_per_month: i64,
+    cost_nano_usd_per_month: Option<i64>,
 }
 
 /// Whose calls a key is for.
@@ -125,18 +122,13 @@ impl TryFrom<proto::ProviderKey> for ProviderKey {
     type Error = Error;
 
     fn try_from(key: proto::ProviderKey) -> Result<Self, Error> {
-        let limits = key.limits.unwrap_or_default();
         Ok(Self {
             id: id(&key.name),
             user_id: optional_id(&key.user),
             provider: key.provider,
             label: key.label,
             last_four: key.last_four,
-            limits: Limits {
-                requests_per_minute: limits.requests_per_minute,
-                tokens_per_minute: limits.tokens_per_minute,
-                cost_nano_usd_per_month: limits.cost_nano_usd_per_month,
-            },
+            limits: key.limits.unwrap_or_default().into(),
             create_time: required(key.create_time)?,
             update_time: required(key.update_time)?,
             last_use_time: instant(key.last_use_time),
@@ -144,12 +136,23 @@ impl TryFrom<proto::ProviderKey> for ProviderKey {
     }
 }
 
+impl From<proto::ProviderKeyLimits> for Limits {
+    fn from(limits: proto::ProviderKeyLimits) -> Self {
+        let set = |limit: i64| (limit != 0).then_some(limit);
+        Self {
+            requests_per_minute: set(limits.requests_per_minute),
+            tokens_per_minute: set(limits.tokens_per_minute),
+            cost_nano_usd_per_month: set(limits.cost_nano_usd_per_month),
+        }
+    }
+}
+
 impl From<Limits> for proto::ProviderKeyLimits {
     fn from(limits: Limits) -> Self {
         Self {
-            requests_per_minute: limits.requests_per_minute,
-            tokens_per_minute: limits.tokens_per_minute,
-            cost_nano_usd_per_month: limits.cost_nano_usd_per_month,
+            requests_per_minute: limits.requests_per_minute.unwrap_or_default(),
+            tokens_per_minute: limits.tokens_per_minute.unwrap_or_default(),
+            cost_nano_usd_per_month: limits.cost_nano_usd_per_month.unwrap_or_default(),
         }
     }
 }

@@ -75,7 +75,10 @@ impl ModelCall {
             draft: prost::Message::encode_to_vec(&submitted.held.draft),
             provider: self.route.provider.clone(),
             model: self.route.model.clone(),
-            provider_key: self.provider.keys.id(submitted.key.index()).to_string(),
+            provider_key: match &self.own {
+                Some(own) => own.name(),
+                None => self.provider.keys.id(submitted.key.index()).to_string(),
+            },
             request_id: submitted.ticket.request_id.clone(),
         };
         match keeper.keep(&submission).await {

@@ -11,7 +11,7 @@ mod resume;
 
 use std::time::{Duration, Instant};
 
-use http::Response;
+use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Error;
@@ -40,6 +40,8 @@ pub(super) struct Submitted {
     pub(super) ticket: Ticket,
     pub(super) held: Held,
     pub(super) key: KeyUse,
+    /// What it was submitted with: nobody else is told how far it is.
+    pub(super) credential: HeaderValue,
     pub(super) sent: Instant,
     /// A job's is written down.
     pub(super) kept: bool,
@@ -51,7 +53,7 @@ impl Broker {
         &self,
         call: &ModelCall,
         client: &Presence,
-        (held, key, sent): (Held, KeyUse, Instant),
+        (held, key, credential, sent): (Held, KeyUse, HeaderValue, Instant),
         response: Response<Incoming>,
         round: &mut Round,
     ) -> Result<Answered, Setback> {
@@ -65,7 +67,7 @@ impl Broker {
                 Error::new(ErrorReason::ProviderFailed, format!("{provider} took a request without saying its id"));
             return Err(Setback::End(Unopened::Final(error)));
         };
-        self.fetch(call, client, Submitted { ticket, held, key, sent, kept: false }, round).await
+        self.fetch(call, client, Submitted { ticket, held, key, credential, sent, kept: false }, round).await
     }
 
     /// Waits for a submission's end, and settles it unless its answer is still to be read.
@@ -77,7 +79,7 @@ impl Broker {
         round: &mut Round,
     ) -> Result<Answered, Setback> {
         let fetched = self.poll(call, client, &mut submitted).await;
-        let Submitted { ticket, held, key, sent, kept } = submitted;
+        let Submitted { ticket, held, key, sent, kept, .. } = submitted;
         let provider = &call.provider.name;
         if kept && !matches!(fetched, Fetched::Done(_) | Fetched::Left) {
             // The next try is another request.
@@ -85,7 +87,10 @@ impl Broker {
         }
         match fetched {
             Fetched::Done(response) => Ok(Answered { response, held, key, sent, began: Instant::now() }),
-            Fetched::Failed(response) => Err(self.refused(call, held, key, response, round).await),
+            Fetched::Failed(response) => Err(match &call.own {
+                Some(own) => self.own_refused(call, own, held, response).await,
+                None => self.refused(call, held, key, response, round).await,
+            }),
             Fetched::Cancelled => {
                 self.settler.release(held, format!("{provider} gave the request up"));
                 let error = Error::new(ErrorReason::DeadlineExceeded, format!("{provider} was not done in time"));

@@ -113,7 +113,7 @@ impl Broker {
         let request = ProviderCall {
             method,
             url: call.provider.endpoint(&path).unwrap_or_default(),
-            headers: call.provider.headers(submitted.key.index(), None),
+            headers: call.provider.headers_with(submitted.credential.clone(), None),
             id,
             body: Bytes::new(),
             accept: JSON,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use http::HeaderValue;
 use prost::Message as _;
 use weir_proto::usage::v1::UsageEvent;
 use weir_rpc::Error;
@@ -65,15 +66,26 @@ impl Broker {
         let fits = |call: &ModelCall| call.route.provider == found.provider && call.route.model == found.model;
         let on = if fits(call) { None } else { call.onward_to(&fits) };
         let Some(target) = on.as_deref().or(Some(call)).filter(|target| fits(target)) else { return Ok(None) };
-        let keys = &target.provider.keys;
-        let index = (0..keys.len()).find(|index| **keys.id(*index) == *found.provider_key);
+        let key = self.key_of(target, &found.provider_key)?;
         let ticket = Ticket::of(found.request_id.clone(), &found.model);
         let draft = UsageEvent::decode(&*found.draft).ok();
-        let (Some(index), Some(ticket), Some(draft)) = (index, ticket, draft) else { return Ok(None) };
+        let (Some((key, credential)), Some(ticket), Some(draft)) = (key, ticket, draft) else { return Ok(None) };
         let id = ReservationId::from(found.reservation_id);
         let held: Held = self.adopt_reservation(target, id, found.handle.clone().into(), draft)?;
-        let key = KeyUse::resumed(target, index, self.health.clone());
-        Ok(Some((on, Submitted { ticket, held, key, sent: Instant::now(), kept: true })))
+        Ok(Some((on, Submitted { ticket, held, key, credential, sent: Instant::now(), kept: true })))
+    }
+
+    /// The key that a request was submitted with, if the call goes by it still.
+    fn key_of(&self, target: &ModelCall, submitted: &str) -> Result<Option<(KeyUse, HeaderValue)>, Error> {
+        let provider = &target.provider;
+        if let Some(own) = &target.own {
+            let same = own.name() == submitted;
+            let credential = same.then(|| self.own_credential(provider, own)).transpose()?;
+            return Ok(credential.map(|credential| (KeyUse::own(provider, &self.health), credential)));
+        }
+        let index = (0..provider.keys.len()).find(|index| **provider.keys.id(*index) == *submitted);
+        let with = |index| (KeyUse::resumed(target, index, self.health.clone()), provider.credential(index));
+        Ok(index.map(with))
     }
 }
 

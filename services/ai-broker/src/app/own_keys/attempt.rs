@@ -12,7 +12,7 @@ use weir_types::ReservationId;
 
 use super::OwnKey;
 use crate::app::Broker;
-use crate::app::attempts::{ERROR_BODY_TIMEOUT, MAX_ERROR_BODY, PAUSE, Setback, judge};
+use crate::app::attempts::{ERROR_BODY_TIMEOUT, MAX_ERROR_BODY, PAUSE, Round, Setback, judge};
 use crate::app::background::Presence;
 use crate::app::call::ModelCall;
 use crate::app::key_use::KeyUse;
@@ -21,7 +21,7 @@ use crate::app::reservations::{Held, Refused};
 use crate::domain::api::Api;
 use crate::domain::keys::KeyOutcome;
 use crate::domain::retry_after::retry_after;
-use crate::provider::{ProviderCall, read};
+use crate::provider::{Provider, ProviderCall, read};
 
 impl Broker {
     /// Makes attempts on one target with the caller's own key, until it is answered or failed too often.
@@ -40,7 +40,7 @@ impl Broker {
                 return Err(Unopened::Final(late));
             }
             tries.made = tries.made.saturating_add(1);
-            let error = match self.own_attempt(call, own).await {
+            let error = match self.own_attempt(call, own, client).await {
                 Ok(answered) => return Ok(answered),
                 Err(Setback::Failed(error)) => error,
                 Err(Setback::End(unopened)) => return Err(unopened),
@@ -57,17 +57,15 @@ impl Broker {
         }
     }
 
-    async fn own_attempt(&self, call: &ModelCall, own: &Arc<OwnKey>) -> Result<Answered, Setback> {
+    /// What the provider is told with the caller's own key.
+    pub(in crate::app) fn own_credential(&self, provider: &Provider, own: &OwnKey) -> Result<HeaderValue, Error> {
+        let secret = self.own_keys.open(own)?;
+        provider.key_value(&secret).ok_or_else(|| Error::defect("a caller's own key is not a header"))
+    }
+
+    async fn own_attempt(&self, call: &ModelCall, own: &Arc<OwnKey>, client: &Presence) -> Result<Answered, Setback> {
         let provider = &call.provider;
-        if call.exchange.api == Api::FalQueue {
-            let message = format!("{} has a queue of its own: own keys are not taken for it", provider.name);
-            return Err(Setback::End(Unopened::Final(Error::new(ErrorReason::Unimplemented, message))));
-        }
-        let secret = self.own_keys.open(own).map_err(|error| Setback::End(Unopened::Final(error)))?;
-        let header = provider
-            .key_value(&secret)
-            .ok_or_else(|| Setback::End(Unopened::Final(Error::defect("a caller's own key is not a header"))))?;
-        drop(secret);
+        let credential = self.own_credential(provider, own).map_err(|error| Setback::End(Unopened::Final(error)))?;
         let id = ReservationId::new_v7();
         let held = self.reserve(call, id, None).await.map_err(unreserved)?;
         if let Err(error) = call.claim().await {
@@ -78,7 +76,7 @@ impl Broker {
         let answer = provider.client.send(ProviderCall {
             method: Method::POST,
             url: provider.url(call.exchange.api, &call.exchange.suffix),
-            headers: provider.headers_with(header, call.own_headers()),
+            headers: provider.headers_with(credential.clone(), call.own_headers()),
             id: HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("")),
             body: call.exchange.body.clone(),
             accept: call.accept(),
@@ -87,6 +85,10 @@ impl Broker {
         match answer.await {
             Ok(response) if response.status().is_success() => {
                 let key = KeyUse::own(provider, &self.health);
+                if call.exchange.api == Api::FalQueue {
+                    let submitted = (held, key, credential, sent);
+                    return self.deferred(call, client, submitted, response, &mut Round::default()).await;
+                }
                 Ok(Answered { response, held, key, sent, began: Instant::now() })
             }
             Ok(response) => Err(self.own_refused(call, own, held, response).await),
@@ -95,7 +97,13 @@ impl Broker {
     }
 
     /// The provider answered with an error: nothing was used.
-    async fn own_refused(&self, call: &ModelCall, own: &OwnKey, held: Held, response: Response<Incoming>) -> Setback {
+    pub(in crate::app) async fn own_refused(
+        &self,
+        call: &ModelCall,
+        own: &OwnKey,
+        held: Held,
+        response: Response<Incoming>,
+    ) -> Setback {
         let status = response.status();
         let wait = retry_after(response.headers(), self.clock.now());
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());

@@ -80,9 +80,21 @@ impl Scene {
         secret: &str,
         limits: proto::ProviderKeyLimits,
     ) -> Result<proto::ProviderKey, Failure> {
+        self.store_for("sim", organization, bearer, user, secret, limits).await
+    }
+
+    pub(crate) async fn store_for(
+        &self,
+        provider: &str,
+        organization: OrganizationId,
+        bearer: &Bearer,
+        user: Option<UserId>,
+        secret: &str,
+        limits: proto::ProviderKeyLimits,
+    ) -> Result<proto::ProviderKey, Failure> {
         let key = proto::ProviderKey {
             user: user.map(|user| names::user(&organization, &user)).unwrap_or_default(),
-            provider: "sim".into(),
+            provider: provider.into(),
             label: "mine".into(),
             limits: Some(limits),
             ..Default::default()

@@ -1,16 +1,17 @@
 //! A broker, its siblings and a provider, ready to be asked.
 
+mod calls;
+mod config;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weir_ai_broker::{ACCESS, Config, DEFAULTS, OPEN_TABLES};
-use weir_config::{Errors, Loader, Problem, Secret, Validate};
+use weir_ai_broker::{ACCESS, Config};
+use weir_config::Secret;
 use weir_database::Database;
 use weir_host::{Channels, Context};
 use weir_proto::billing::v1::billing_service_server::BillingServiceServer;
@@ -19,22 +20,21 @@ use weir_proto::broker::v1::cache_service_client::CacheServiceClient;
 use weir_proto::broker::v1::job_service_client::JobServiceClient;
 use weir_proto::broker::v1::provider_key_service_client::ProviderKeyServiceClient;
 use weir_proto::broker::v1::result_service_client::ResultServiceClient;
-use weir_proto::broker::v1::stream_invoke_response::Part;
-use weir_proto::broker::v1::{
-    Accounting, GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, Operation,
-    StreamInvokeRequest,
-};
 use weir_proto::quota::v1::quota_service_server::QuotaServiceServer;
 use weir_proto::usage::v1::UsageEvent;
 use weir_proto::usage::v1::usage_service_server::UsageServiceServer;
 use weir_redis::Redis;
 use weir_rpc::testing::Deployment;
-use weir_rpc::{Access, Bearer, Channel, Failure, Routes};
+use weir_rpc::{Access, Bearer, Channel, Routes};
 use weir_simulator::{Options, Simulator};
 use weir_testing::RedisServer;
 use weir_types::{ApiKeyId, OrganizationId, Scope, SystemClock, UserId};
 
 use crate::siblings::{FakeBilling, FakeQuota, FakeUsage, Siblings};
+
+pub(crate) use calls::{chat, streamed};
+pub(crate) use config::try_load;
+use config::{config, load, text};
 
 const QUOTA: &[(&str, Access)] = &[
     ("/weir.quota.v1.QuotaService/Reserve", Access::Services(&["ai-broker"])),
@@ -67,17 +67,6 @@ pub(crate) struct Scene {
     context: Context,
     configs: watch::Sender<Config>,
     deployment: Deployment,
-}
-
-#[derive(Deserialize)]
-struct Root {
-    broker: Config,
-}
-
-impl Validate for Root {
-    fn validate(&self, at: &str, problems: &mut Vec<Problem>) {
-        self.broker.validate(at, problems);
-    }
 }
 
 impl Scene {
@@ -288,111 +277,6 @@ impl Scene {
         self.bearer = self.deployment.principal(other.organization, None, None, scopes);
     }
 
-    pub(crate) async fn models(&self) -> Vec<String> {
-        let answer = self.broker.clone().list_models(self.bearer.request(ListModelsRequest {})).await;
-        answer.unwrap().into_inner().models.into_iter().map(|model| model.id).collect()
-    }
-
-    /// A plain call as it is.
-    pub(crate) async fn invoke_request(&self, request: InvokeRequest) -> Result<InvokeResponse, Failure> {
-        let request = self.bearer.request(request);
-        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A stream as it is.
-    pub(crate) async fn stream_request(
-        &self,
-        request: InvokeRequest,
-    ) -> Result<tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>, Failure> {
-        let request = self.bearer.request(StreamInvokeRequest { request: Some(request) });
-        self.broker.clone().stream_invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A plain call of another kind.
-    pub(crate) async fn invoke_as(&self, operation: Operation, body: &Value) -> Result<InvokeResponse, Failure> {
-        let request = InvokeRequest { operation: operation.into(), ..invocation(body.to_string()) };
-        let request = self.bearer.request(request);
-        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A stream of another kind.
-    pub(crate) async fn stream_as(
-        &self,
-        operation: Operation,
-        body: &Value,
-    ) -> Result<tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>, Failure> {
-        let request = InvokeRequest { operation: operation.into(), ..invocation(body.to_string()) };
-        let request = self.bearer.request(StreamInvokeRequest { request: Some(request) });
-        self.broker.clone().stream_invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A plain call.
-    pub(crate) async fn invoke(&self, body: &Value) -> Result<InvokeResponse, Failure> {
-        self.invoke_raw(body.to_string()).await
-    }
-
-    /// A call whose caller waits no longer than that.
-    pub(crate) async fn invoke_within(&self, body: &Value, patience: Duration) -> Result<InvokeResponse, Failure> {
-        let mut request = self.bearer.request(invocation(body.to_string()));
-        request.set_timeout(patience);
-        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A call of the other organisation.
-    pub(crate) async fn invoke_of_stranger(&self, body: &Value) -> Result<InvokeResponse, Failure> {
-        let request = self.stranger.request(invocation(body.to_string()));
-        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// What operators are told of the broker.
-    pub(crate) async fn status(&self) -> GetStatusResponse {
-        self.operator.clone().get_status(GetStatusRequest {}).await.unwrap().into_inner()
-    }
-
-    /// A call that is not critical.
-    pub(crate) async fn invoke_spare(&self, body: &Value) -> Result<InvokeResponse, Failure> {
-        let mut request = self.bearer.request(invocation(body.to_string()));
-        request.metadata_mut().insert("weir-priority", "non-critical".parse().unwrap());
-        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    pub(crate) async fn invoke_raw(&self, body: String) -> Result<InvokeResponse, Failure> {
-        let request = self.bearer.request(invocation(body));
-        self.broker.clone().invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A stream.
-    pub(crate) async fn stream(
-        &self,
-        body: &Value,
-    ) -> Result<tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>, Failure> {
-        let request = self.bearer.request(StreamInvokeRequest { request: Some(invocation(body.to_string())) });
-        self.broker.clone().stream_invoke(request).await.map(tonic::Response::into_inner).map_err(Failure::from)
-    }
-
-    /// A stream read to its end: its text, its accounting, its error.
-    pub(crate) async fn stream_whole(&self, body: &Value) -> (String, Option<Accounting>, Option<Failure>) {
-        Self::whole(self.stream(body).await.unwrap()).await
-    }
-
-    /// Reads a stream to its end: its text, its accounting, its error.
-    pub(crate) async fn whole(
-        mut parts: tonic::Streaming<weir_proto::broker::v1::StreamInvokeResponse>,
-    ) -> (String, Option<Accounting>, Option<Failure>) {
-        let (mut text, mut accounting) = (Vec::new(), None);
-        loop {
-            match parts.message().await {
-                Ok(Some(part)) => match part.part.unwrap() {
-                    Part::Start(_) | Part::Queued(_) => {}
-                    Part::Chunk(chunk) => text.extend_from_slice(&chunk),
-                    Part::Accounting(end) => accounting = Some(end),
-                },
-                Ok(None) => return (String::from_utf8(text).unwrap(), accounting, None),
-                Err(status) => return (String::from_utf8(text).unwrap(), accounting, Some(Failure::from(&status))),
-            }
-        }
-    }
-
     /// The only event, once its reservation is committed with the same amounts.
     pub(crate) async fn settled(&self) -> UsageEvent {
         self.eventually("the call is committed", async |scene| scene.siblings.committed.lock().len() == 1).await;
@@ -451,62 +335,4 @@ async fn connect(server: &RedisServer) -> Redis {
         connections: 1,
     };
     Redis::connect(&config).await.unwrap()
-}
-
-fn config(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> Config {
-    load(&text(base_url, keys, settings, max_wait))
-}
-
-fn text(base_url: &str, keys: &[&str], settings: &str, max_wait: &str) -> String {
-    let keys = keys.iter().map(|key| format!("\"{key}\" = \"{key}\"")).collect::<Vec<_>>().join(", ");
-    let queue_url = base_url.trim_end_matches("/v1");
-    let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
-    format!(
-        "{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
-         [broker.providers.claude]\nbase_url = \"{base_url}\"\nprice_list = \"claude\"\ndialect = \"anthropic\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
-         [broker.providers.voices]\nbase_url = \"{base_url}\"\nprice_list = \"voices\"\ndialect = \"elevenlabs\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
-         [broker.providers.pictures]\nbase_url = \"{queue_url}\"\nprice_list = \"pictures\"\ndialect = \"fal\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nmax_wait = \"{max_wait}\"\n\
-         [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
-         [broker.routes.lost]\nprovider = \"sim\"\nmodel = \"sim-unpriced\"\n"
-    )
-}
-
-/// The broker's section with `broker` in it, in TOML.
-fn load(broker: &str) -> Config {
-    try_load(broker).unwrap()
-}
-
-pub(crate) fn try_load(broker: &str) -> Result<Config, Errors> {
-    use std::io::Write as _;
-    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    // Most scenes have no database to read them from.
-    let own_keys = if broker.contains("own_keys") { "" } else { "own_keys.enabled = false\n" };
-    write!(file, "[broker]\n{own_keys}{broker}").unwrap();
-    let loader = Loader::new().section(DEFAULTS).file(Some(file.path().to_owned()));
-    let root = OPEN_TABLES.iter().fold(loader, |loader, table| loader.open(table)).load::<Root>();
-    root.map(|root| root.broker)
-}
-
-fn invocation(body: String) -> InvokeRequest {
-    InvokeRequest { operation: Operation::ChatCompletions.into(), body: body.into(), ..Default::default() }
-}
-
-/// A chat of five input tokens and `output` output tokens, told to the provider with `directive`.
-pub(crate) fn chat(output: u32, directive: &str) -> Value {
-    json!({
-        "model": "sim-small",
-        "messages": [{"role": "user", "content": "one two three four five"}],
-        "max_tokens": output,
-        "metadata": {"simulate": directive},
-    })
-}
-
-pub(crate) fn streamed(output: u32, directive: &str) -> Value {
-    let mut body = chat(output, directive);
-    body["stream"] = true.into();
-    body
 }
