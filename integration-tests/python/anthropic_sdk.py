@@ -51,6 +51,13 @@ def a_message(model):
     assert answer.stop_reason == "max_tokens"
 
 
+def tokens_are_counted():
+    counted = claude.messages.count_tokens(model=CLAUDE, messages=MESSAGES, system="be brief", tools=[TOOL])
+    assert counted.input_tokens > 5, counted
+    error = fails(anthropic.BadRequestError, lambda: claude.messages.count_tokens(model=GPT, messages=MESSAGES))
+    assert "can't be asked for messages.count_tokens" in str(error), error
+
+
 def the_headers_of_a_message(model):
     raw = claude.messages.with_raw_response.create(model=model, messages=MESSAGES, max_tokens=3)
     assert raw.parse()._request_id == raw.headers["x-request-id"] == raw.headers["request-id"]
@@ -228,6 +235,7 @@ BY_MODEL = [
     the_asynchronous_client,
 ]
 CHECKS = [
+    tokens_are_counted,
     thinking,
     the_prompt_cache,
     what_has_a_price_of_its_own_is_refused,

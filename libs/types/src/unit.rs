@@ -12,6 +12,8 @@ pub const TRANSCRIPTION_REQUEST: &str = "transcription_request";
 pub const SPEECH_REQUEST: &str = "speech_request";
 /// Of those, one for pictures.
 pub const IMAGE_REQUEST: &str = "image_request";
+/// Of those, one that only counts tokens.
+pub const COUNT_TOKENS_REQUEST: &str = "count_tokens_request";
 /// A token that is sent to the model.
 pub const INPUT_TOKEN: &str = "input_token";
 /// A token that the model answers.

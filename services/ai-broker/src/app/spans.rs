@@ -63,6 +63,8 @@ const fn operation(api: Api) -> &'static str {
     match api {
         Api::Chat | Api::Messages | Api::Responses => "chat",
         Api::Embeddings => "embeddings",
+        // Not one of them.
+        Api::CountTokens => "count_tokens",
         Api::Transcriptions => "transcription",
         Api::Speech | Api::TextToSpeech => "speech",
         Api::Images | Api::FalQueue => "image_generation",

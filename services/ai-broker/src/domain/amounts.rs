@@ -7,6 +7,7 @@ use weir_proto::common::v1::Amount;
 use weir_types::price::{Metered, NoCost, Price, TokenPrice, Tokens};
 use weir_types::{NanoUsd, unit};
 
+use super::api::Api;
 use super::catalogue::Route;
 use super::dialects::media::Pictures;
 use super::exchange::Manner;
@@ -50,6 +51,8 @@ pub(crate) fn worst_case(
     let list = route.price.of_tokens(input, None).map_err(|error| no_cost(&error, per_answer, route))?;
     let tokens = dearest(list, input, output, body, manner);
     let used = match &request.units {
+        // Counting is free.
+        MediaUnits::None if request.api == Api::CountTokens => Metered::default(),
         MediaUnits::None => tokens.into(),
         units => of_media(units, tokens, route)?,
     };
@@ -207,6 +210,7 @@ pub(crate) fn used(operation: &str, used: &Metered, cost: NanoUsd) -> Vec<Amount
 fn request_unit(operation: &str) -> Option<&'static str> {
     match operation {
         "chat.completions" | "messages" | "responses" => Some(unit::CHAT_REQUEST),
+        "messages.count_tokens" => Some(unit::COUNT_TOKENS_REQUEST),
         "embeddings" => Some(unit::EMBEDDING_REQUEST),
         "audio.transcriptions" => Some(unit::TRANSCRIPTION_REQUEST),
         "audio.speech" => Some(unit::SPEECH_REQUEST),

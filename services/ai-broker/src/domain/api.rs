@@ -26,6 +26,8 @@ pub(crate) enum Api {
     Embeddings,
     /// Anthropic's `POST /v1/messages`.
     Messages,
+    /// Anthropic's `POST /v1/messages/count_tokens`.
+    CountTokens,
     /// OpenAI's `POST /v1/responses`.
     Responses,
     /// OpenAI's `POST /v1/audio/transcriptions`.
@@ -47,6 +49,7 @@ impl Api {
             Self::Chat => "chat.completions",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
+            Self::CountTokens => "messages.count_tokens",
             Self::Responses => "responses",
             Self::Transcriptions => "audio.transcriptions",
             Self::Speech | Self::TextToSpeech => "audio.speech",
@@ -56,7 +59,7 @@ impl Api {
 
     /// Whether answers can come as a stream.
     pub(crate) const fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::Transcriptions | Self::Images | Self::FalQueue)
+        !matches!(self, Self::Embeddings | Self::CountTokens | Self::FalQueue)
     }
 
     /// Whether answers are sounds, which come as a stream only.
@@ -67,10 +70,11 @@ impl Api {
     /// The endpoint of a provider that answers such a request.
     pub(crate) fn at(self, dialect: Dialect) -> Option<Self> {
         match (self, dialect) {
-            (Self::TextToSpeech | Self::FalQueue, Dialect::OpenAi) => None,
+            (Self::TextToSpeech | Self::FalQueue | Self::CountTokens, Dialect::OpenAi) => None,
             (Self::Messages, Dialect::OpenAi) => Some(Self::Chat),
             (_, Dialect::OpenAi) => Some(self),
             (Self::Chat | Self::Messages, Dialect::Anthropic) => Some(Self::Messages),
+            (Self::CountTokens, Dialect::Anthropic) => Some(self),
             (Self::Speech | Self::TextToSpeech, Dialect::ElevenLabs) => Some(Self::TextToSpeech),
             (Self::Images, Dialect::Fal) => Some(Self::FalQueue),
             (_, Dialect::Anthropic | Dialect::ElevenLabs | Dialect::Fal) => None,
@@ -95,6 +99,8 @@ mod tests {
         assert_eq!(Api::Messages.at(Dialect::OpenAi), Some(Api::Chat));
         assert_eq!(Api::Messages.at(Dialect::Anthropic), Some(Api::Messages));
         assert_eq!(Api::Embeddings.at(Dialect::Anthropic), None);
+        assert_eq!(Api::CountTokens.at(Dialect::Anthropic), Some(Api::CountTokens));
+        assert_eq!(Api::CountTokens.at(Dialect::OpenAi), None);
         assert_eq!(Api::Responses.at(Dialect::Anthropic), None);
         assert_eq!(Api::Speech.at(Dialect::ElevenLabs), Some(Api::TextToSpeech));
         assert_eq!(Api::Speech.at(Dialect::OpenAi), Some(Api::Speech));

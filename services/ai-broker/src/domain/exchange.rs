@@ -110,7 +110,7 @@ impl Exchange {
             Api::Responses => of_answer(usage::Dialect::Responses, body),
             Api::Transcriptions => transcribed(body, most),
             Api::Images | Api::FalQueue => drawn(body, most),
-            Api::Speech | Api::TextToSpeech => Reported::Used(most.clone()),
+            Api::Speech | Api::TextToSpeech | Api::CountTokens => Reported::Used(most.clone()),
         }
     }
 

@@ -159,6 +159,7 @@ pub(crate) fn api(operation: Operation) -> Option<Api> {
         Operation::Speech => Some(Api::Speech),
         Operation::TextToSpeech => Some(Api::TextToSpeech),
         Operation::Images => Some(Api::Images),
+        Operation::CountTokens => Some(Api::CountTokens),
         Operation::Unspecified => None,
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Provider {
     pub(crate) max_wait: Duration,
     pub(crate) client: Client,
     /// By [`Api`].
-    urls: [Uri; 8],
+    urls: [Uri; 9],
     base_url: String,
     query: String,
     /// ElevenLabs' endpoint, before the voice.
@@ -116,6 +116,7 @@ impl Provider {
                 url("/audio/speech")?,
                 url("/images/generations")?,
                 url("/text-to-speech")?,
+                url("/messages/count_tokens")?,
             ],
             base_url: config.base_url.clone(),
             query: config.query.clone(),
@@ -137,6 +138,7 @@ impl Provider {
             Api::Speech => 5,
             Api::Images => 6,
             Api::TextToSpeech => 7,
+            Api::CountTokens => 8,
             Api::FalQueue => return self.endpoint(suffix).unwrap_or_else(|| self.urls[0].clone()),
         };
         let with_voice = (!suffix.is_empty()).then(|| format!("{}{suffix}", self.text_to_speech).parse().ok());

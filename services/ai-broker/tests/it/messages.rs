@@ -35,6 +35,25 @@ async fn answered(scene: &Scene, operation: Operation, body: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn tokens_are_counted_by_the_provider_for_nothing() {
+    let scene = Scene::new().await;
+    let body = json!({"model": "sim-claude", "messages": [{"role": "user", "content": "one two three four five"}]});
+    let answer = scene.invoke_as(Operation::CountTokens, &body).await.unwrap();
+    let counted: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(counted, json!({"input_tokens": 5}));
+    let event = scene.settled().await;
+    assert_eq!((event.operation.as_str(), event.input_tokens, event.output_tokens), ("messages.count_tokens", 0, 0));
+    assert_eq!((event.cost_nano_usd, event.estimated), (0, false));
+    let reserved = scene.siblings.reserved.lock()[&event.event_id].amounts.clone();
+    let of = |unit: &str| reserved.iter().find(|amount| amount.unit == unit).map(|amount| amount.value);
+    assert_eq!((of("request"), of("count_tokens_request"), of("nano_usd")), (Some(1), Some(1), Some(0)));
+    let unserved = json!({"model": "sim-small", "messages": [{"role": "user", "content": "hi"}]});
+    let refused = scene.invoke_as(Operation::CountTokens, &unserved).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.fields()[0].subject.as_str()), (ErrorReason::InvalidArgument, "model"));
+    assert!(refused.message().contains("`sim-small` can't be asked for messages.count_tokens"), "{}", refused.message());
+}
+
+#[tokio::test]
 async fn a_message_goes_to_a_model_of_its_dialect_as_it_is() {
     let scene = Scene::new().await;
     let mut body = message("sim-claude", 7);

@@ -1,4 +1,4 @@
-//! `POST /v1/messages`.
+//! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
 use std::sync::Arc;
 
@@ -32,6 +32,30 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response<Body>, AnthropicError> {
     Ok(answer(&facade, request).await?)
+}
+
+/// Counts the tokens of a message before it is sent. Costs nothing; limits of requests hold.
+#[utoipa::path(
+    post, path = "/v1/messages/count_tokens", operation_id = "countMessageTokens", tag = "anthropic",
+    request_body(content = Object, description = "As Anthropic documents it, for a model of an Anthropic provider."),
+    responses(
+        (status = 200, content_type = "application/json", body = Object, description = "As Anthropic answers, with the headers of a message."),
+        (status = 429, description = "A rate limit refused; `retry-after` and `retry-after-ms` say when to try again.", body = ErrorBody),
+        (status = "default", description = "Any other refusal, for instance of a model whose provider can't count (400).", body = ErrorBody)
+    )
+)]
+pub(crate) async fn count_tokens(
+    State(facade): State<Arc<Facade>>,
+    request: Request,
+) -> Result<Response<Body>, AnthropicError> {
+    Ok(counted(&facade, request).await?)
+}
+
+async fn counted(facade: &Facade, request: Request) -> Result<Response<Body>, Refusal> {
+    let headers = super::passed_on(request.headers());
+    let incoming = facade.receive(request).await?;
+    let asked = Asked { headers: headers?, ..Operation::CountTokens.into() };
+    calls::invoke(facade, incoming, asked, Shape::Anthropic).await
 }
 
 async fn answer(facade: &Facade, request: Request) -> Result<Response<Body>, Refusal> {

@@ -27,7 +27,7 @@ const BETA: &str = "anthropic-beta";
 
 /// The routes, with their documentation. Bodies are Anthropic's, so they are described by reference and not a second time.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
-    OpenApiRouter::new().routes(routes!(messages::create))
+    OpenApiRouter::new().routes(routes!(messages::create)).routes(routes!(messages::count_tokens))
 }
 
 /// Whether a client of Anthropic's asks.

@@ -30,6 +30,18 @@ async fn refusal(response: reqwest::Response) -> (u16, Value) {
 }
 
 #[tokio::test]
+async fn tokens_are_counted_with_what_the_headers_say() {
+    let scene = Scene::new().await;
+    let body = Bytes::from_static(b"{\"input_tokens\":5}");
+    scene.siblings.answer(INVOKE, InvokeResponse { body, ..InvokeResponse::default() });
+    let request = scene.request("POST", "/v1/messages/count_tokens").header("x-api-key", KEY).body("{}");
+    let response = request.header("anthropic-beta", "a").send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "{\"input_tokens\":5}");
+    let (asked, _) = scene.siblings.last::<InvokeRequest>(INVOKE);
+    assert_eq!((asked.operation(), asked.headers["anthropic-beta"].as_str()), (Operation::CountTokens, "a"));
+}
+
+#[tokio::test]
 async fn a_message_passes_untouched_with_what_its_headers_say() {
     let scene = Scene::new().await;
     let limit = RateLimit {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Fields, InvalidRequest, MAX_OUTPUT, ModelRequest, boolean, count, integer, non_empty_array};
+use super::{Fields, InvalidRequest, MAX_OUTPUT, ModelRequest, ServiceTier, boolean, count, integer, non_empty_array};
 use crate::domain::api::Api;
 use crate::domain::media;
 
@@ -37,6 +37,15 @@ impl ModelRequest {
             media_parts: count(media.parts),
             ..Self::of_model(Api::Messages, &fields, body)?
         })
+    }
+}
+
+impl ModelRequest {
+    /// Reads a request to count the tokens of a message before it is sent.
+    pub(crate) fn count_tokens(body: &[u8]) -> Result<Self, InvalidRequest> {
+        let fields = Fields::read(body)?;
+        non_empty_array(fields.messages, "messages")?;
+        Ok(Self { max_output: Some(0), tier: ServiceTier::Usual, ..Self::of_model(Api::CountTokens, &fields, body)? })
     }
 }
 

@@ -127,6 +127,7 @@ impl ModelRequest {
             Api::Chat => Self::chat(body),
             Api::Embeddings => Self::embeddings(body),
             Api::Messages => Self::messages(body),
+            Api::CountTokens => Self::count_tokens(body),
             Api::Responses => Self::responses(body),
             Api::Transcriptions => Self::transcription(body, headers),
             Api::Speech => Self::speech(body),
