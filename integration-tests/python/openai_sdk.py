@@ -142,6 +142,35 @@ def a_transcription():
     fails(openai.BadRequestError, lambda: client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"x")))
 
 
+def a_streamed_transcription():
+    stream = client.audio.transcriptions.create(model="gpt-4o-mini-transcribe", file=("a.wav", a_tone(3)), stream=True)
+    events = list(stream)
+    kinds = [event.type for event in events]
+    assert kinds == ["transcript.text.delta"] * 6 + ["transcript.text.done"], kinds
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text
+    assert events[-1].usage.output_tokens == 6, events[-1]
+
+
+def a_streamed_picture():
+    arguments = {"model": "gpt-image-1", "prompt": "a weir", "size": "1024x1024", "quality": "low"}
+    events = list(client.images.generate(stream=True, partial_images=2, **arguments))
+    kinds = [event.type for event in events]
+    assert kinds == ["image_generation.partial_image"] * 2 + ["image_generation.completed"], kinds
+    assert events[-1].b64_json and events[-1].usage.output_tokens == 272 + 2 * 100, events[-1].usage
+    error = fails(openai.BadRequestError, lambda: client.images.generate(stream=True, n=2, **arguments))
+    assert error.param == "n", error.body
+
+
+def a_service_tier():
+    answer = ask(service_tier="priority")
+    assert answer.service_tier == "priority", answer.service_tier
+    raw = client.chat.completions.with_raw_response.create(
+        model=MODEL, messages=MESSAGES, max_completion_tokens=10, service_tier="priority"
+    )
+    # 5 tokens at $0.25 and 10 at $1 a million.
+    assert raw.headers["weir-cost-usd"] == "0.00001125", raw.headers
+
+
 def speech():
     arguments = {"model": "tts-1", "voice": "alloy", "input": "how high is the water"}
     with client.audio.speech.with_streaming_response.create(**arguments) as response:
@@ -219,8 +248,11 @@ CHECKS = [
     a_streamed_response,
     a_response_calls_a_function,
     a_transcription,
+    a_streamed_transcription,
     speech,
     pictures,
+    a_streamed_picture,
+    a_service_tier,
     the_models,
     errors_are_of_the_sdks_classes,
     an_error_in_the_middle_of_a_stream,

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::HOST;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -12,12 +13,17 @@ use super::errors;
 use super::prompt::{Metadata, read_json, within};
 use crate::books::Extras;
 use crate::dialect::header;
+use crate::headers::EVENT_STREAM;
 use crate::picture::{Picture, size_of};
 use crate::refusal::Refusal;
 use crate::service::{Admitted, Answered, Asking, Call, Output};
+use crate::stream::{Script, Segment};
 use crate::text::count_words;
 
 const MOST_PICTURES: i64 = 10;
+const MOST_PARTIAL: i64 = 3;
+/// Output tokens of a picture that is shown before it is done.
+const PARTIAL_TOKENS: u64 = 100;
 
 #[derive(Deserialize)]
 struct Body {
@@ -27,6 +33,8 @@ struct Body {
     size: Option<String>,
     quality: Option<String>,
     response_format: Option<String>,
+    stream: Option<bool>,
+    partial_images: Option<i64>,
     metadata: Option<Metadata>,
 }
 
@@ -53,15 +61,32 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
     if !call.state.model_exists(&model) {
         return Err(errors::unknown_model(&model).into());
     }
+    let streamed = body.stream.unwrap_or(false);
+    let partial = u64::try_from(body.partial_images.unwrap_or(0).clamp(0, MOST_PARTIAL)).unwrap_or(0);
+    if streamed && !gpt {
+        let message = "Unknown parameter: 'stream'.";
+        return Err(Refusal::invalid(message).param("stream").code("unknown_parameter").into());
+    }
     let (input, output) = if gpt { (count_words(&prompt), output_tokens(size, quality) * pictures) } else { (0, 0) };
     let simulate = body.metadata.as_ref().and_then(|metadata| metadata.simulate.as_deref());
-    let asking = Asking { simulate, ..Asking::of("images.generations", &model) };
+    let asking = Asking { simulate, streamed, ..Asking::of("images.generations", &model) };
     let charge = |admitted: &Admitted| {
         admitted.entry.charge(input, output);
         admitted.entry.charge_extras(Extras { images: pictures, ..Extras::default() });
     };
     let admitted = call.admit(asking).await.map_err(|ending| ending.charging(charge))?;
     charge(&admitted);
+    if streamed {
+        let drawn = Drawn {
+            picture: STANDARD.encode(Picture::of_prompt(&prompt, 0, size).png()),
+            said: json!({
+                "created_at": now(), "size": format!("{}x{}", size.0, size.1), "quality": quality,
+                "background": "opaque", "output_format": "png",
+            }),
+        };
+        let usage = (!admitted.directive.without_usage).then(|| usage(input, output + partial * PARTIAL_TOKENS));
+        return Ok(call.stream(admitted, EVENT_STREAM, drawn.script(partial, usage)));
+    }
     let base64 = gpt || body.response_format.as_deref() == Some("b64_json");
     let host = header(&call.headers, HOST.as_str()).unwrap_or("localhost").to_owned();
     let data: Vec<Value> = (0..pictures)
@@ -85,15 +110,57 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
         answer["quality"] = quality.into();
         answer["size"] = format!("{}x{}", size.0, size.1).into();
         if !admitted.directive.without_usage {
-            answer["usage"] = json!({
-                "input_tokens": input,
-                "input_tokens_details": {"image_tokens": 0, "text_tokens": input},
-                "output_tokens": output,
-                "total_tokens": input + output,
-            });
+            answer["usage"] = usage(input, output);
         }
     }
     Ok(call.respond(admitted, Output::json(answer.to_string())))
+}
+
+fn usage(input: u64, output: u64) -> Value {
+    json!({
+        "input_tokens": input,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": input},
+        "output_tokens": output,
+        "total_tokens": input + output,
+    })
+}
+
+/// A picture that is streamed.
+struct Drawn {
+    /// In base64.
+    picture: String,
+    /// What each event says of it.
+    said: Value,
+}
+
+impl Drawn {
+    fn event(&self, name: &str, more: impl FnOnce(&mut Value)) -> Bytes {
+        let mut data = self.said.clone();
+        data["type"] = name.into();
+        data["b64_json"] = self.picture.as_str().into();
+        more(&mut data);
+        Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+    }
+
+    /// It is shown so many times, and then done.
+    fn script(self, partial: u64, usage: Option<Value>) -> Script {
+        let completed = self.event("image_generation.completed", |data| {
+            if let Some(usage) = usage {
+                data["usage"] = usage;
+            }
+        });
+        let make = Box::new(move |nth: u64| {
+            self.event("image_generation.partial_image", |data| data["partial_image_index"] = nth.into())
+        });
+        Script {
+            segments: vec![
+                Segment::Made { count: partial, tokens: PARTIAL_TOKENS, make },
+                Segment::Event(completed),
+            ],
+            failure: Bytes::from_static(b"event: error\ndata: {\"type\":\"error\",\"error\":{\"message\":\"The server had an error.\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n"),
+            garbage: Bytes::from_static(b"event: image_generation.partial_image\ndata: {\"type\":\"image\n\n"),
+        }
+    }
 }
 
 fn quality(model: &str, asked: Option<&str>) -> Result<&'static str, Refusal> {

@@ -32,6 +32,7 @@ use crate::domain::dialects::usage::Tier;
 use crate::domain::keys::KeyOutcome;
 use crate::domain::request::MediaUnits;
 use crate::domain::sse::{Count, Scanner};
+use crate::domain::usage::Reported;
 
 /// What is ready at once is passed on together, up to here.
 const TOGETHER: usize = 16 << 10;
@@ -124,7 +125,7 @@ impl StreamAnswer {
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or("text/event-stream").to_owned();
         let idle = Box::pin(tokio::time::sleep(call.idle_timeout()));
-        let scanner = call.exchange.scanner(&*broker.clock);
+        let scanner = call.exchange.scanner(&*broker.clock, content_type.starts_with("text/event-stream"));
         let body = response.into_body();
         let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
         let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
@@ -303,9 +304,9 @@ impl Running {
             _ => Outcome::Broken,
         };
         let used = match count {
-            // Sounds are charged by what was to be said, whoever stops listening.
             _ if self.call.request.units != MediaUnits::None => {
-                self.call.used(self.call.worst.used.clone(), !whole, outcome)
+                let (metered, estimated) = self.media(whole);
+                self.call.used(metered, estimated, outcome)
             }
             Count::Final(tokens) => {
                 let tier = watch.tier().and_then(Tier::name).map(str::to_owned);
@@ -335,6 +336,26 @@ impl Running {
             tracing::warn!(provider, reason, "a stream broke off");
         }
         Err(Error::new(ErrorReason::ProviderFailed, format!("{provider} broke off the answer")))
+    }
+}
+
+impl Running {
+    /// What a stream of a sound or picture used, and whether that is estimated: by its last event, else as reserved. Sounds that are
+    /// made are charged by what was to be said, whoever stops listening; of those that are heard the words count that were written.
+    fn media(&self, whole: bool) -> (Metered, bool) {
+        let most = &self.call.worst.used;
+        let watch = &self.scanner.watch;
+        if let Some(Reported::Used(used)) = watch.closing().map(|body| self.call.exchange.reported(body, most)) {
+            return (used, false);
+        }
+        let mut used = most.clone();
+        if let (MediaUnits::Seconds(_), Count::Seen { output, .. }) = (&self.call.request.units, watch.count())
+            && watch.closing().is_none()
+        {
+            used.tokens.output = output.min(most.tokens.output);
+        }
+        // An answer without events that is whole has the length of its file, if that is what it is charged by.
+        (used, !whole || !most.tokens.is_none())
     }
 }
 

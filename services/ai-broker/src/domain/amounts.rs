@@ -49,7 +49,7 @@ pub(crate) fn worst_case(
     };
     let output = per_answer.saturating_mul(request.choices);
     let list = route.price.of_tokens(input, None).map_err(|error| no_cost(&error, per_answer, route))?;
-    let tokens = dearest(list, input, output, body, manner);
+    let tokens = dearest(list, (input, output), request.api, body, manner);
     let used = match &request.units {
         // Counting is free.
         MediaUnits::None if request.api == Api::CountTokens => Metered::default(),
@@ -59,12 +59,12 @@ pub(crate) fn worst_case(
     let cost = route.price.cost(&used).map_err(|error| no_cost(&error, per_answer, route))?;
     let set_max_output = route.default_output_tokens.filter(|_| request.max_output.is_none());
     let usual = WorstCase { used, cost, most: cost, per_answer, set_max_output };
-    Ok(route
-        .price
-        .tiers
-        .iter()
-        .filter(|(tier, _)| request.tier.allows(tier, manner.service_tier))
-        .fold(usual, |worst, (tier, list)| worst.or_in(tier, dearest(list, input, output, body, manner), &route.price)))
+    Ok(route.price.tiers.iter().filter(|(tier, _)| request.tier.allows(tier, manner.service_tier)).fold(
+        usual,
+        |worst, (tier, list)| {
+            worst.or_in(tier, dearest(list, (input, output), request.api, body, manner), &route.price)
+        },
+    ))
 }
 
 impl WorstCase {
@@ -138,11 +138,11 @@ fn picture_unit(pictures: &Pictures, listed: &BTreeMap<String, i64>) -> String {
 }
 
 /// All input and all output of the kind that costs most, of those that the request can lead to.
-fn dearest(list: &TokenPrice, input: i64, output: i64, body: &[u8], manner: &Manner) -> Tokens {
+fn dearest(list: &TokenPrice, (input, output): (i64, i64), api: Api, body: &[u8], manner: &Manner) -> Tokens {
     let mut tokens = Tokens { input, output, ..Tokens::default() };
     let dear_writes = list.cache_write.max(list.cache_write_long) > list.input && manner.may_write_cache(body);
     let dear_audio = list.audio_input > list.input || list.audio_output > list.output;
-    let audio = dear_audio && memmem::find(body, b"audio").is_some();
+    let audio = dear_audio && (api == Api::Transcriptions || memmem::find(body, b"audio").is_some());
     let mut kinds = vec![(list.input, 0_u8)];
     if dear_writes {
         kinds.extend([(list.cache_write, 1), (list.cache_write_long, 2)]);
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(of(MediaUnits::Characters(3), &route()).expect_err("no price").param, "model");
         assert!(of(MediaUnits::Characters(3), &by_unit).is_err());
         let pictures = |size, quality: Option<&str>| {
-            let asked = Pictures { count: 2, size, quality: quality.map(str::to_owned) };
+            let asked = Pictures { count: 2, size, quality: quality.map(str::to_owned), partial: 0 };
             of(MediaUnits::Pictures(asked), &by_unit).expect("priced").units.into_keys().next()
         };
         assert_eq!(pictures(Some((1024, 1024)), Some("hd")).as_deref(), Some("image_1024x1024_hd"));
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(pictures(None, None).as_deref(), Some("image_1024x1024_hd"), "the dearest that it can be");
         let units = [("megapixel".to_owned(), 25_000_000_000_000)];
         let by_pixel = Route { price: Price { units: units.into(), ..Price::default() }, ..route() };
-        let sized = |size| of(MediaUnits::Pictures(Pictures { count: 3, size, quality: None }), &by_pixel);
+        let sized = |size| of(MediaUnits::Pictures(Pictures { count: 3, size, quality: None, partial: 0 }), &by_pixel);
         let drawn = sized(Some((1024, 1024))).expect("priced");
         assert_eq!((drawn.units["megapixel"], drawn.units["image"]), (3, 3));
         assert_eq!(by_pixel.price.cost(&drawn), Ok(NanoUsd(3 * 25_000_000)));

@@ -67,6 +67,11 @@ impl Api {
         matches!(self, Self::Speech | Self::TextToSpeech)
     }
 
+    /// Whether sounds are heard or pictures made, which models may do without streaming although they are asked to.
+    pub(crate) const fn is_media(self) -> bool {
+        matches!(self, Self::Transcriptions | Self::Images)
+    }
+
     /// The endpoint of a provider that answers such a request.
     pub(crate) fn at(self, dialect: Dialect) -> Option<Self> {
         match (self, dialect) {

@@ -71,6 +71,10 @@ impl Exchange {
             suffix = url;
             body.into()
         } else if api == Api::FalQueue {
+            if request.stream {
+                let message = format!("`stream` can't be true: `{}` answers its pictures when they are done", route.id);
+                return Err(InvalidRequest::new("stream", message));
+            }
             suffix = format!("/{}", route.model);
             fal::request(body).map(Bytes::from).map_err(|error| inexpressible(&error, route))?
         } else {
@@ -114,10 +118,11 @@ impl Exchange {
         }
     }
 
-    /// Reads the provider's stream, and says what the client gets of it.
-    pub(crate) fn scanner(&self, clock: &dyn Clock) -> Scanner {
+    /// Reads the provider's stream, and says what the client gets of it. One that is no events, as of models that do not stream
+    /// what they hear, is passed on as it is.
+    pub(crate) fn scanner(&self, clock: &dyn Clock, events: bool) -> Scanner {
         let passage = match (self.client, self.api) {
-            _ if self.api.is_sound() => Passage::Bytes,
+            _ if self.api.is_sound() || !events && self.api.is_media() => Passage::Bytes,
             (Api::Chat, Api::Messages) => {
                 Passage::ToChat(Box::new(openai_client::Stream::new(&envelope(clock), self.include_usage)))
             }

@@ -73,6 +73,8 @@ async fn the_models_on_offer_are_those_of_the_plan() {
             "eleven_flash_v2_5",
             "fal-ai/flux/dev",
             "fast",
+            "gpt-4o-transcribe",
+            "gpt-image-1",
             "sim-claude",
             "sim-large",
             "sim-small",

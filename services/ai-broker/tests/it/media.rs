@@ -72,6 +72,107 @@ fn amounts(scene: &Scene, event: &UsageEvent, unit: &str) -> (Option<i64>, Optio
     (of(reserved), of(committed))
 }
 
+fn streamed(model: &str, file: &[u8]) -> InvokeRequest {
+    let plain = transcription(model, file, "json");
+    let field = b"--b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n";
+    InvokeRequest { body: [&field[..], &plain.body].concat().into(), ..plain }
+}
+
+fn drawing(more: &Value) -> InvokeRequest {
+    let mut body = json!({
+        "model": "gpt-image-1", "prompt": "a weir", "size": "1024x1024", "quality": "low", "stream": true,
+    });
+    for (field, value) in more.as_object().unwrap() {
+        body[field] = value.clone();
+    }
+    request(Operation::Images, &body)
+}
+
+#[tokio::test]
+async fn a_streamed_transcription_is_passed_on_and_charged_by_its_last_event() {
+    let scene = Scene::new().await;
+    simulate(&scene, "seconds=4");
+    let (kind, text, failure) = heard(scene.stream_request(streamed("gpt-4o-transcribe", FLAC)).await.unwrap()).await;
+    let text = String::from_utf8(text).unwrap();
+    assert!(failure.is_none() && kind.starts_with("text/event-stream"), "{kind} {failure:?}");
+    assert_eq!(text.matches("transcript.text.delta").count(), 8, "{text}");
+    assert!(text.contains("transcript.text.done") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    let event = scene.settled().await;
+    assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (40, 8, false));
+    assert_eq!((event.operation.as_str(), event.cost_nano_usd), ("audio.transcriptions", 40 * 150 + 8 * 600));
+}
+
+#[tokio::test]
+async fn a_transcription_that_its_model_does_not_stream_is_passed_on_as_it_is() {
+    let scene = Scene::new().await;
+    let (kind, text, failure) = heard(scene.stream_request(streamed("whisper-1", FLAC)).await.unwrap()).await;
+    assert!(failure.is_none() && kind.starts_with("application/json"), "{kind}");
+    assert!(serde_json::from_slice::<Value>(&text).unwrap()["text"].is_string());
+    let event = scene.settled().await;
+    assert_eq!((event.quantities["second"], event.estimated, event.outcome()), (2, false, Outcome::Complete));
+}
+
+#[tokio::test]
+async fn a_streamed_transcription_that_breaks_off_is_charged_for_what_was_written() {
+    for fault in ["cut_after=3", "error_after=3", "end_after=3"] {
+        let scene = Scene::new().await;
+        simulate(&scene, &format!("seconds=60,{fault}"));
+        let (_, _, failure) = heard(scene.stream_request(streamed("gpt-4o-transcribe", FLAC)).await.unwrap()).await;
+        assert_eq!(failure.unwrap().reason(), ErrorReason::ProviderFailed, "{fault}");
+        let event = scene.settled().await;
+        assert!(event.estimated && event.outcome() == Outcome::Broken, "{fault} {event:?}");
+        assert!((3..=10).contains(&event.output_tokens), "{fault} {}", event.output_tokens);
+    }
+}
+
+#[tokio::test]
+async fn a_transcription_whose_listener_leaves_is_charged_by_the_providers_count() {
+    let scene = Scene::new().await;
+    simulate(&scene, "seconds=10,chunk_ms=5");
+    let mut parts = scene.stream_request(streamed("gpt-4o-transcribe", FLAC)).await.unwrap();
+    while !matches!(parts.message().await.unwrap().unwrap().part, Some(Part::Chunk(_))) {}
+    drop(parts);
+    let event = scene.settled().await;
+    assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (100, 20, false));
+}
+
+#[tokio::test]
+async fn a_picture_is_shown_while_it_is_made_and_charged_by_its_last_event() {
+    for (partial, tokens) in [(0, 272), (2, 472)] {
+        let scene = Scene::new().await;
+        let asked = drawing(&json!({"partial_images": partial}));
+        let (kind, text, failure) = heard(scene.stream_request(asked).await.unwrap()).await;
+        let text = String::from_utf8(text).unwrap();
+        assert!(failure.is_none() && kind.starts_with("text/event-stream"), "{kind} {failure:?}");
+        assert_eq!(text.matches("event: image_generation.partial_image").count(), partial);
+        assert_eq!(text.matches("event: image_generation.completed").count(), 1);
+        let event = scene.settled().await;
+        assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (2, tokens, false));
+        assert_eq!(amounts(&scene, &event, "output_token"), (Some(tokens), Some(tokens)));
+        assert_eq!(amounts(&scene, &event, "image"), (Some(1), Some(1)));
+    }
+}
+
+#[tokio::test]
+async fn a_picture_that_breaks_off_is_charged_as_reserved() {
+    let scene = Scene::new().await;
+    simulate(&scene, "cut_after=1");
+    let (_, _, failure) = heard(scene.stream_request(drawing(&json!({"partial_images": 3}))).await.unwrap()).await;
+    assert_eq!(failure.unwrap().reason(), ErrorReason::ProviderFailed);
+    let event = scene.settled().await;
+    assert_eq!((event.output_tokens, event.estimated, event.outcome()), (572, true, Outcome::Broken));
+}
+
+#[tokio::test]
+async fn pictures_that_can_not_be_streamed_are_refused_by_name() {
+    let scene = Scene::new().await;
+    let refused = scene.stream_request(drawing(&json!({"n": 2}))).await.map(drop).unwrap_err();
+    assert_eq!(refused.fields()[0].subject, "n");
+    let refused = scene.stream_request(drawing(&json!({"model": "fal-ai/flux/dev"}))).await.map(drop).unwrap_err();
+    assert_eq!(refused.fields()[0].subject, "stream");
+    assert!(scene.siblings.reserved.lock().is_empty());
+}
+
 #[tokio::test]
 async fn speech_is_passed_on_and_charged_by_its_characters() {
     for (asked, cost, operation) in [

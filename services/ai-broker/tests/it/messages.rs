@@ -50,7 +50,11 @@ async fn tokens_are_counted_by_the_provider_for_nothing() {
     let unserved = json!({"model": "sim-small", "messages": [{"role": "user", "content": "hi"}]});
     let refused = scene.invoke_as(Operation::CountTokens, &unserved).await.unwrap_err();
     assert_eq!((refused.reason(), refused.fields()[0].subject.as_str()), (ErrorReason::InvalidArgument, "model"));
-    assert!(refused.message().contains("`sim-small` can't be asked for messages.count_tokens"), "{}", refused.message());
+    assert!(
+        refused.message().contains("`sim-small` can't be asked for messages.count_tokens"),
+        "{}",
+        refused.message()
+    );
 }
 
 #[tokio::test]

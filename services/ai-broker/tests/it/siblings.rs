@@ -277,6 +277,8 @@ impl BillingService for FakeBilling {
             tiered(price("sim-small", 1)),
             price("sim-large", 10),
             claude,
+            price("gpt-image-1", 1),
+            price("gpt-4o-transcribe", 1),
             by_unit("simulated", "whisper-1", &[("second", 100_000_000_000)]),
             by_unit("simulated", "tts-1", &[("character", 15_000_000_000)]),
             by_unit(

@@ -77,7 +77,12 @@ pub(crate) async fn invoke(
 }
 
 /// The answer as it comes. Errors before its first byte have a status of their own.
-async fn stream(facade: &Facade, incoming: Incoming, asked: Asked, shape: Shape) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn stream(
+    facade: &Facade,
+    incoming: Incoming,
+    asked: Asked,
+    shape: Shape,
+) -> Result<Response<Body>, Refusal> {
     let Incoming { caller, body, client_ip, priority, feature, reuse, room } = incoming;
     let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, feature, reuse, asked)) };
     let answer = facade.as_caller(&caller, request, async |request| {

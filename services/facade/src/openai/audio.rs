@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use weir_proto::broker::v1::Operation;
 
 use super::errors::{ErrorBody, OpenAiError};
+use super::form;
 use crate::calls::{self, Asked};
 use crate::facade::Facade;
 use crate::refusal::Refusal;
@@ -17,9 +18,9 @@ use crate::shape::Shape;
 /// Writes down what an audio file says. How long it plays is read from the file itself.
 #[utoipa::path(
     post, path = "/v1/audio/transcriptions", operation_id = "createTranscription", tag = "openai",
-    request_body(content = Vec<u8>, content_type = "multipart/form-data", description = "As OpenAI documents it, but for `stream`. At most `facade.max_upload_bytes`."),
+    request_body(content = Vec<u8>, content_type = "multipart/form-data", description = "As OpenAI documents it. At most `facade.max_upload_bytes`."),
     responses(
-        (status = 200, description = "As the provider answers, with the headers of a chat completion.", body = Object),
+        (status = 200, description = "As the provider answers, with the headers of a chat completion; `text/event-stream` with `stream`, of models that stream.", body = Object),
         (status = "default", description = "A refusal.", body = ErrorBody)
     )
 )]
@@ -36,7 +37,12 @@ async fn transcription(facade: &Facade, request: Request) -> Result<Response<Bod
         asked.headers.insert(CONTENT_TYPE.to_string(), kind.to_owned());
     }
     let incoming = facade.receive_upload(request).await?;
-    calls::invoke(facade, incoming, asked, Shape::OpenAi).await
+    let streams = asked.headers.get(CONTENT_TYPE.as_str()).is_some_and(|kind| form::streams(kind, &incoming.body));
+    if streams {
+        calls::stream(facade, incoming, asked, Shape::OpenAi).await
+    } else {
+        calls::invoke(facade, incoming, asked, Shape::OpenAi).await
+    }
 }
 
 /// Speaks a text. The answer comes as the provider makes it.

@@ -12,16 +12,16 @@ use crate::calls;
 use crate::facade::Facade;
 use crate::shape::Shape;
 
-/// Makes pictures. Takes what OpenAI's endpoint takes, but for `stream`.
+/// Makes pictures. Takes what OpenAI's endpoint takes; streamed, one at a time.
 #[utoipa::path(
     post, path = "/v1/images/generations", operation_id = "createImage", tag = "openai",
     request_body(content = Object, description = "As OpenAI documents it."),
     responses(
-        (status = 200, description = "As the provider answers, with the headers of a chat completion.", body = Object),
+        (status = 200, description = "As the provider answers, with the headers of a chat completion; `text/event-stream` with `stream`.", body = Object),
         (status = "default", description = "A refusal.", body = ErrorBody)
     )
 )]
 pub(crate) async fn create(State(facade): State<Arc<Facade>>, request: Request) -> Result<Response<Body>, OpenAiError> {
     let incoming = facade.receive(request).await?;
-    Ok(calls::invoke(&facade, incoming, Operation::Images.into(), Shape::OpenAi).await?)
+    Ok(calls::answer(&facade, incoming, Operation::Images.into(), Shape::OpenAi).await?)
 }

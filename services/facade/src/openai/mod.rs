@@ -4,6 +4,7 @@ mod audio;
 mod chat;
 mod embeddings;
 mod errors;
+mod form;
 mod images;
 mod models;
 mod responses;

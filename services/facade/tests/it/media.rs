@@ -77,6 +77,35 @@ async fn speech_that_breaks_off_is_not_taken_for_the_whole() {
 }
 
 #[tokio::test]
+async fn a_form_and_a_picture_are_streamed_where_they_ask_for_it() {
+    let scene = Scene::new().await;
+    scene.siblings.answer(INVOKE, InvokeResponse { body: Bytes::from_static(b"{}"), ..InvokeResponse::default() });
+    scene.siblings.stream(STREAM, || {
+        let start = StreamStart { content_type: "text/event-stream".into(), ..Default::default() };
+        let event = Bytes::from_static(b"data: {\"type\":\"transcript.text.delta\"}\n\n");
+        futures::stream::iter([part(Part::Start(start)), part(Part::Chunk(event))]).boxed()
+    });
+    let form = |stream: &str| {
+        let body = format!("--b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\n{stream}\r\n--b--\r\n");
+        let request = scene.request("POST", "/v1/audio/transcriptions").bearer_auth(KEY);
+        request.header("content-type", "multipart/form-data; boundary=b").body(body)
+    };
+    let drawing = |stream: bool| scene.post("/v1/images/generations", &json!({"stream": stream}));
+    for (request, operation) in [(form("true"), Operation::Transcriptions), (drawing(true), Operation::Images)] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert!(response.text().await.unwrap().contains("transcript.text.delta"));
+        let asked = scene.siblings.last::<StreamInvokeRequest>(STREAM).0.request.unwrap();
+        assert_eq!(asked.operation(), operation);
+    }
+    for (request, operation) in [(form("false"), Operation::Transcriptions), (drawing(false), Operation::Images)] {
+        assert_eq!(request.send().await.unwrap().text().await.unwrap(), "{}");
+        assert_eq!(scene.siblings.last::<InvokeRequest>(INVOKE).0.operation(), operation);
+    }
+    assert_eq!((scene.siblings.count(STREAM), scene.siblings.count(INVOKE)), (2, 2));
+}
+
+#[tokio::test]
 async fn a_file_goes_to_the_broker_as_it_came_within_a_bound_of_its_own() {
     let scene = Scene::with("max_body_bytes = 1024\nmax_upload_bytes = 8192").await;
     scene.siblings.answer(INVOKE, InvokeResponse { content_type: "text/plain".into(), ..Default::default() });

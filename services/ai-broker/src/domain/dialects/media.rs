@@ -14,10 +14,16 @@ pub struct Pictures {
     pub size: Option<(u32, u32)>,
     /// As the request says it; nothing where the model chooses.
     pub quality: Option<String>,
+    /// How often each is shown while it is made.
+    pub partial: i64,
 }
 
 /// The most pictures of one request that any provider makes.
 const MOST_PICTURES: i64 = 10;
+/// The most that one is shown before it is done, and the output tokens of each time
+/// (<https://developers.openai.com/api/docs/guides/image-generation>).
+const MOST_PARTIAL: i64 = 3;
+const PARTIAL_TOKENS: i64 = 100;
 /// A side beyond this is a mistake.
 const MOST_PIXELS: u32 = 16_384;
 
@@ -45,8 +51,13 @@ impl Pictures {
             n: Option<i64>,
             size: Option<String>,
             quality: Option<String>,
+            partial_images: Option<i64>,
         }
         let body: Body = serde_json::from_slice(body).ok()?;
+        let partial = body.partial_images.unwrap_or(0);
+        if !(0..=MOST_PARTIAL).contains(&partial) {
+            return None;
+        }
         let size = match body.size.as_deref() {
             None | Some("auto") => None,
             Some(size) => {
@@ -55,7 +66,7 @@ impl Pictures {
             }
         };
         let quality = body.quality.filter(|quality| quality != "auto");
-        Some(Self { count: count(body.n)?, size, quality })
+        Some(Self { count: count(body.n)?, size, quality, partial })
     }
 
     /// Reads a request of FAL's image models; nothing if it asks for what no model makes.
@@ -78,7 +89,7 @@ impl Pictures {
             Some(Size::Own { width, height }) => Some(within(width, height)?),
             Some(Size::Preset(preset)) => Some(preset_size(&preset)?),
         };
-        Some(Self { count: count(body.num_images)?, size, quality: None })
+        Some(Self { count: count(body.num_images)?, size, quality: None, partial: 0 })
     }
 
     /// Under which name a price book lists one such picture: `1024x1024/hd`, with `auto` for what the model chooses.
@@ -114,7 +125,7 @@ impl Pictures {
             Some(std::cmp::Ordering::Greater) => row[2],
             Some(std::cmp::Ordering::Less) | None => row[1],
         };
-        each * self.count
+        (each + self.partial * PARTIAL_TOKENS) * self.count
     }
 }
 

@@ -38,19 +38,21 @@ impl ModelRequest {
     /// Reads `POST /v1/images/generations`.
     pub(crate) fn images(body: &[u8]) -> Result<Self, InvalidRequest> {
         let fields = Fields::read(body)?;
-        if boolean(fields.stream, "stream")?.unwrap_or(false) {
-            return Err(InvalidRequest::new(
-                "stream",
-                "`stream` can't be true: pictures are answered when they are done",
-            ));
-        }
+        let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
         if fields.prompt.is_none_or(|prompt| !prompt.get().starts_with('"') || prompt.get() == "\"\"") {
             return Err(InvalidRequest::new("prompt", "`prompt` is required and must be a text"));
         }
         let pictures = Pictures::of_openai(body).ok_or_else(|| {
-            InvalidRequest::new("size", "`n` must be from 1 to 10, `size` as 1024x1024, and `quality` a text")
+            InvalidRequest::new(
+                "size",
+                "`n` must be from 1 to 10, `size` as 1024x1024, `quality` a text, and `partial_images` from 0 to 3",
+            )
         })?;
-        Ok(Self { units: MediaUnits::Pictures(pictures), ..Self::of_model(Api::Images, &fields, body)? })
+        // Of several streamed pictures it is not said whether each counts itself or all.
+        if stream && pictures.count > 1 {
+            return Err(InvalidRequest::new("n", "`n` can only be 1 with `stream`"));
+        }
+        Ok(Self { units: MediaUnits::Pictures(pictures), stream, ..Self::of_model(Api::Images, &fields, body)? })
     }
 
     /// Reads `POST /v1/audio/transcriptions`, which is a form.
@@ -64,10 +66,7 @@ impl ModelRequest {
         if model.is_empty() || model.len() > 200 {
             return Err(InvalidRequest::new("model", "`model` must have 1 to 200 characters"));
         }
-        if of("stream").is_some_and(|at| &body[at] == b"true") {
-            let message = "`stream` can't be true: transcriptions are answered when they are done";
-            return Err(InvalidRequest::new("stream", message));
-        }
+        let stream = of("stream").is_some_and(|at| body[at].trim_ascii().eq_ignore_ascii_case(b"true"));
         let file = of("file").ok_or_else(|| InvalidRequest::new("file", "`file` is required"))?;
         let millis = audio_millis(&body[file])
             .map_err(|error| InvalidRequest::new("file", format!("`file` does not say how long it plays: {error}")))?;
@@ -75,7 +74,7 @@ impl ModelRequest {
         Ok(Self {
             api: Api::Transcriptions,
             model: model.to_owned(),
-            stream: false,
+            stream,
             include_usage: false,
             max_output: None,
             choices: 1,
@@ -210,7 +209,9 @@ mod tests {
             panic!("no pictures");
         };
         assert_eq!((pictures.count, pictures.size), (2, Some((1024, 1024))));
-        assert_eq!(read(r#","stream":true"#).expect_err("refused").param, "stream");
+        assert!(read(r#","stream":true,"partial_images":2"#).expect("valid").stream);
+        assert_eq!(read(r#","stream":true,"n":2"#).expect_err("refused").param, "n");
+        assert_eq!(read(r#","partial_images":4"#).expect_err("refused").param, "size");
         assert_eq!(read(r#","n":99"#).expect_err("refused").param, "size");
         assert_eq!(ModelRequest::images(br#"{"model":"m"}"#).expect_err("refused").param, "prompt");
     }

@@ -8,15 +8,16 @@ pub(crate) use watch::{Count, Watch};
 
 use super::dialects::{TranslateError, anthropic_client, openai_client};
 
-/// An event longer than this is not one.
+/// An event longer than this is not one; a picture is in one piece.
 const MAX_EVENT: usize = 4 << 20;
+const MAX_PICTURE: usize = 24 << 20;
 
 /// Why a stream can't be read on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
     /// An event did not end within the bound.
-    #[error("an event of the provider's stream is longer than {MAX_EVENT} bytes")]
-    TooLong,
+    #[error("an event of the provider's stream is longer than {0} bytes")]
+    TooLong(usize),
     /// An event is not of the provider's dialect.
     #[error("an event of the provider's stream can't be translated: {0}")]
     NotTranslated(#[from] TranslateError),
@@ -44,12 +45,15 @@ pub(crate) struct Scanner {
     /// Bytes of an event that is not complete yet.
     partial: BytesMut,
     passage: Passage,
+    /// In bytes, of one event.
+    longest: usize,
     pub(crate) watch: Watch,
 }
 
 impl Scanner {
     pub(crate) fn new(watch: Watch, passage: Passage) -> Self {
-        Self { partial: BytesMut::new(), passage, watch }
+        let longest = if watch.of_pictures() { MAX_PICTURE } else { MAX_EVENT };
+        Self { partial: BytesMut::new(), passage, longest, watch }
     }
 
     /// Takes the next bytes of the stream; answers what is for the client, in whole events.
@@ -60,7 +64,12 @@ impl Scanner {
         let bytes = if self.partial.is_empty() {
             bytes
         } else {
+            let before = self.partial.len();
             self.partial.extend_from_slice(&bytes);
+            // What was looked at is not looked at again, but for an end that was cut in two.
+            if event_length(&self.partial[before.saturating_sub(3)..]).is_none() {
+                return self.bounded(Bytes::new());
+            }
             self.partial.split().freeze()
         };
         let (passed, length) = match &mut self.passage {
@@ -72,7 +81,11 @@ impl Scanner {
         if length < bytes.len() {
             self.partial.extend_from_slice(&bytes[length..]);
         }
-        if self.partial.len() > MAX_EVENT { Err(Unreadable::TooLong) } else { Ok(passed) }
+        self.bounded(passed)
+    }
+
+    fn bounded(&self, passed: Bytes) -> Result<Bytes, Unreadable> {
+        if self.partial.len() > self.longest { Err(Unreadable::TooLong(self.longest)) } else { Ok(passed) }
     }
 
     /// The provider's stream has ended: what the client of a translated one still waits for.
@@ -239,7 +252,7 @@ mod tests {
         let mut scanner = scanner(false);
         let result =
             (0..=MAX_EVENT / 65_536).map(|_| scanner.push(Bytes::from(vec![b'x'; 65_536]))).find(Result::is_err);
-        assert_eq!(result, Some(Err(Unreadable::TooLong)));
+        assert_eq!(result, Some(Err(Unreadable::TooLong(MAX_EVENT))));
     }
 
     proptest! {

@@ -19,6 +19,8 @@ pub(crate) struct Watch {
     tokens: Option<Tokens>,
     is_final: bool,
     tier: Option<Tier>,
+    /// Of sounds and pictures: what a plain answer would say of what it used.
+    closing: Option<Vec<u8>>,
     /// Events that carried content, and the bytes of them.
     content_events: i64,
     content_bytes: i64,
@@ -55,6 +57,7 @@ impl Watch {
             tokens: None,
             is_final: false,
             tier: None,
+            closing: None,
             content_events: 0,
             content_bytes: 0,
             done: false,
@@ -68,9 +71,15 @@ impl Watch {
         match self.api {
             Api::Messages => self.see_message(kind(), data),
             Api::Responses => self.see_response(kind(), data),
+            Api::Transcriptions | Api::Images => self.see_media(kind(), data),
             _ => return self.see_chunk(data),
         }
         false
+    }
+
+    /// Whether an event holds a whole picture.
+    pub(super) fn of_pictures(&self) -> bool {
+        self.api == Api::Images
     }
 
     /// What the stream used, as far as it was said.
@@ -171,12 +180,42 @@ impl Watch {
         }
     }
 
+    fn see_media(&mut self, kind: &[u8], data: &[u8]) {
+        match kind {
+            b"transcript.text.delta" => {
+                self.content_events += 1;
+                self.content_bytes += content_length(data);
+            }
+            b"transcript.text.done" | b"image_generation.completed" => {
+                let usage = serde_json::from_slice::<Closing<'_>>(data).ok().and_then(|closing| closing.usage);
+                let usage = usage.map_or("null", RawValue::get);
+                self.closing = Some(format!("{{\"data\":[0],\"usage\":{usage}}}").into_bytes());
+                self.done = true;
+            }
+            b"error" => self.failed = true,
+            _ if data.starts_with(b"{\"error\":") => self.failed = true,
+            _ => {}
+        }
+    }
+
+    /// What a plain answer with the sound or picture of this stream would say of what it used; none before its end.
+    pub(crate) fn closing(&self) -> Option<&[u8]> {
+        self.closing.as_deref()
+    }
+
     fn read_meter(&mut self, data: &[u8]) {
         if let Some(meter) = &mut self.meter {
             meter.event(data);
             self.tokens = meter.usage().map(Tokens::from).or(self.tokens);
         }
     }
+}
+
+/// The last event of a sound or picture.
+#[derive(Deserialize)]
+struct Closing<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
 }
 
 /// What a chunk says of its price.
@@ -256,6 +295,23 @@ mod tests {
         );
         assert_eq!(watch.count(), Count::Final(Tokens { input: 3, output: 1, ..Tokens::default() }));
         assert!(watch.done && !watch.failed);
+    }
+
+    #[test]
+    fn sounds_and_pictures_say_at_their_end_what_they_used() {
+        let mut watch = Watch::new(Api::Transcriptions);
+        watch.see(|| None, br#"{"type":"transcript.text.delta","delta":"how"}"#);
+        assert_eq!((watch.closing(), watch.count()), (None, Count::Seen { begun: None, output: 1 }));
+        watch.see(|| None, br#"{"type":"transcript.text.done","text":"how","usage":{"type":"duration","seconds":3}}"#);
+        let expected = br#"{"data":[0],"usage":{"type":"duration","seconds":3}}"#;
+        assert!(watch.closing() == Some(&expected[..]) && watch.done && !watch.failed);
+        let mut watch = Watch::new(Api::Images);
+        watch.see(|| Some(b"image_generation.partial_image"), br#"{"b64_json":"AA","partial_image_index":0}"#);
+        assert!(watch.closing().is_none() && !watch.done);
+        watch.see(|| Some(b"image_generation.completed"), br#"{"b64_json":"AA","usage":{"output_tokens":9}}"#);
+        assert_eq!(watch.closing(), Some(&br#"{"data":[0],"usage":{"output_tokens":9}}"#[..]));
+        watch.see(|| Some(b"error"), b"{}");
+        assert!(watch.failed);
     }
 
     #[test]

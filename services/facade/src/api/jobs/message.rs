@@ -294,8 +294,11 @@ fn operation(operation: proto::Operation) -> Option<Operation> {
         proto::Operation::Responses => Some(Operation::Responses),
         proto::Operation::Images => Some(Operation::Images),
         proto::Operation::Speech => Some(Operation::Speech),
-        // What is asked is no JSON, or has more than a body.
-        proto::Operation::Transcriptions | proto::Operation::TextToSpeech | proto::Operation::Unspecified => None,
+        // What is asked is no JSON, or has more than a body, or is no work.
+        proto::Operation::Transcriptions
+        | proto::Operation::TextToSpeech
+        | proto::Operation::CountTokens
+        | proto::Operation::Unspecified => None,
     }
 }
 
