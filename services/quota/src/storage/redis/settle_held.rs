@@ -21,7 +21,8 @@ pub(super) struct Settle {
     script: Script,
     count: usize,
     state: Vec<u8>,
-    ids: Vec<[u8; 17]>,
+    /// One after the other.
+    ids: Vec<u8>,
     /// Of the subjects, then of the concurrency limits' counters.
     fields: Vec<Vec<u8>>,
     program: Program,
@@ -98,7 +99,7 @@ fn command<'a>(items: impl Iterator<Item = &'a Settle> + Clone) -> Option<Cmd> {
     }
     let mut args: Vec<&[u8]> = vec![program.bytes()];
     for item in items {
-        args.extend(item.ids.iter().map(<[u8; 17]>::as_slice));
+        args.push(&item.ids);
         args.extend(item.fields.iter().map(Vec::as_slice));
     }
     Some(super::command(&first.script, &keys, &args))
@@ -174,7 +175,7 @@ impl Settle {
             script: scripts.settle_held.clone(),
             count: applies.len(),
             state: Keys::new(organization).state(),
-            ids: applies.iter().map(|apply| reservation_field(&apply.id)).collect(),
+            ids: applies.iter().flat_map(|apply| reservation_field(&apply.id)).collect(),
             fields: fields.into_iter().chain(limits).collect(),
             program,
             exact: exact && distinct(applies) && !applies.iter().any(|apply| apply.reserved_at.is_none()),

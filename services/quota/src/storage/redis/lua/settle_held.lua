@@ -2,7 +2,8 @@
 -- generation: then only sums count. For the others nothing is done; settle.lua does it.
 --
 -- KEYS: per tenant its state.
--- ARGV: the program; then per tenant the fields of the reservations, of the subjects, of the concurrency limits' counters.
+-- ARGV: the program; then per tenant the fields of the reservations, one after the other; those of the subjects, of the concurrency
+--   limits' counters.
 -- The program: generation, tenants; per tenant: settlements, subjects, concurrency limits, kinds of settlements; per kind: what it is
 --   (0 released, 1 estimated, 2 final), in how many limits its reservations count, and which; per settlement its kind, if there is
 --   more than one; per subject: counters; per counter: limit, kind (1 total, 2 sum, 3 rolling), period or bucket, reserved,
@@ -17,17 +18,24 @@ local gen, stamp = a[1], write('<d', now)
 local head, grown = 'R' .. write('<d', gen), write('<d', -1)
 local on_time = {[0] = 'Sr0' .. stamp, 'Se0' .. stamp, 'Sf0' .. stamp}
 local answer, at, arg = {}, 3, 1
+-- One for all tenants, with places from the beginning: a table that grows costs more than what it is for.
+local changes = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
 for tenant = 1, a[2] do
   local count, subjects, limits, kinds = a[at], a[at + 1], a[at + 2], a[at + 3]
-  at = at + 4
-  local state = call('HMGET', KEYS[tenant], unpack(argv, arg + 1, arg + count + subjects + limits))
+  at, arg = at + 4, arg + 1
+  local fields, last = {argv[arg]}, count + subjects + limits
+  if count > 1 then fields = {read(rep('c17', count), argv[arg])} end
+  for f = count + 1, last do fields[f], arg = argv[arg + 1], arg + 1 end
+  local state = call('HMGET', KEYS[tenant], unpack(fields, 1, last))
   local kind, counts = {}, {}
   for k = 1, kinds do kind[k], counts[k], at = at, {}, at + 2 + a[at + 1] end
-  local held, late, changes, n = true, nil, {}, 0
+  local held, late, n = true, nil, 0
   -- Those of one sheet have one value, and nearly always are of one kind: a run of them is looked at once.
   local of, before, mark, run, til = 1, nil, nil, 0, nil
+  local several, now_of = kinds > 1, 1
   for i = 1, count do
-    local value, now_of = state[i], kinds > 1 and a[at + i - 1] or 1
+    local value = state[i]
+    if several then now_of = a[at + i - 1] end
     if value ~= before or now_of ~= of then
       -- Of what has grown the handle may be from before.
       if not value or sub(value, 1, 9) ~= head or sub(value, 26, 33) == grown then
@@ -46,11 +54,11 @@ for tenant = 1, a[2] do
     end
     run = run + 1
     if late then late = late .. sub(mark, 3, 3) end
-    changes[n + 1], changes[n + 2] = argv[arg + i], mark
+    changes[n + 1], changes[n + 2] = fields[i], mark
     n = n + 2
   end
   if run > 0 then counts[of][til] = (counts[of][til] or 0) - run end
-  if kinds > 1 then at = at + count end
+  if several then at = at + count end
   for s = 1, subjects do
     local counters, blob, values, format, queues, queue = a[at], state[count + s], nil, nil, nil, nil
     at = at + 1
@@ -138,7 +146,7 @@ for tenant = 1, a[2] do
           end
         end
       end
-      changes[n + 1] = argv[arg + count + s]
+      changes[n + 1] = fields[count + s]
       changes[n + 2] = write(format, unpack(values, 1, 4 + 7 * entries)) .. (queue or sub(blob, queues))
       n = n + 2
     end
@@ -157,7 +165,7 @@ for tenant = 1, a[2] do
       end
       if next(more) then
         local spot = count + subjects + i
-        changes[n + 1], changes[n + 2] = argv[arg + spot], recounted(under_way(state[spot], now), more, now)
+        changes[n + 1], changes[n + 2] = fields[spot], recounted(under_way(state[spot], now), more, now)
         n = n + 2
       end
     end
@@ -166,6 +174,5 @@ for tenant = 1, a[2] do
   else
     answer[tenant] = ''
   end
-  arg = arg + count + subjects + limits
 end
 return answer
