@@ -107,6 +107,12 @@ struct Running {
     began: Instant,
     heard: Instant,
     idle: Pin<Box<Sleep>>,
+    /// For the client, not passed on yet.
+    gathered: Gathered,
+    /// The provider's connection was let run since the last part came.
+    asked_again: bool,
+    /// Something was passed on.
+    has_begun: bool,
 }
 
 /// How a stream stopped.
@@ -127,7 +133,22 @@ impl StreamAnswer {
         let idle = Box::pin(tokio::time::sleep(call.idle_timeout()));
         let scanner = call.exchange.scanner(&*broker.clock, content_type.starts_with("text/event-stream"));
         let body = response.into_body();
-        let running = Running { broker, call, body, scanner, held, key, attempts, sent, began, heard: began, idle };
+        let running = Running {
+            broker,
+            call,
+            body,
+            scanner,
+            held,
+            key,
+            attempts,
+            sent,
+            began,
+            heard: began,
+            idle,
+            gathered: Gathered::default(),
+            asked_again: false,
+            has_begun: false,
+        };
         let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
         Self { running: Some(Box::new(running)), next: Next::Start(Box::new(start)) }
     }
@@ -201,39 +222,52 @@ impl Drop for StreamAnswer {
 }
 
 impl Running {
-    /// The next bytes for the client, with all that is ready at once; and whether the stream stopped behind them.
+    /// The next bytes for the client, with all that has come meanwhile; and whether the stream stopped behind them.
+    ///
+    /// The connection's task hands over one part and then waits until it is asked for the next. Whoever answered with each part
+    /// would write to the client for each; so the task is let run once more before what is there is written. The first bytes
+    /// do not wait even for that.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<(Bytes, Option<Stopped>)> {
-        let mut gathered = Gathered::default();
         loop {
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.heard = Instant::now();
                     match frame.into_data().map(|data| self.scanner.push(data)) {
-                        Ok(Ok(passed)) => gathered.add(passed),
-                        Ok(Err(error)) => {
-                            return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string()))));
-                        }
+                        Ok(Ok(passed)) => self.gathered.add(passed),
+                        Ok(Err(error)) => return self.pass_on(Some(Stopped::Broke(error.to_string()))),
                         Err(_trailers) => {}
                     }
-                    if gathered.len() >= TOGETHER {
-                        return Poll::Ready((gathered.bytes(), None));
+                    self.asked_again = false;
+                    if self.gathered.len() >= TOGETHER {
+                        return self.pass_on(None);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready((gathered.bytes(), Some(Stopped::Broke(error.to_string()))));
-                }
+                Poll::Ready(Some(Err(error))) => return self.pass_on(Some(Stopped::Broke(error.to_string()))),
                 Poll::Ready(None) => {
-                    gathered.add(self.scanner.finish());
-                    return Poll::Ready((gathered.bytes(), Some(Stopped::Ended)));
+                    let last = self.scanner.finish();
+                    self.gathered.add(last);
+                    return self.pass_on(Some(Stopped::Ended));
                 }
-                Poll::Pending if gathered.len() > 0 => return Poll::Ready((gathered.bytes(), None)),
+                Poll::Pending if self.gathered.len() > 0 => {
+                    if !self.has_begun || std::mem::replace(&mut self.asked_again, true) {
+                        return self.pass_on(None);
+                    }
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     std::task::ready!(self.poll_idle(context));
                     let silence = format!("nothing came for {:?}", self.call.idle_timeout());
-                    return Poll::Ready((Bytes::new(), Some(Stopped::Broke(silence))));
+                    return self.pass_on(Some(Stopped::Broke(silence)));
                 }
             }
         }
+    }
+
+    /// What has been gathered, for the client.
+    fn pass_on(&mut self, stopped: Option<Stopped>) -> Poll<(Bytes, Option<Stopped>)> {
+        self.has_begun = true;
+        Poll::Ready((std::mem::take(&mut self.gathered).bytes(), stopped))
     }
 
     /// Ready when nothing has been heard for too long. The timer is set again only when it fires.

@@ -126,7 +126,7 @@ fn translate(
     watch: &mut Watch,
     mut event: impl FnMut(&[u8], &mut String) -> Result<(), TranslateError>,
 ) -> Result<(Bytes, usize), Unreadable> {
-    let (mut out, mut start) = (String::new(), 0);
+    let (mut out, mut start) = (String::with_capacity(2 * bytes.len()), 0);
     while let Some(len) = event_length(&bytes[start..]) {
         let read = &bytes[start..start + len];
         if let Some(data) = line_of(read, b"data:") {
@@ -184,7 +184,15 @@ fn event_length(bytes: &[u8]) -> Option<usize> {
 
 /// What the first line of this name says. The dialects have one `data:` line in an event.
 fn line_of<'a>(event: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    event.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
+    let mut rest = event;
+    loop {
+        let end = memchr::memchr(b'\n', rest);
+        let line = &rest[..end.unwrap_or(rest.len())];
+        if let Some(said) = line.strip_prefix(name) {
+            return Some(said.trim_ascii());
+        }
+        rest = &rest[end? + 1..];
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the events of a stream say that the bill depends on.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -109,7 +111,7 @@ impl Watch {
         if self.content_events == 0 && self.tier.is_none() && memmem::find(data, b"\"service_tier\":").is_some() {
             self.tier = serde_json::from_slice::<Said<'_>>(data).ok().and_then(|said| said.service_tier).map(Tier::of);
         }
-        let only_usage = memmem::find(data, b"\"usage\":").is_some() && self.read_usage(data);
+        let only_usage = may_have_usage(data) && self.read_usage(data);
         if chunk_has_content(data) {
             self.content_events += 1;
         } else if data.starts_with(b"{\"error\":") {
@@ -225,6 +227,13 @@ struct Said<'a> {
     service_tier: Option<&'a RawValue>,
 }
 
+/// Looked for in every chunk: what finds them is made once.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\":"));
+static CONTENT: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+    ["\"content\":", "\"arguments\":", "\"reasoning_content\":", "\"refusal\":"]
+        .map(|name| Finder::new(name.as_bytes()))
+});
+
 /// The bytes of the text that an event adds, without what is around it.
 fn content_length(data: &[u8]) -> i64 {
     let names: [&[u8]; 4] = [b"\"delta\":\"", b"\"text\":\"", b"\"partial_json\":\"", b"\"thinking\":\""];
@@ -245,16 +254,17 @@ fn kind(data: &[u8]) -> &[u8] {
     &value[..memchr::memchr(b'"', value).unwrap_or(0)]
 }
 
+/// Whether it is worth while to read a chunk's usage: most say, where they were asked for it at the end, that they have none.
+fn may_have_usage(data: &[u8]) -> bool {
+    USAGE.find_iter(data).any(|at| !data[at + USAGE.needle().len()..].trim_ascii_start().starts_with(b"null"))
+}
+
 /// Whether a chunk carries a part of an answer: text, a refusal, reasoning or a tool call.
 fn chunk_has_content(data: &[u8]) -> bool {
-    let non_empty = |name: &[u8]| {
-        memmem::find(data, name)
-            .is_some_and(|at| matches!(data[at + name.len()..].trim_ascii_start(), [b'"', next, ..] if *next != b'"'))
-    };
-    non_empty(b"\"content\":")
-        || non_empty(b"\"arguments\":")
-        || non_empty(b"\"reasoning_content\":")
-        || non_empty(b"\"refusal\":")
+    CONTENT.iter().any(|name| {
+        let value = name.find(data).map(|at| data[at + name.needle().len()..].trim_ascii_start());
+        matches!(value, Some([b'"', next, ..]) if *next != b'"')
+    })
 }
 
 #[cfg(test)]
@@ -281,6 +291,16 @@ mod tests {
         assert!(!watch.done);
         watch.see(|| None, br#"{"type":"message_stop"}"#);
         assert!(watch.done && !watch.failed);
+    }
+
+    #[test]
+    fn a_chunks_usage_is_found_behind_one_that_is_null() {
+        let mut watch = Watch::new(Api::Chat);
+        watch.see(|| None, br#"{"choices":[{"delta":{"content":"x","usage": null}}],"usage" : null}"#);
+        assert_eq!(watch.count(), Count::Seen { begun: None, output: 1 });
+        let last = br#"{"x":{"usage":null},"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+        assert!(watch.see(|| None, last));
+        assert_eq!(watch.count(), Count::Final(Tokens { input: 3, output: 1, ..Tokens::default() }));
     }
 
     #[test]
