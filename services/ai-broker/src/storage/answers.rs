@@ -113,8 +113,10 @@ fn key(owner: &str, what: &str) -> String {
 }
 
 fn entry(owner: &str, name: &Name) -> String {
-    let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-    key(owner, &hex)
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits =
+        name.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)]));
+    key(owner, &digits.collect::<String>())
 }
 
 fn millis(span: Duration) -> String {

@@ -28,7 +28,7 @@ use weir_types::Clock;
 
 use super::call::ModelCall;
 use super::tape::{Played, Tape};
-use crate::domain::cache::{PURPOSE, Question, Scope, Terms, Wish, has_effects, terms};
+use crate::domain::cache::{PURPOSE, Question, Scope, Terms, Texts, Wish, has_effects, terms};
 use crate::domain::sealing::{Name, Seal, TenantKeys};
 use crate::storage::answers::{Answers, Generation, NewEntry};
 
@@ -63,6 +63,7 @@ pub(crate) struct Cache {
     policies: Policies,
     master: MasterKey,
     keys: moka::sync::Cache<String, Arc<TenantKeys>>,
+    texts: Texts,
     options: CacheOptions,
     flights: Arc<Flights>,
     hits: Hits,
@@ -115,6 +116,7 @@ impl Cache {
             policies: Policies::new(database),
             master: context.master.clone(),
             keys: moka::sync::Cache::new(OWNERS),
+            texts: Texts::without(options.ignore.clone()),
             options,
             flights: Arc::default(),
             hits,
@@ -170,7 +172,7 @@ impl Cache {
             headers: call.own_headers(),
             asker: (scope == Scope::User).then_some(user),
             wish,
-            ignored: &self.options.ignore,
+            texts: &self.texts,
         }
     }
 

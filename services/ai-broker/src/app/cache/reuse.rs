@@ -88,32 +88,37 @@ impl Broker {
     }
 
     fn hit(&self, call: &ModelCall, stored: Stored) -> InvokeResponse {
-        let accounting = self.free(call.draft(ReservationId::new_v7(), self.clock.now()), &stored.accounting());
-        let body = marked(&stored.body).map_or(stored.body, Bytes::from);
-        let accounting = Accounting { cached: true, ..accounting };
-        InvokeResponse { body, content_type: stored.content_type, accounting: Some(accounting) }
+        let Stored { body, content_type, accounting, .. } = stored;
+        let body = marked(&body).map_or(body, Bytes::from);
+        InvokeResponse { body, content_type, accounting: Some(self.cached(call, accounting)) }
     }
 
     fn hit_stream(&self, call: &ModelCall, stored: Stored) -> Parts {
-        let accounting = self.free(call.draft(ReservationId::new_v7(), self.clock.now()), &stored.accounting());
-        let accounting = Accounting { cached: true, ..accounting };
-        let start = StreamStart { content_type: stored.content_type, accounting: Some(accounting.clone()) };
-        Parts::replayed(vec![Part::Start(start), Part::Chunk(stored.body), Part::Accounting(accounting)])
+        let Stored { body, content_type, accounting, .. } = stored;
+        let accounting = self.cached(call, accounting);
+        let start = StreamStart { content_type, accounting: Some(accounting.clone()) };
+        Parts::replayed(vec![Part::Start(start), Part::Chunk(body), Part::Accounting(accounting)])
+    }
+
+    /// Records an answer that was kept; answers what is said of it.
+    fn cached(&self, call: &ModelCall, of: Option<Accounting>) -> Accounting {
+        let draft = call.draft(ReservationId::new_v7(), self.clock.now());
+        Accounting { cached: true, ..self.free(draft, of.unwrap_or_default()) }
     }
 
     fn followed(&self, draft: UsageEvent, answer: InvokeResponse) -> InvokeResponse {
         self.cache.metrics.coalesced.increment(1);
-        let accounting = self.free(draft, &answer.accounting.unwrap_or_default());
+        let accounting = self.free(draft, answer.accounting.unwrap_or_default());
         InvokeResponse { accounting: Some(Accounting { coalesced: true, ..accounting }), ..answer }
     }
 
     /// Records an answer that cost nothing; answers what is said of it.
-    fn free(&self, draft: UsageEvent, of: &Accounting) -> Accounting {
+    fn free(&self, draft: UsageEvent, Accounting { provider, model, .. }: Accounting) -> Accounting {
         let event = UsageEvent {
             source: SOURCE.into(),
             provider_key: String::new(),
-            provider: of.provider.clone(),
-            model: of.model.clone(),
+            provider: provider.clone(),
+            model: model.clone(),
             input_tokens: 0,
             cached_input_tokens: 0,
             output_tokens: 0,
@@ -123,12 +128,8 @@ impl Broker {
             outcome: Outcome::Complete.into(),
             ..draft
         };
-        let accounting = Accounting {
-            reservation_id: event.event_id.clone(),
-            provider: of.provider.clone(),
-            model: of.model.clone(),
-            ..Accounting::default()
-        };
+        let accounting =
+            Accounting { reservation_id: event.event_id.clone(), provider, model, ..Accounting::default() };
         self.cache.hits.record(event);
         accounting
     }

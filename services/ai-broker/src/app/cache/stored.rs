@@ -16,8 +16,9 @@ pub(super) struct Stored {
     pub(super) body: Bytes,
     #[prost(string, tag = "2")]
     pub(super) content_type: String,
+    /// What was said of it.
     #[prost(message, optional, tag = "3")]
-    accounting: Option<Accounting>,
+    pub(super) accounting: Option<Accounting>,
     /// When it was answered, in milliseconds since 1970.
     #[prost(int64, tag = "4")]
     answered: i64,
@@ -32,11 +33,6 @@ impl Stored {
 
     pub(super) fn len(&self) -> usize {
         self.body.len()
-    }
-
-    /// What was said of it.
-    pub(super) fn accounting(&self) -> Accounting {
-        self.accounting.clone().unwrap_or_default()
     }
 
     pub(super) fn age(&self, now: DateTime<Utc>) -> Duration {

@@ -1,6 +1,7 @@
 //! Which answers may be given again, and to which requests.
 
 mod canonical;
+mod texts;
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use super::exchange::Exchange;
 use super::request::ModelRequest;
 use super::said;
 
-pub(crate) use canonical::canonical;
+use canonical::canonical;
+pub(crate) use texts::Texts;
 
 /// What the keys of kept answers are derived for.
 pub(crate) const PURPOSE: &str = "answers";
@@ -102,8 +104,8 @@ pub(crate) struct Question<'a> {
     /// The user who asks, if answers are theirs alone.
     pub(crate) asker: Option<&'a str>,
     pub(crate) wish: &'a Wish,
-    /// Members of the body that say nothing about the answer.
-    pub(crate) ignored: &'a [String],
+    /// Which bodies say the same.
+    pub(crate) texts: &'a Texts,
 }
 
 impl Question<'_> {
@@ -131,7 +133,7 @@ impl Question<'_> {
                 said::add_form(&mut parts, &self.exchange.body, boundary);
                 return name(&parts);
             }
-            None => canonical(&self.exchange.body, self.ignored),
+            None => self.texts.hash(&self.exchange.body),
         };
         parts.extend([b"json".as_slice(), &text]);
         name(&parts)
