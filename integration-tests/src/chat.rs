@@ -33,17 +33,25 @@ impl Chat<'_> {
     /// The request's JSON.
     #[must_use]
     pub fn body(&self) -> Bytes {
+        let more = if self.streamed { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
+        self.write("max_completion_tokens", more)
+    }
+
+    /// The same as a message of Anthropic's.
+    #[must_use]
+    pub fn message(&self) -> Bytes {
+        self.write("max_tokens", if self.streamed { r#","stream":true"# } else { "" })
+    }
+
+    fn write(&self, bound: &str, more: &str) -> Bytes {
         let words = usize::try_from(self.input).unwrap_or(MOST).clamp(1, MOST);
         let text = &TEXT[..words * 4 - 1];
         let mut body = String::with_capacity(text.len() + 240);
         let _ = write!(
             body,
-            r#"{{"model":"{}","messages":[{{"role":"user","content":"{text}"}}],"max_completion_tokens":{}"#,
+            r#"{{"model":"{}","messages":[{{"role":"user","content":"{text}"}}],"{bound}":{}{more}"#,
             self.model, self.output
         );
-        if self.streamed {
-            body.push_str(r#","stream":true,"stream_options":{"include_usage":true}"#);
-        }
         if !self.simulate.is_empty() {
             let _ = write!(body, r#","metadata":{{"simulate":"{}"}}"#, self.simulate);
         }

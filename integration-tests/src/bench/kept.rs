@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::goal::Goal;
-use super::measure::{Load, Measured, Offer, measure, send};
+use super::measure::{Api, Load, Measured, Offer, measure, send};
 use super::target::Target;
 use crate::latency::median;
 use crate::provider::Provider;
@@ -47,7 +47,8 @@ pub(super) async fn measure_kept(
 ) -> anyhow::Result<Kept> {
     say("a kept answer beside the bare proxy")?;
     turn_on(weir).await?;
-    let offer = |model, requests| Offer { load: Load::Plain, connections: CONNECTIONS, requests, rate: None, model };
+    let (load, api) = (Load::Plain, Api::Chat);
+    let offer = |model, requests| Offer { load, api, connections: CONNECTIONS, requests, rate: None, model };
     // Answers are stored beside the calls.
     for _ in 0..10 {
         send(weir, offer(MODEL, CONNECTIONS)).await?;

@@ -16,6 +16,8 @@ const INPUT: u64 = 256;
 const OUTPUT: u64 = 64;
 /// Of the streams, as in the table of rivals.
 const CHUNKS: u64 = 50;
+/// Of the paced streams: so they last half a second each.
+const PACE: &str = "chunk_ms=10";
 /// After a round, so long for what goes on behind the answers: batches, ratings. Its CPU time counts.
 const AFTERMATH: Duration = Duration::from_millis(700);
 
@@ -29,6 +31,17 @@ pub(super) enum Load {
     Plain,
     /// Streams of 50 chunks.
     Streamed,
+    /// The same at the pace of a fast model.
+    Paced,
+}
+
+/// Whose words a request is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Api {
+    /// OpenAI's chat completions.
+    Chat,
+    /// Anthropic's messages.
+    Messages,
 }
 
 /// What a round measured.
@@ -53,6 +66,8 @@ pub(super) struct Measured {
 pub(super) struct Offer {
     /// What.
     pub load: Load,
+    /// In whose words.
+    pub api: Api,
     /// How many connections.
     pub connections: usize,
     /// How many requests.
@@ -89,12 +104,16 @@ pub(super) async fn measure(target: &Target, offer: Offer) -> anyhow::Result<Mea
 /// # Errors
 /// A request failed.
 pub(super) async fn send(target: &Target, offer: Offer) -> anyhow::Result<Outcome> {
-    let streamed = offer.load == Load::Streamed;
+    let streamed = offer.load != Load::Plain;
     let output = if streamed { CHUNKS } else { OUTPUT };
-    let body = Chat { model: offer.model, input: INPUT, output, streamed, simulate: "" }.body();
+    let simulate = if offer.load == Load::Paced { PACE } else { "" };
+    let chat = Chat { model: offer.model, input: INPUT, output, streamed, simulate };
+    let (path, body) = match offer.api {
+        Api::Chat => ("/v1/chat/completions", chat.body()),
+        Api::Messages => ("/v1/messages", chat.message()),
+    };
     let authorization = target.authorization.clone();
-    let request =
-        Request { path: "/v1/chat/completions", authorization, body, streamed, headers: target.headers.clone() };
+    let request = Request { path, authorization, body, streamed, headers: target.headers.clone() };
     let due = |number: usize| offer.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate));
     let plan =
         Plan { address: target.address, connections: offer.connections, requests: offer.requests, patience: PATIENCE };

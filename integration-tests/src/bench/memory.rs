@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Serialize;
 
-use super::measure::{Load, Offer, send};
+use super::measure::{Api, Load, Offer, send};
 use super::target::Target;
 use crate::process::resident_bytes;
 use crate::report::say;
@@ -43,7 +43,8 @@ async fn load(target: &Target, requests: usize) -> anyhow::Result<()> {
     let mut left = requests;
     while left > 0 {
         let portion = left.min(PORTION);
-        let offer = |load, requests| Offer { load, connections: 64, requests, rate: None, model: "gpt-4o-mini" };
+        let (api, model) = (Api::Chat, "gpt-4o-mini");
+        let offer = |load, requests| Offer { load, api, connections: 64, requests, rate: None, model };
         send(target, offer(Load::Plain, portion.div_ceil(2))).await?;
         send(target, offer(Load::Streamed, portion / 2)).await?;
         left -= portion;

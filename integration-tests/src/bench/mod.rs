@@ -10,6 +10,7 @@ mod quota;
 mod rounds;
 mod summary;
 mod target;
+mod translated;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -56,6 +57,8 @@ enum Part {
     Quota,
     /// A kept answer beside the bare proxy.
     Kept,
+    /// Translated calls beside those that are passed on.
+    Translated,
 }
 
 /// Measures, prints a table and writes the report.
@@ -86,6 +89,14 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
         say(kept.text())?;
         return write(&args.report, &kept);
     }
+    if args.only == Some(Part::Translated) {
+        let one = Deployment::start(options(Mode::One)).await?;
+        let weir = weir_target(rounds::ONE, &one).await?;
+        let translated = translated::measure_translated(&weir, args.rounds, args.requests).await?;
+        one.stop().await?;
+        say(translated.text())?;
+        return write(&args.report, &translated);
+    }
     say("starting Weir twice: in one process, and in separate ones")?;
     let one = Deployment::start(options(Mode::One)).await?;
     let separate = Deployment::start(options(Mode::Separate)).await?;
@@ -109,6 +120,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     let measured = rounds::run(&targets, args.rounds, args.requests).await?;
     drop(peers);
     let kept = kept::measure_kept(&targets[1], &targets[2], &provider, args.rounds, args.requests).await?;
+    let translated = translated::measure_translated(&targets[2], args.rounds, args.requests).await?;
     let tenant = Tenant::create(&one.siblings, "Ingest", UNLIMITED, Vec::new()).await?;
     say("usage beside a bare COPY")?;
     let ingest = ingest::measure(&one.siblings_as("ai-broker")?, one.postgres_url(), &tenant, args.rounds).await?;
@@ -119,7 +131,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     };
     one.stop().await?;
     let quota = quota::measure(args.rounds).await?;
-    let summary = summary::Summary::new(measured, kept, ingest, memory, quota);
+    let summary = summary::Summary::new(measured, kept, translated, ingest, memory, quota);
     say(summary.text())?;
     write(&args.report, &summary)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::measure::{Load, Measured, Offer, measure, send};
+use super::measure::{Api, Load, Measured, Offer, measure, send};
 use super::target::Target;
 use crate::latency::{Quantiles, median};
 use crate::report::say;
@@ -18,6 +18,8 @@ const MODEL: &str = "gpt-4o-mini";
 const CONNECTIONS: usize = 64;
 /// Requests a second of the steady rounds, far below what any of ours can do: what is measured is work, not waiting.
 const STEADY_RATE: f64 = 500.0;
+/// Streams a second of the paced rounds: each lasts half a second.
+const PACED_RATE: f64 = 120.0;
 /// Requests on the one connection.
 const ALONE: usize = 400;
 /// A target that is slower than this per answer, by far, gets fewer requests: nobody waits an hour for a peer.
@@ -38,6 +40,8 @@ pub(super) struct Medians {
     pub steady: Measured,
     /// Streams of 50 chunks on 64 connections.
     pub streamed: Measured,
+    /// The same at the pace of a fast model, about 64 at a time.
+    pub paced: Measured,
 }
 
 #[derive(Default)]
@@ -47,11 +51,13 @@ struct Rounds {
     alone_streamed: Vec<Measured>,
     steady: Vec<Measured>,
     streamed: Vec<Measured>,
+    paced: Vec<Measured>,
 }
 
 /// Warms every target up, then measures them in turn.
 pub(super) async fn run(targets: &[Target], rounds: usize, requests: usize) -> anyhow::Result<Vec<Medians>> {
-    let offer = |load, connections, requests, rate| Offer { load, connections, requests, rate, model: MODEL };
+    let offer =
+        |load, connections, requests, rate| Offer { load, api: Api::Chat, connections, requests, rate, model: MODEL };
     let mut paces = BTreeMap::new();
     for target in targets {
         send(target, offer(Load::Streamed, 8, 40, None)).await?;
@@ -75,6 +81,8 @@ pub(super) async fn run(targets: &[Target], rounds: usize, requests: usize) -> a
             into.streamed.push(measure(target, offer(Load::Streamed, CONNECTIONS, scale(requests / 4), None)).await?);
             into.alone.push(measure(target, offer(Load::Plain, 1, scale(ALONE), None)).await?);
             into.alone_streamed.push(measure(target, offer(Load::Streamed, 1, scale(ALONE / 2), None)).await?);
+            let paced = offer(Load::Paced, 2 * CONNECTIONS, scale(requests / 8), Some(PACED_RATE.min(rate)));
+            into.paced.push(measure(target, paced).await?);
             into.steady.push(measure(target, offer(Load::Plain, CONNECTIONS, scale(requests / 2), Some(rate))).await?);
         }
     }
@@ -87,6 +95,7 @@ pub(super) async fn run(targets: &[Target], rounds: usize, requests: usize) -> a
             alone_streamed: middle(&rounds.alone_streamed),
             steady: middle(&rounds.steady),
             streamed: middle(&rounds.streamed),
+            paced: middle(&rounds.paced),
         }
     };
     Ok(targets.iter().map(medians).collect())

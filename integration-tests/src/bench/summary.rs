@@ -10,12 +10,14 @@ use super::kept::Kept;
 use super::memory::Memory;
 use super::quota;
 use super::rounds::{DIRECT, FLOOR, Medians, ONE, SEPARATE};
+use super::translated::Translated;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Summary {
     targets: Vec<Medians>,
     kept: Kept,
+    translated: Translated,
     usage: Ingest,
     memory: Option<Memory>,
     quota: quota::Summary,
@@ -26,12 +28,13 @@ impl Summary {
     pub(super) fn new(
         targets: Vec<Medians>,
         kept: Kept,
+        translated: Translated,
         usage: Ingest,
         memory: Option<Memory>,
         quota: quota::Summary,
     ) -> Self {
         let goals = goals(&targets, &usage, memory.as_ref());
-        Self { targets, kept, usage, memory, quota, goals }
+        Self { targets, kept, translated, usage, memory, quota, goals }
     }
 
     pub(super) fn text(&self) -> String {
@@ -63,7 +66,7 @@ impl Summary {
             );
         }
         for one in &self.targets {
-            let rounds = [&one.plain, &one.alone, &one.alone_streamed, &one.steady, &one.streamed];
+            let rounds = [&one.plain, &one.alone, &one.alone_streamed, &one.steady, &one.streamed, &one.paced];
             let turned_away: f64 = rounds.iter().map(|one| one.turned_away).sum();
             if turned_away > 0.0 {
                 let _ = writeln!(out, "{}: {turned_away:.0} requests were turned away and sent again", one.name);
@@ -84,7 +87,7 @@ impl Summary {
         for goal in &self.goals {
             let _ = writeln!(out, "{goal}");
         }
-        out + &self.kept.text() + &self.quota.text()
+        out + &self.kept.text() + &self.translated.text() + &self.quota.text()
     }
 }
 
@@ -106,7 +109,7 @@ fn goals(targets: &[Medians], usage: &Ingest, memory: Option<&Memory>) -> Vec<Go
         );
         goal("CPU of plain requests, one process, Weir's own, times the floor's", one.plain.own_cpu / floor_cpu, 3.0);
         goal("CPU of plain requests, separate processes, times the floor's", separate.plain.all_cpu / floor_cpu, 9.0);
-        goal("CPU of streams, one process, times the floor's", one.streamed.all_cpu / floor.streamed.all_cpu, 1.7);
+        goal("CPU of streams, one process, times the floor's", one.streamed.all_cpu / floor.streamed.all_cpu, 1.5);
         let added = |one: f64, direct: f64| (one - direct).max(0.0);
         let floor_adds = added(floor.alone.total.p50, direct.alone.total.p50);
         let weir_adds = added(one.alone.total.p50, direct.alone.total.p50);
@@ -115,6 +118,11 @@ fn goals(targets: &[Medians], usage: &Ingest, memory: Option<&Memory>) -> Vec<Go
             "latency on 64 connections at a steady rate, p99, times the floor's",
             one.steady.total.p99 / floor.steady.total.p99,
             2.5,
+        );
+        goal(
+            "milliseconds added to the first byte of 64 paced streams, p99, to the floor's",
+            added(one.paced.first_byte.p99, floor.paced.first_byte.p99),
+            1.5,
         );
         let first_byte_adds = added(one.alone_streamed.first_byte.p50, direct.alone_streamed.first_byte.p50);
         goal("added time to a stream's first byte, times that of a plain answer", first_byte_adds / weir_adds, 1.0);

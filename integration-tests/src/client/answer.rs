@@ -58,8 +58,9 @@ struct WithUsage {
 
 #[derive(Deserialize)]
 struct Usage {
+    #[serde(alias = "input_tokens")]
     prompt_tokens: i64,
-    #[serde(default)]
+    #[serde(default, alias = "output_tokens")]
     completion_tokens: i64,
 }
 
@@ -102,8 +103,11 @@ impl Events {
             if end < start {
                 continue;
             }
-            if let Some(data) = bytes[start..end].strip_prefix(b"data: ") {
-                self.event(data);
+            // Anthropic's events have a name before.
+            let event = &bytes[start..end];
+            let data = memmem::find(event, b"data: ").filter(|at| *at == 0 || event[at - 1] == b'\n');
+            if let Some(at) = data {
+                self.event(&event[at + b"data: ".len()..]);
             }
             start = end + 2;
         }
@@ -115,6 +119,8 @@ impl Events {
             self.done = true;
         } else if memmem::find(data, b"\"choices\":[{").is_some() {
             self.chunks += 1;
+        } else if memmem::find(data, b"\"type\":\"message_stop\"").is_some() {
+            self.done = true;
         } else if data.starts_with(b"{\"error\"") {
             self.problem = Some(String::from_utf8_lossy(data).into_owned());
         } else {

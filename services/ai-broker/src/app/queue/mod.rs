@@ -2,6 +2,8 @@
 
 mod line;
 mod place;
+#[cfg(test)]
+mod rate;
 
 use std::time::{Duration, Instant};
 
