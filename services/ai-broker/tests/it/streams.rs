@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::usage::v1::Outcome;
 
 use crate::scene::{Scene, streamed};
@@ -16,6 +17,21 @@ async fn a_stream_is_passed_on_and_billed_by_the_providers_count() {
     assert_eq!(accounting.unwrap().output_tokens, 9);
     let event = scene.settled().await;
     assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (5, 9, false));
+}
+
+#[tokio::test]
+async fn what_has_come_together_is_passed_on_together() {
+    let scene = Scene::new().await;
+    let mut parts = scene.stream(&streamed(200, "coalesce=1")).await.unwrap();
+    let (mut chunks, mut text) = (0, Vec::new());
+    while let Some(message) = parts.message().await.unwrap() {
+        if let Some(Part::Chunk(chunk)) = message.part {
+            chunks += 1;
+            text.extend_from_slice(&chunk);
+        }
+    }
+    let events = String::from_utf8(text).unwrap().matches("data: ").count();
+    assert!(events > 200 && chunks < events / 4, "{events} events in {chunks} parts");
 }
 
 #[tokio::test]
