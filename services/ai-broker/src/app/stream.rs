@@ -36,6 +36,8 @@ use crate::domain::usage::Reported;
 
 /// What is ready at once is passed on together, up to here.
 const TOGETHER: usize = 16 << 10;
+/// For more than one part.
+const ROOM: usize = 4 << 10;
 
 impl Broker {
     /// Calls the model and passes its answer on. One that has to wait is answered with where it stands, until it goes on.
@@ -406,6 +408,7 @@ impl Gathered {
             self.first = bytes;
         } else {
             if self.more.is_empty() {
+                self.more.reserve(ROOM);
                 self.more.extend_from_slice(&std::mem::take(&mut self.first));
             }
             self.more.extend_from_slice(&bytes);

@@ -43,15 +43,16 @@ pub(crate) struct Grpc(pub(crate) Arc<Broker>);
 #[tonic::async_trait]
 impl BrokerService for Grpc {
     async fn invoke(&self, request: Request<InvokeRequest>) -> Result<Response<InvokeResponse>, Status> {
-        let incoming = incoming(&request, request.get_ref().clone(), false)?;
+        let (about, asked) = opened(request);
+        let incoming = incoming(&about, asked, false)?;
         Ok(Response::new(self.0.invoke_once(incoming).await?))
     }
 
     type StreamInvokeStream = Answer;
 
     async fn stream_invoke(&self, request: Request<StreamInvokeRequest>) -> Result<Response<Answer>, Status> {
-        let asked = request.get_ref().request.clone().unwrap_or_default();
-        let incoming = incoming(&request, asked, true)?;
+        let (about, asked) = opened(request);
+        let incoming = incoming(&about, asked.request.unwrap_or_default(), true)?;
         Ok(Response::new(Answer(self.0.stream_once(incoming).await?)))
     }
 
@@ -77,7 +78,13 @@ impl Stream for Answer {
     }
 }
 
-fn incoming<T>(request: &Request<T>, asked: InvokeRequest, stream: bool) -> Result<Incoming, Error> {
+/// What is said around a message, and the message.
+fn opened<T>(request: Request<T>) -> (Request<()>, T) {
+    let (metadata, extensions, message) = request.into_parts();
+    (Request::from_parts(metadata, extensions, ()), message)
+}
+
+fn incoming(request: &Request<()>, asked: InvokeRequest, stream: bool) -> Result<Incoming, Error> {
     let api = api(asked.operation()).ok_or_else(|| Error::invalid("operation", "`operation` is required"))?;
     if stream && !api.streams() {
         return Err(Error::invalid("operation", format!("{} can't be streamed", api.operation())));

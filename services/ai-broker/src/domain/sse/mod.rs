@@ -74,7 +74,10 @@ impl Scanner {
         };
         let (passed, length) = match &mut self.passage {
             Passage::Bytes => (Bytes::new(), 0),
-            Passage::AsTheyAre { usage } => pass_on(&bytes, &mut self.watch, *usage),
+            Passage::AsTheyAre { usage } => match pass_on(&bytes, &mut self.watch, *usage) {
+                (None, length) if length == bytes.len() => return Ok(bytes),
+                (copied, length) => (copied.unwrap_or_else(|| bytes.slice(..length)), length),
+            },
             Passage::ToChat(stream) => translate(&bytes, &mut self.watch, |data, out| stream.event(data, out))?,
             Passage::ToMessages(stream) => translate(&bytes, &mut self.watch, |data, out| stream.event(data, out))?,
         };
@@ -103,21 +106,25 @@ impl Scanner {
     }
 }
 
-/// Whole events as they are, but for those with the usage alone if the client did not ask for it; and how many bytes they were.
-fn pass_on(bytes: &Bytes, watch: &mut Watch, with_usage: bool) -> (Bytes, usize) {
-    let mut passed = Passed::new(bytes);
+/// Reads whole events; answers those for the client, if there are others between them, and how many bytes all of them were. Only the
+/// usage alone is not for a client that did not ask for it.
+fn pass_on(bytes: &[u8], watch: &mut Watch, with_usage: bool) -> (Option<Bytes>, usize) {
+    let (mut copied, mut copied_to) = (None::<BytesMut>, 0);
     let mut start = 0;
     while let Some(len) = event_length(&bytes[start..]) {
         let event = &bytes[start..start + len];
         let only_usage = line_of(event, b"data:").is_some_and(|data| watch.see(|| line_of(event, b"event:"), data));
         if only_usage && !with_usage {
-            passed.skip(start, start + len);
-        } else {
-            passed.keep(start + len);
+            copied.get_or_insert_default().extend_from_slice(&bytes[copied_to..start]);
+            copied_to = start + len;
         }
         start += len;
     }
-    (passed.finish(), start)
+    let copied = copied.map(|mut copied| {
+        copied.extend_from_slice(&bytes[copied_to..start]);
+        copied.freeze()
+    });
+    (copied, start)
 }
 
 /// Whole events in the client's dialect, and how many bytes they were.
@@ -136,41 +143,6 @@ fn translate(
         start += len;
     }
     Ok((out.into(), start))
-}
-
-/// The parts of a buffer that are passed on: the buffer itself as long as nothing was held back.
-struct Passed<'a> {
-    bytes: &'a Bytes,
-    kept: usize,
-    copied: Option<BytesMut>,
-    copied_to: usize,
-}
-
-impl<'a> Passed<'a> {
-    fn new(bytes: &'a Bytes) -> Self {
-        Self { bytes, kept: 0, copied: None, copied_to: 0 }
-    }
-
-    fn keep(&mut self, end: usize) {
-        self.kept = end;
-    }
-
-    fn skip(&mut self, start: usize, end: usize) {
-        let copied = self.copied.get_or_insert_with(BytesMut::new);
-        copied.extend_from_slice(&self.bytes[self.copied_to..start]);
-        self.copied_to = end;
-        self.kept = end;
-    }
-
-    fn finish(self) -> Bytes {
-        match self.copied {
-            None => self.bytes.slice(..self.kept),
-            Some(mut copied) => {
-                copied.extend_from_slice(&self.bytes[self.copied_to..self.kept]);
-                copied.freeze()
-            }
-        }
-    }
 }
 
 /// The length of the first event with the blank line that ends it, if it is complete.
