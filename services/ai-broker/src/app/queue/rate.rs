@@ -1,13 +1,13 @@
 //! How many calls a line takes in and lets go in a second: for a release build, by hand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use weir_redis::Redis;
+use weir_redis::{Redis, redis};
 use weir_types::{OrganizationId, SystemClock};
 
 use super::{Line, Newcomer, QueueOptions};
@@ -15,7 +15,7 @@ use crate::app::background::Presence;
 use crate::domain::queue::Rules;
 use crate::storage::lines::Lines;
 
-const PAIRS: usize = 100_000;
+const PAIRS: u32 = 100_000;
 /// Callers, each waiting again as soon as it has had its turn; and their tenants.
 const CALLERS: u128 = 1_000;
 const TENANTS: u128 = 50;
@@ -38,7 +38,10 @@ async fn pairs_per_second() {
     let redis = Redis::connect(&config).await.unwrap();
     let lease = 5 * OPTIONS.beat;
     for _ in 0..3 {
+        let before = redis_cpu_seconds(&redis).await;
         measure("shared by Redis", Lines::shared(redis.clone(), Uuid::new_v4(), RULES, lease)).await;
+        let used = redis_cpu_seconds(&redis).await - before;
+        eprintln!("    and {:.1} CPU µs of Redis", used * 1e6 / f64::from(PAIRS));
         measure("in memory", Lines::own(RULES, Arc::new(SystemClock))).await;
     }
 }
@@ -47,7 +50,7 @@ async fn measure(what: &str, lines: Lines) {
     let (line, stop) = (Arc::new(Line::default()), CancellationToken::new());
     let name = Uuid::new_v4().to_string();
     let talk = tokio::spawn(Arc::clone(&line).run(name, lines, OPTIONS, stop.clone()));
-    let left = Arc::new(AtomicUsize::new(PAIRS));
+    let left = Arc::new(AtomicU32::new(PAIRS));
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let callers: Vec<_> =
         (0..CALLERS).map(|number| tokio::spawn(calls(Arc::clone(&line), Arc::clone(&left), number))).collect();
@@ -57,15 +60,13 @@ async fn measure(what: &str, lines: Lines) {
     let (took, used) = (began.elapsed(), cpu_seconds() - cpu);
     stop.cancel();
     talk.await.unwrap();
-    #[expect(clippy::cast_precision_loss, reason = "few")]
-    let pairs = PAIRS as f64;
-    let (rate, each) = (pairs / took.as_secs_f64(), used * 1e6 / pairs);
+    let (rate, each) = (f64::from(PAIRS) / took.as_secs_f64(), used * 1e6 / f64::from(PAIRS));
     eprintln!("{what}: {rate:.0} pairs/s, {each:.1} CPU µs each in this process");
 }
 
-async fn calls(line: Arc<Line>, left: Arc<AtomicUsize>, number: u128) {
+async fn calls(line: Arc<Line>, left: Arc<AtomicU32>, number: u128) {
     let tenant = OrganizationId::from(Uuid::from_u128(number % TENANTS));
-    let one_less = |left: usize| left.checked_sub(1);
+    let one_less = |left: u32| left.checked_sub(1);
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
         let now = Instant::now();
         let until = now + Duration::from_secs(600);
@@ -80,4 +81,12 @@ fn cpu_seconds() -> f64 {
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u32 = fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap();
     f64::from(ticks) / 100.0
+}
+
+async fn redis_cpu_seconds(redis: &Redis) -> f64 {
+    let mut info = redis::cmd("INFO");
+    info.arg("cpu");
+    let info: String = redis.command(&info).await.unwrap();
+    let of = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap();
+    of("used_cpu_user:") + of("used_cpu_sys:")
 }
