@@ -33,19 +33,22 @@ local function set(field, value) state[field], changed[field] = value, true end
 local classes = {}
 for p in string.gmatch(state.classes or '', '[^,]+') do classes[#classes + 1] = p end
 
+-- Calls that were looked at: none is read twice, and those that changed are written once, at the end.
+local seen, altered = {}, {}
+local size = call('HLEN', prefix .. 'c')
+
 local function find(ticket)
+  if seen[ticket] ~= nil then return seen[ticket] or nil end
   local record = call('HGET', prefix .. 'c', ticket)
   if not record then return nil end
   local c = {ticket = ticket}
+  seen[ticket] = c
   c.priority, c.start, c.arrival, c.since, c.deadline, c.cost, c.ahead = read('<ddddddd', record)
   c.owner, c.tenant, c.class = sub(record, 57, 72), sub(record, 73, 88), string.format('%d', c.priority)
   return c
 end
 
-local function store(c)
-  local numbers = pack('<ddddddd', c.priority, c.start, c.arrival, c.since, c.deadline, c.cost, c.ahead)
-  call('HSET', prefix .. 'c', c.ticket, numbers .. c.owner .. c.tenant)
-end
+local function store(c) seen[c.ticket], altered[c.ticket] = c, c end
 
 -- Positive doubles of this form sort as bytes.
 local function member(c) return pack('>d', c.arrival) .. c.ticket end
@@ -56,7 +59,7 @@ local function make_ready(c)
 end
 
 local function put_back(c)
-  if call('ZREM', prefix .. 't', c.ticket) + call('ZREM', prefix .. 'a', c.ticket) > 0 then make_ready(c) end
+  if call('ZREM', prefix .. 't', c.ticket) > 0 or call('ZREM', prefix .. 'a', c.ticket) > 0 then make_ready(c) end
 end
 
 local function set_aside(c, set_of, till)
@@ -75,7 +78,8 @@ local function join(ticket, tenant, priority, cost, since, deadline)
     end
     return 'w'
   end
-  if call('HLEN', prefix .. 'c') >= capacity then return 'f' end
+  if size >= capacity then return 'f' end
+  size = size + 1
   local class = string.format('%d', priority)
   if not state['n' .. class] then
     classes[#classes + 1] = class
@@ -106,9 +110,10 @@ local function forget_class(class)
 end
 
 local function remove(c, served)
+  size, seen[c.ticket], altered[c.ticket] = size - 1, false, nil
   call('HDEL', prefix .. 'c', c.ticket)
   call('ZREM', prefix .. 'd', c.ticket)
-  if call('ZREM', prefix .. 't', c.ticket) + call('ZREM', prefix .. 'a', c.ticket) == 0 then
+  if call('ZREM', prefix .. 't', c.ticket) == 0 and call('ZREM', prefix .. 'a', c.ticket) == 0 then
     call('ZREM', prefix .. 'o' .. c.class, member(c))
     call('ZREM', prefix .. 'g' .. c.class, c.ticket)
   end
@@ -200,21 +205,23 @@ while now >= number('blocked') and turns < most do
   turns = turns + 1
 end
 
-local mine = {}
+local mine, has_turn = {}, {}
 for _, ticket in ipairs(call('ZRANGE', prefix .. 't', 0, -1)) do
+  has_turn[ticket] = true
   if find(ticket).owner == caller then mine[#mine + 1] = ticket end
 end
 
 local ranks = #asked > 0 and by_rank() or {}
 local sizes, standings = {}, {}
+local some_are_delayed = #asked > 0 and call('ZCARD', prefix .. 'a') > 0
 for _, ticket in ipairs(asked) do
   local c = find(ticket)
   if not c then
     standings[#standings + 1] = pack('<dd', -2, -1)
   else
     local ahead = turns
-    local delayed = call('ZSCORE', prefix .. 'a', ticket)
-    if call('ZSCORE', prefix .. 't', ticket) then
+    local delayed = some_are_delayed and call('ZSCORE', prefix .. 'a', ticket)
+    if has_turn[ticket] then
       ahead = 0
     else
       for _, rank in ipairs(ranks) do
@@ -252,6 +259,10 @@ for key, least in pairs({t = number('blocked'), a = number('blocked'), d = 0}) d
   if first[2] then sooner(math.max(tonumber(first[2]), least)) end
 end
 
+for ticket, c in pairs(altered) do
+  local numbers = pack('<ddddddd', c.priority, c.start, c.arrival, c.since, c.deadline, c.cost, c.ahead)
+  call('HSET', prefix .. 'c', ticket, numbers .. c.owner .. c.tenant)
+end
 for field in pairs(changed) do call('HSET', prefix .. 's', field, state[field]) end
 -- A line that nobody asks for any more goes by itself.
 local life = 10 * lease + 3600000
