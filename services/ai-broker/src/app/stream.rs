@@ -36,6 +36,9 @@ use crate::domain::usage::Reported;
 
 /// What is ready at once is passed on together, up to here.
 const TOGETHER: usize = 16 << 10;
+/// How often the body is asked again before what is there is written. hyper's server asks twice in one turn of its task, and only in
+/// between turns can the provider's connection hand over more.
+const ASKED_AGAIN: u8 = 2;
 /// For more than one part.
 const ROOM: usize = 4 << 10;
 
@@ -111,8 +114,8 @@ struct Running {
     idle: Pin<Box<Sleep>>,
     /// For the client, not passed on yet.
     gathered: Gathered,
-    /// The provider's connection was let run since the last part came.
-    asked_again: bool,
+    /// How often it was asked in vain since the last part came.
+    asked_again: u8,
     /// Something was passed on.
     has_begun: bool,
 }
@@ -148,7 +151,7 @@ impl StreamAnswer {
             heard: began,
             idle,
             gathered: Gathered::default(),
-            asked_again: false,
+            asked_again: 0,
             has_begun: false,
         };
         let start = StreamStart { content_type, accounting: Some(running.accounting(None)) };
@@ -239,7 +242,7 @@ impl Running {
                         Ok(Err(error)) => return self.pass_on(Some(Stopped::Broke(error.to_string()))),
                         Err(_trailers) => {}
                     }
-                    self.asked_again = false;
+                    self.asked_again = 0;
                     if self.gathered.len() >= TOGETHER {
                         return self.pass_on(None);
                     }
@@ -251,9 +254,10 @@ impl Running {
                     return self.pass_on(Some(Stopped::Ended));
                 }
                 Poll::Pending if self.gathered.len() > 0 => {
-                    if !self.has_begun || std::mem::replace(&mut self.asked_again, true) {
+                    if !self.has_begun || self.asked_again == ASKED_AGAIN {
                         return self.pass_on(None);
                     }
+                    self.asked_again += 1;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }

@@ -1,7 +1,9 @@
 //! Streams: passed on, counted, and billed whoever ends them.
 
+use std::task::Poll;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use serde_json::json;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::usage::v1::Outcome;
@@ -24,8 +26,16 @@ async fn what_has_come_together_is_passed_on_together() {
     let scene = Scene::new().await;
     let mut parts = scene.stream(&streamed(200, "coalesce=1")).await.unwrap();
     let (mut chunks, mut text) = (0, Vec::new());
-    while let Some(message) = parts.message().await.unwrap() {
-        if let Some(Part::Chunk(chunk)) = message.part {
+    // As hyper's server reads a body: it asks once more before it lets others run.
+    let mut next = async || {
+        std::future::poll_fn(|context| match parts.poll_next_unpin(context) {
+            Poll::Pending => parts.poll_next_unpin(context),
+            ready => ready,
+        })
+        .await
+    };
+    while let Some(message) = next().await {
+        if let Some(Part::Chunk(chunk)) = message.unwrap().part {
             chunks += 1;
             text.extend_from_slice(&chunk);
         }
