@@ -17,12 +17,13 @@ use tokio::sync::Mutex;
 use toml::{Table, Value as Toml};
 use weir_integration_tests::books::{self, Book, Books};
 use weir_integration_tests::deployment::{Deployment, Mode, Options};
-use weir_integration_tests::process::{Process, Program, weir_executable};
+use weir_integration_tests::process::{Process, weir_executable};
 use weir_integration_tests::provider::Provider;
 use weir_integration_tests::tenants::Tenant;
 use weir_integration_tests::totals::Totals;
-use weir_launcher::free_port;
 use weir_simulator::Served;
+
+use crate::brokers::{most_within, second_broker, started_anew};
 
 /// A minute, scaled by twenty.
 const MINUTE_MS: u64 = 3_000;
@@ -69,12 +70,9 @@ fn config(provider: &Provider, folder: &Path, accounts: Option<&str>) -> String 
     set(&mut config, &["broker", "results", "bucket", "name"], "");
     set(&mut config, &["broker", "results", "folder"], folder.display().to_string());
     // Who is slow and not dead keeps its jobs: what it has asked of the provider would be asked twice.
-    let quick = "[jobs]\nlease = \"5s\"\nbeat = \"200ms\"\npoll = \"50ms\"\n[jobs.webhooks]\nallow_private = true\n\
-                 [queue]\nbeat = \"100ms\"\n";
-    let quick: Table = quick.parse().unwrap();
-    for (key, value) in quick {
-        set(&mut config, &["broker", &key], value);
-    }
+    let quick = "lease = \"5s\"\nbeat = \"200ms\"\npoll = \"50ms\"\n[webhooks]\nallow_private = true\n";
+    set(&mut config, &["broker", "jobs"], quick.parse::<Table>().unwrap());
+    set(&mut config, &["broker", "queue"], "beat = \"100ms\"".parse::<Table>().unwrap());
     toml::to_string(&config).unwrap()
 }
 
@@ -112,14 +110,18 @@ struct Shop {
     hook: String,
     client: reqwest::Client,
     gallery: TempDir,
+    /// When the provider's clock said 0, at the latest.
+    zero: u64,
 }
 
 impl Shop {
-    async fn open(limit: &str, accounts: Option<&str>) -> Self {
+    async fn open(accounts: Option<&str>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let gallery = tempfile::tempdir().unwrap();
         let minute = (MINUTE_MS / 1000).to_string();
         // 20 to 45 seconds.
+        // It would take far more: who keeps to its limits is Weir alone.
+        let limit = "requests:1000";
         let args =
             ["--limits", limit, "--rate-window-secs", &minute, "--generation-ms", "1000-2250", "--runners", "50"];
         let provider = Provider::start(&weir_executable().unwrap(), gallery.path(), &args).await.unwrap();
@@ -135,7 +137,8 @@ impl Shop {
         let receiver = Receiver::default();
         let hook = receiver.start().await;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        let shop = Self { deployment, second: Some(second), users, receiver, hook, client, gallery };
+        let zero = started_anew(&deployment.provider).await;
+        let shop = Self { deployment, second: Some(second), users, receiver, hook, client, gallery, zero };
         join_all(shop.users.iter().map(|user| shop.turn_gallery_on(user))).await;
         shop
     }
@@ -195,10 +198,18 @@ impl Shop {
         panic!("no picture for {id}");
     }
 
-    /// What was asked of the provider and taken.
+    /// What was asked of the provider, in the order in which it came; it has taken all of it.
     async fn submissions(&self) -> Vec<Served> {
         let served = self.deployment.provider.served().await.unwrap();
-        served.into_iter().filter(|served| served.operation == "queue.submit" && served.status == 200).collect()
+        let submitted: Vec<_> = served.into_iter().filter(|served| served.operation == "queue.submit").collect();
+        assert!(submitted.iter().all(|served| matches!(served.status, 0 | 200)), "{submitted:?}");
+        submitted
+    }
+
+    /// As the provider has seen it, no window of a minute has more than `most`.
+    fn check_windows(&self, submitted: &[Served], most: u64) {
+        let seen = most_within(submitted, self.zero, MINUTE_MS, |_| 1);
+        assert!(seen <= most, "{seen} in a minute");
     }
 
     /// The gallery's files have the size that is promised, and there is one for each user.
@@ -227,47 +238,9 @@ impl Shop {
     }
 }
 
-/// Another broker of the same deployment.
-async fn second_broker(deployment: &Deployment) -> Process {
-    let address = || format!("127.0.0.1:{}", free_port().unwrap());
-    let (listen, admin) = (address(), address());
-    let program = Program {
-        name: "second-broker".to_owned(),
-        path: weir_executable().unwrap(),
-        args: ["serve", "ai-broker", "--config", &deployment.config_file().display().to_string()]
-            .map(str::to_owned)
-            .to_vec(),
-        env: vec![
-            ("WEIR_HOST__LISTEN__AI_BROKER".to_owned(), listen),
-            ("WEIR_HOST__ADMIN_LISTEN".to_owned(), admin.clone()),
-        ],
-        log: deployment.dir().join("second-broker.log"),
-    };
-    let mut process = program.start().unwrap();
-    let ready = format!("http://{admin}/readyz");
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
-    for _ in 0..1200 {
-        process.check().unwrap();
-        if client.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200) {
-            return process;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{}", program.last_words());
-}
-
-/// No window of a minute has more than `most`.
-fn check_windows(submitted: &[Served], most: usize) {
-    for window in submitted.windows(most + 1) {
-        let span = window[most].at_ms - window[0].at_ms;
-        // The provider's own clock ticks in milliseconds.
-        assert!(span + 1 >= MINUTE_MS, "{} within {span} ms", most + 1);
-    }
-}
-
 #[tokio::test]
 async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_halfway() {
-    let mut shop = Shop::open("requests:15", None).await;
+    let mut shop = Shop::open(None).await;
     let orders = join_all(shop.users.iter().enumerate().map(|(nth, user)| shop.order(nth, user))).await;
     let mut second = shop.second.take().unwrap();
     let pictures = join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id)));
@@ -299,7 +272,7 @@ async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_half
 
     let submitted = shop.submissions().await;
     assert_eq!(submitted.len(), USERS, "no picture was paid for twice");
-    check_windows(&submitted, 15);
+    shop.check_windows(&submitted, 15);
     let told = shop.receiver.told.lock().await;
     let of: HashSet<&str> = told.values().map(|(_, body)| body["picture"].as_str().unwrap()).collect();
     assert_eq!((told.len(), &of), (USERS, &urls), "each is told of once, under an id of its own");
@@ -321,7 +294,7 @@ async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_half
 
 #[tokio::test]
 async fn four_accounts_of_ten_a_minute_add_up() {
-    let shop = Shop::open("requests:10", Some("accounts.toml")).await;
+    let shop = Shop::open(Some("accounts.toml")).await;
     let orders = join_all(shop.users.iter().enumerate().map(|(nth, user)| shop.order(nth, user))).await;
     join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id))).await;
     let submitted = shop.submissions().await;
@@ -332,7 +305,7 @@ async fn four_accounts_of_ten_a_minute_add_up() {
     }
     assert_eq!(accounts.len(), 4);
     for submitted in accounts.values() {
-        check_windows(submitted, 10);
+        shop.check_windows(submitted, 10);
         assert!(submitted.len() >= 10, "{}", submitted.len());
     }
     shop.check_books().await;

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
 mod bad_input;
+mod brokers;
 mod chaos;
 mod client;
 mod jewelshot;
+mod key_limits;
 mod live_coaching;
 mod one_trace;
 mod own_keys;

@@ -18,7 +18,7 @@ use weir_config::{Problem, Validate};
 
 use crate::domain::keys::Rests;
 use jobs::JobsConfig;
-pub use keys::{KeyConfig, KeyLimit, LimitedKey};
+pub use keys::{KeyConfig, LimitedKey};
 pub(crate) use keys::{key_label, resolve};
 use load::LoadConfig;
 pub(crate) use own_keys::OwnKeysConfig;

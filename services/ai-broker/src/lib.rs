@@ -27,9 +27,7 @@ use weir_redis::Redis;
 use weir_rpc::Routes;
 
 pub use access::ACCESS;
-pub use config::{
-    Config, DEFAULTS, KeyConfig, KeyLimit, LimitedKey, OPEN_TABLES, ProviderConfig, RouteConfig, TargetConfig,
-};
+pub use config::{Config, DEFAULTS, KeyConfig, LimitedKey, OPEN_TABLES, ProviderConfig, RouteConfig, TargetConfig};
 
 use storage::health::SharedHealth;
 use storage::lines::Lines;

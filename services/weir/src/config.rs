@@ -2,8 +2,6 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use weir_config::{Errors, Loader, MasterKey, Problem, Secret, Validate};
-use weir_quota::config::{Amount, MOST_SHARED, SharedLimit, SharedWindow, WhenDown};
-use weir_quota::domain::shared::SharedScope;
 
 const DEFAULTS: &str = include_str!("../config.defaults.toml");
 
@@ -74,29 +72,6 @@ impl WeirConfig {
             .alias("WEIR_MASTER_KEY_FILE", "master_key.file")
     }
 
-    /// What quota is started with: its own section, and the limits that providers' keys have of their own.
-    pub(crate) fn quota(&self) -> weir_quota::Config {
-        let mut quota = self.quota.clone();
-        quota.shared.extend(self.broker.key_limits().into_iter().map(|limit| {
-            let at_once = limit.unit == weir_types::unit::CONCURRENT;
-            SharedLimit {
-                name: limit.name,
-                scope: SharedScope::ProviderKey,
-                value: limit.key,
-                unit: limit.unit.to_owned(),
-                amount: Amount::Number(limit.amount),
-                window: SharedWindow {
-                    rolling: (!at_once).then(|| "1m".to_owned()),
-                    concurrent: at_once.then_some(true),
-                    ..SharedWindow::default()
-                },
-                on_failure: WhenDown::Closed,
-                alert_percents: Vec::new(),
-            }
-        }));
-        quota
-    }
-
     /// The deployment's key.
     pub(crate) fn master_key(&self) -> Result<MasterKey, Problem> {
         let MasterKeyConfig { value, file } = &self.master_key;
@@ -134,11 +109,6 @@ impl Validate for WeirConfig {
         for (at, section) in sections {
             section.validate(at, problems);
         }
-        let limits = self.quota.shared.len() + self.broker.key_limits().len();
-        if !self.broker.key_limits().is_empty() && limits > MOST_SHARED {
-            let problem = format!("has {limits} entries with the limits of providers' keys, more than {MOST_SHARED}");
-            problems.push(Problem::new("quota", "shared", problem));
-        }
         let instances = self.discovery.services.get("quota").map_or(0, Vec::len);
         if self.quota.store == weir_quota::config::StoreKind::Memory && instances > 1 {
             let problem = format!("names {instances} processes, but quota.store = \"memory\" is for exactly one");
@@ -146,29 +116,5 @@ impl Validate for WeirConfig {
                 Problem::new("discovery", "services.quota", problem).hint("one address, or quota.store = \"redis\""),
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-
-    #[test]
-    fn the_limits_of_keys_are_limits_that_quota_holds() {
-        let text = "[[quota.shared]]\nname = \"all\"\nscope = \"product\"\nunit = \"request\"\namount = 5\nwindow = { rolling = \"1m\" }\n\
-                    [broker.providers.p]\nbase_url = \"http://localhost/v1\"\nprice_list = \"x\"\n\
-                    keys.a = { secret = \"k\", requests_per_minute = 10, tokens_per_minute = 900, concurrency = 2 }\nkeys.b = \"l\"\n";
-        let config: WeirConfig = WeirConfig::loader(None).set("the test", text.to_owned()).load().unwrap();
-        let quota = config.quota();
-        let names: Vec<_> = quota.shared.iter().map(|limit| limit.name.as_str()).collect();
-        assert_eq!(names, ["all", "key.p.a.request", "key.p.a.token", "key.p.a.concurrent"]);
-        assert!(quota.shared.iter().all(|limit| limit.limit().is_ok()), "{:?}", quota.shared);
-        assert!(quota.shared[1..].iter().all(|limit| limit.value == "p/a"));
-        let keys: String = (0..22).map(|n| format!("keys.k{n} = {{ secret = \"k\", requests_per_minute = 1, tokens_per_minute = 1, concurrency = 1 }}\n")).collect();
-        let many = format!("[broker.providers.p]\nbase_url = \"http://localhost/v1\"\nprice_list = \"x\"\n{keys}");
-        let errors = WeirConfig::loader(None).set("the test", many).load::<WeirConfig>().unwrap_err().to_string();
-        assert!(errors.contains("has 66 entries"), "{errors}");
     }
 }

@@ -68,7 +68,6 @@ impl Name {
         source: &Source,
         context: &Context,
     ) -> Result<Service, StartError> {
-        let quota = config.quota();
         let config = config.clone();
         match self {
             Self::Auth => {
@@ -83,7 +82,7 @@ impl Name {
             }
             Self::Quota => {
                 let database = database(&config.database, self, context).await?;
-                weir_quota::start(quota, database, &config.redis, context).await
+                weir_quota::start(config.quota, database, &config.redis, context).await
             }
             Self::AiBroker => {
                 let redis = match config.quota.store {

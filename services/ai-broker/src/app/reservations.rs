@@ -20,6 +20,7 @@ use weir_types::{OrganizationId, ReservationId, unit};
 use super::Broker;
 use super::call::ModelCall;
 use super::spans;
+use crate::provider::KEY_LABEL;
 
 /// How reservations are made.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +146,7 @@ impl NoRoom {
     fn of(failure: &Failure) -> Option<Self> {
         let violations = failure.violations();
         let scopes = || violations.iter().map(|one| failure.figure(&one.subject, "scope"));
-        let of_provider = |scope: Option<&str>| matches!(scope, Some("provider" | "provider_key"));
+        let of_provider = |scope: Option<&str>| matches!(scope, Some("provider" | KEY_LABEL));
         let is_full =
             failure.reason() == ErrorReason::QuotaExceeded && !violations.is_empty() && scopes().all(of_provider);
         is_full.then(|| Self {
@@ -238,7 +239,8 @@ impl Broker {
             limits = own.limits();
         } else if let Some(key) = key {
             subject.labels.insert("provider".to_owned(), call.provider.label());
-            subject.labels.insert("provider_key".to_owned(), call.provider.key_label(key).to_owned());
+            subject.labels.insert(KEY_LABEL.to_owned(), call.provider.key_label(key).to_owned());
+            limits = call.provider.key_limits(key).to_vec();
         }
         let request = || ReserveRequest {
             reservation_id: id.to_string(),

@@ -2,23 +2,8 @@
 
 use serde::Deserialize;
 use weir_config::Secret;
-use weir_types::unit;
 
-use super::Config;
 use crate::domain::keys::OwnLimits;
-
-/// A limit of one key, for quota to hold over all brokers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyLimit {
-    /// Unique among them; letters, digits, `-`, `_` and `.`, at most 63.
-    pub name: String,
-    /// What calls with the key are labelled with.
-    pub key: String,
-    /// What is counted: requests, tokens, or calls under way.
-    pub unit: &'static str,
-    /// How much of it: in a minute, or at once.
-    pub amount: i64,
-}
 
 /// One key: its secret alone, or with limits of its own.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,46 +48,10 @@ impl KeyConfig {
     }
 }
 
-impl Config {
-    /// The limits that keys have of their own.
-    #[must_use]
-    pub fn key_limits(&self) -> Vec<KeyLimit> {
-        let mut limits = Vec::new();
-        for (provider, key, config) in
-            self.providers.iter().flat_map(|(name, provider)| provider.keys.iter().map(move |(key, c)| (name, key, c)))
-        {
-            let own = config.limits();
-            for (unit, amount) in [
-                (unit::REQUEST, own.requests_per_minute),
-                (unit::TOKEN, own.tokens_per_minute),
-                (unit::CONCURRENT, own.concurrency),
-            ] {
-                if let Some(amount) = amount {
-                    let label = key_label(provider, key);
-                    limits.push(KeyLimit { name: limit_name(&label, unit), key: label, unit, amount });
-                }
-            }
-        }
-        limits
-    }
-}
-
 /// What quota counts a key's calls by: its name under the provider's, as long as a label may be.
 pub(crate) fn key_label(provider: &str, key: &str) -> String {
     let name = format!("{provider}/{key}");
     name[..name.floor_char_boundary(128)].to_owned()
-}
-
-/// The name of a limit of a key: readable where it can be, and another one for each.
-fn limit_name(label: &str, unit: &str) -> String {
-    let plain = format!("key.{}.{unit}", label.replacen('/', ".", 1));
-    let fits = plain.len() <= 63 && plain.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if fits {
-        return plain;
-    }
-    let digest = ring::digest::digest(&ring::digest::SHA256, label.as_bytes());
-    let tag: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("key.{tag}.{unit}")
 }
 
 /// The text itself, that of an environment variable (`env:NAME`) or that of a file (`file:PATH`); else what is missing.
@@ -122,16 +71,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limits_of_keys_have_names_that_limits_may_have() {
-        assert_eq!(limit_name("openai/main", "request"), "key.openai.main.request");
-        for label in ["open ai/main", &"x".repeat(100)] {
-            let name = limit_name(label, "concurrent");
-            assert!(
-                name.len() <= 63 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-            );
-            assert_ne!(name, limit_name(&format!("{label}s"), "concurrent"));
-        }
-        let long = format!("{}/k", "ü".repeat(70));
-        assert_eq!(key_label(&long, "k").len(), 128);
+    fn a_keys_name_fits_into_a_label() {
+        assert_eq!(key_label("openai", "main"), "openai/main");
+        assert_eq!(key_label(&format!("{}/k", "ü".repeat(70)), "k").len(), 128);
     }
 }

@@ -1,6 +1,7 @@
 //! Providers: where they are, their keys, and one call to them over HTTP.
 
 mod client;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use weir_proto::billing::v1::Limit;
 use zeroize::Zeroizing;
 
 pub(crate) use client::{ANYTHING, CallFailure, Client, EVENT_STREAM, JSON, MAX_ANSWER, ProviderCall, read};
@@ -19,6 +21,9 @@ use crate::domain::api::{Api, Dialect};
 use crate::domain::exchange::Manner;
 use crate::domain::keys::{Key, KeyPool};
 use crate::domain::request::ServiceTier;
+
+pub(crate) use limits::KEY_LABEL;
+use limits::quota_limits;
 
 /// What translations are written for; a client that speaks the dialect itself says its own.
 const ANTHROPIC_VERSION: (HeaderName, HeaderValue) =
@@ -51,6 +56,8 @@ pub(crate) struct Provider {
     key_values: Vec<HeaderValue>,
     /// What the keys are called, in their order: never the keys themselves.
     key_labels: Vec<String>,
+    /// What quota holds each of them to.
+    key_limits: Vec<Vec<Limit>>,
 }
 
 /// The provider can't be called as it is configured.
@@ -77,13 +84,14 @@ impl Provider {
     fn new(name: &str, config: &ProviderConfig, broker: &Config, before: Option<&Self>) -> Result<Self, BadProvider> {
         let bad = |message| BadProvider { provider: name.to_owned(), message };
         let (key_header, scheme) = key_header(config).ok_or_else(|| bad("`key_header` is not the name of a header"))?;
-        let (mut keys, mut key_values) = (Vec::new(), Vec::new());
+        let (mut keys, mut key_values, mut key_limits) = (Vec::new(), Vec::new(), Vec::new());
         for (label, key) in &config.keys {
             let secret = resolve(key.secret()).map_err(|_| bad("a key's environment variable or file is missing"))?;
             let mut value =
                 HeaderValue::try_from(format!("{scheme}{secret}")).map_err(|_| bad("a key is not a header"))?;
             value.set_sensitive(true);
             key_values.push(value);
+            key_limits.push(quota_limits(key.limits()));
             keys.push(Key::new(&key_id(label, &secret), key.limits()));
         }
         let url =
@@ -92,6 +100,7 @@ impl Provider {
         let client = before.filter(|before| before.connect_timeout == config.connect_timeout);
         Ok(Self {
             name: name.to_owned(),
+            key_limits,
             key_labels: config.keys.keys().map(|key| key_label(name, key)).collect(),
             keys: KeyPool::new(keys, (&broker.rests).into(), before.map(|before| &before.keys)),
             manner: Manner {
@@ -182,6 +191,11 @@ impl Provider {
     /// What quota counts the provider's requests by.
     pub(crate) fn label(&self) -> String {
         label(&self.name)
+    }
+
+    /// What quota holds the key at `index` to.
+    pub(crate) fn key_limits(&self, index: usize) -> &[Limit] {
+        &self.key_limits[index]
     }
 
     /// What quota counts the requests of the key at `index` by: its name under the provider's.

@@ -25,7 +25,7 @@ impl Quota {
     /// When the limits or the counters are not known.
     pub async fn check(&self, subject: &Subject, amounts: &Amounts) -> Result<Balance> {
         let plan = self.plan_of(subject).await?;
-        let asks = self.shared.asks(&plan, subject, amounts).await?;
+        let asks = self.shared.asks(&plan, subject, amounts, &[]).await?;
         self.read(subject, true, &asks, |now| Demand::new(&plan, subject, amounts, now)).await
     }
 

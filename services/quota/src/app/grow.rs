@@ -82,7 +82,8 @@ impl Quota {
         let organization = self.entitlements.organization(&id);
         let plan = self.entitlements.plan(&id, &organization).await?;
         let plan = self.with_held(plan, handle).await?;
-        let asks = self.shared.asks(&plan, subject, &growth.more).await?;
+        let brought = self.shared.brought_by(handle).await?;
+        let asks = self.shared.asks(&plan, subject, &growth.more, &brought).await?;
         let held = self.held_in(handle).await?;
         let (mut now, mut check_clock) = (self.now(), true);
         for _ in 0..ATTEMPTS {
@@ -215,6 +216,7 @@ impl Quota {
             lease: extension.lease,
             context: extension.context.clone(),
             limits: Vec::new(),
+            across: Vec::new(),
         };
         self.refusals.note(&self.entitlements.organization(&id).refusals, &request, refusal, self.now());
     }

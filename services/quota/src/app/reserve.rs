@@ -32,8 +32,10 @@ pub struct Request {
     pub lease: Duration,
     /// Kept for whoever takes it over.
     pub context: Bytes,
-    /// Limits that hold for it beside the plan's.
+    /// Limits of its tenant that hold for it beside the plan's.
     pub limits: Vec<Limit>,
+    /// Limits across tenants that hold for it beside those that are configured.
+    pub across: Vec<Limit>,
 }
 
 impl Request {
@@ -87,7 +89,8 @@ impl Quota {
         let id = request.subject.organization;
         let mut now = self.now();
         let mut check_clock = true;
-        let asks = self.shared.asks(plan, &request.subject, &request.amounts).await?;
+        let brought = self.shared.bring(&request.subject, &request.across).await?;
+        let asks = self.shared.asks(plan, &request.subject, &request.amounts, &brought).await?;
         let mut taken: Option<(u64, Taken)> = None;
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
@@ -255,7 +258,8 @@ impl Quota {
             return Err(failure.into());
         }
         let epoch = self.epochs.known().map_or(0, |epoch| epoch.number());
-        let asks = self.shared.asks(plan, &request.subject, &request.amounts).await?;
+        let brought = self.shared.bring(&request.subject, &request.across).await?;
+        let asks = self.shared.asks(plan, &request.subject, &request.amounts, &brought).await?;
         let Some(across) = self.shared.take_without_store(&asks, epoch, request.taker()) else {
             return Err(failure.into());
         };

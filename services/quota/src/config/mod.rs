@@ -8,7 +8,7 @@ use serde::Deserialize;
 use weir_config::{Problem, Validate};
 
 use crate::storage::memory::Ownership;
-pub use shared::{Amount, MOST_SHARED, SharedLimit, SharedWindow, Slices, WhenDown};
+pub use shared::{Amount, SharedLimit, SharedWindow, Slices, WhenDown};
 
 /// The commented defaults of the table `[quota]`.
 pub const DEFAULTS: &str = include_str!("../../config.defaults.toml");

@@ -10,7 +10,7 @@ use crate::domain::shared::SharedScope;
 use crate::domain::{CalendarUnit, Limit, OnFailure, Scope, Unit, Window};
 
 /// The most limits across tenants: every request looks at all of them.
-pub const MOST_SHARED: usize = 64;
+const MOST_SHARED: usize = 64;
 
 /// The most alerts of one limit.
 const MOST_ALERTS: usize = 10;

@@ -10,7 +10,8 @@ use weir_rpc::Caller;
 use weir_types::ReservationId;
 
 use crate::app::{Extension, Request, Settle};
-use crate::domain::{Amounts, Limit, Subject, Window};
+use crate::domain::shared::SharedScope;
+use crate::domain::{Amounts, Limit, Scope, Subject, Window};
 use crate::error::Error;
 
 type Result<T> = std::result::Result<T, weir_rpc::Error>;
@@ -52,31 +53,39 @@ fn context(context: &bytes::Bytes) -> Result<bytes::Bytes> {
 }
 
 pub(super) fn reserve(caller: &Caller, request: &proto::ReserveRequest) -> Result<Request> {
+    let (across, limits) = brought_limits(&request.limits)?;
     Ok(Request {
         id: reservation("reservation_id", &request.reservation_id)?,
         subject: subject(caller, request.subject.as_ref())?,
         amounts: amounts("amounts", &request.amounts)?,
         lease: lease(request.lease.as_ref())?,
         context: context(&request.context)?,
-        limits: own_limits(&request.limits)?,
+        limits,
+        across,
     })
 }
 
-/// Limits that a request brings: few, and each such that its counter can be told from its number alone.
-fn own_limits(limits: &[billing::Limit]) -> Result<Vec<Limit>> {
+/// Limits that a request brings: few, and each such that its counter can be told from its number alone. Those across tenants, which
+/// count by a key of a provider, and those of the tenant.
+fn brought_limits(limits: &[billing::Limit]) -> Result<(Vec<Limit>, Vec<Limit>)> {
     let invalid = |message: String| weir_rpc::Error::invalid("limits", message);
     if limits.len() > MAX_LIMITS {
         return Err(invalid(format!("at most {MAX_LIMITS}")));
     }
     let limits = super::limits(limits).map_err(|error| invalid(error.to_string()))?;
-    let stands_alone = |limit: &&Limit| match limit.window {
-        Window::Rolling(_) => true,
-        Window::Calendar(_, zone) => zone == chrono_tz::UTC,
-        Window::Anchored(..) | Window::Lifetime | Window::Concurrent => false,
+    let is_across = |limit: &Limit| limit.scope.as_str() == SharedScope::ProviderKey.name();
+    let (mut across, own): (Vec<_>, Vec<_>) = limits.into_iter().partition(is_across);
+    for limit in &mut across {
+        limit.scope = Scope::Shared(SharedScope::ProviderKey);
+    }
+    let stands_alone = |limit: &&Limit| match (&limit.scope, &limit.window) {
+        (_, Window::Rolling(_)) | (Scope::Shared(_), Window::Concurrent) => true,
+        (Scope::Label(_), Window::Calendar(_, zone)) => *zone == chrono_tz::UTC,
+        _ => false,
     };
-    match limits.iter().find(|limit| !stands_alone(limit)) {
-        Some(limit) => Err(invalid(format!("`{}` has neither a rolling window nor a calendar one in UTC", limit.name))),
-        None => Ok(limits),
+    match own.iter().chain(&across).find(|limit| !stands_alone(limit)) {
+        Some(limit) => Err(invalid(format!("`{}` has a window that none has that is brought", limit.name))),
+        None => Ok((across, own)),
     }
 }
 

@@ -8,6 +8,7 @@ mod audits;
 mod batches;
 mod billing;
 mod bringing;
+mod bringing_across;
 mod clocks;
 mod cluster;
 mod configuration;

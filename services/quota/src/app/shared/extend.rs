@@ -32,7 +32,7 @@ impl Shared {
     pub(in crate::app) async fn announce(&self, handle: &Handle, lease: Duration) -> Result<()> {
         let accounts = self.accounts_of(handle).await?;
         for (account, part, counter) in &accounts {
-            let place = counter.place(account.known.limit.limit.window.kind(), part.taken_at);
+            let place = counter.place(account.known().limit.limit.window.kind(), part.taken_at);
             let entry = part.entry(handle.reservation);
             account.slice.lock().announce(entry, counter.amount, place, part.holder, part.taken_at);
         }

@@ -165,7 +165,7 @@ impl Shared {
     async fn fly(&self, account: &Arc<Account>) -> Result<(), ()> {
         let result = self.exchange(account).await;
         if let Err(error) = &result {
-            tracing::debug!(limit = account.known.limit.limit.name, %error, "an account of a limit across tenants");
+            tracing::debug!(limit = account.known().limit.limit.name, %error, "an account of a limit across tenants");
         }
         account.news();
         result.map_err(|error| account.slice.lock().fail(&error))
@@ -173,7 +173,8 @@ impl Shared {
 
     /// One message and its answer. What fails is said again, but for what somebody waits for: they are told.
     async fn exchange(&self, account: &Arc<Account>) -> Result<()> {
-        let limit = &account.known.limit;
+        let known = account.known();
+        let limit = &known.limit;
         for _ in 0..ATTEMPTS {
             let epoch = self.epochs.current().await?;
             self.register_account(account, &epoch).await?;
@@ -233,7 +234,8 @@ impl Shared {
             return Ok(());
         }
         self.epochs.read_for(epoch).await?;
-        let limit = &account.known.limit;
+        let known = account.known();
+        let limit = &known.limit;
         let slice_time = {
             let slice = account.slice.lock();
             if slice.knows_time() { slice.store_time(Instant::now()) } else { self.now() }
@@ -265,8 +267,8 @@ impl Shared {
     }
 
     async fn register_account(&self, account: &Account, epoch: &Epoch) -> Result<()> {
-        let known = *account.registered.lock();
-        if known.is_some_and(|(generation, at)| generation == epoch.number() && at.elapsed() < REGISTER_EVERY) {
+        let registered = *account.registered.lock();
+        if registered.is_some_and(|(generation, at)| generation == epoch.number() && at.elapsed() < REGISTER_EVERY) {
             return Ok(());
         }
         self.store.shared_register(&account.key, self.now() / 1_000).await?;

@@ -5,6 +5,7 @@
 //! concurrency limits are taken from the store itself, in messages that many requests share.
 
 mod apply;
+mod brought;
 mod extend;
 mod flight;
 mod reconcile;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::Instant;
@@ -64,6 +66,8 @@ pub(super) struct Shared {
     clock: Arc<dyn Clock>,
     alerts: Arc<Alerts>,
     limits: OnceCell<Vec<Arc<Known>>>,
+    /// Those that reservations have brought.
+    brought: Mutex<HashMap<AccountKey, Arc<Known>>>,
     accounts: Mutex<HashMap<AccountKey, Arc<Account>>>,
     seats: Mutex<HashMap<AccountKey, Arc<Seats>>>,
     due: mpsc::UnboundedSender<Due>,
@@ -74,7 +78,7 @@ pub(super) struct Shared {
 
 /// A limit and which values it is for.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     limit: PlanLimit,
     scope: SharedScope,
     /// Empty: all, each for itself.
@@ -85,7 +89,7 @@ struct Known {
 #[derive(Debug)]
 struct Account {
     key: AccountKey,
-    known: Arc<Known>,
+    known: ArcSwap<Known>,
     slice: Mutex<Slice>,
     /// Counts up whenever waiting requests should look again.
     news: watch::Sender<u64>,
@@ -131,7 +135,7 @@ impl Asks {
 
     /// Whether one of them has its truth in Postgres.
     pub(super) fn is_durable(&self) -> bool {
-        self.windows.iter().any(|ask| ask.account.known.limit.durable)
+        self.windows.iter().any(|ask| ask.account.known().limit.durable)
     }
 }
 
@@ -160,6 +164,7 @@ impl Shared {
             clock,
             alerts,
             limits: OnceCell::new(),
+            brought: Mutex::default(),
             accounts: Mutex::default(),
             seats: Mutex::default(),
             due,
@@ -171,13 +176,19 @@ impl Shared {
     }
 
     /// Whether there is none.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.configured.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.configured.is_empty() && self.brought.lock().is_empty()
     }
 
-    /// What a request asks of them.
-    pub(super) async fn asks(&self, plan: &Plan, subject: &Subject, amounts: &Amounts) -> Result<Asks> {
-        self.asks_with(plan, subject, |limit| {
+    /// What a request asks of them, and of those that it has brought.
+    pub(super) async fn asks(
+        &self,
+        plan: &Plan,
+        subject: &Subject,
+        amounts: &Amounts,
+        brought: &[Arc<Known>],
+    ) -> Result<Asks> {
+        self.asks_with(plan, subject, brought, |limit| {
             let amount = amounts.get(&limit.limit.unit)?;
             (!limit.limit.unit.is_concurrent() || amount > 0).then_some(amount)
         })
@@ -186,20 +197,21 @@ impl Shared {
 
     /// All that apply to a subject, with nothing asked.
     pub(super) async fn asks_for_nothing(&self, plan: &Plan, subject: &Subject) -> Result<Asks> {
-        self.asks_with(plan, subject, |_| Some(0)).await
+        self.asks_with(plan, subject, &[], |_| Some(0)).await
     }
 
     async fn asks_with(
         &self,
         plan: &Plan,
         subject: &Subject,
+        brought: &[Arc<Known>],
         amount: impl Fn(&PlanLimit) -> Option<i64>,
     ) -> Result<Asks> {
         let mut asks = Asks::default();
-        if self.is_empty() {
+        if self.configured.is_empty() && brought.is_empty() {
             return Ok(asks);
         }
-        for known in Box::pin(self.limits()).await? {
+        for known in Box::pin(self.limits()).await?.iter().chain(brought) {
             let value = match known.scope {
                 SharedScope::Product => Some(""),
                 SharedScope::Plan => Some(plan.name.as_str()).filter(|name| !name.is_empty()),
@@ -240,7 +252,7 @@ impl Shared {
         let account = accounts.entry(key).or_insert_with_key(|key| {
             Arc::new(Account {
                 key: key.clone(),
-                known: Arc::clone(known),
+                known: ArcSwap::new(Arc::clone(known)),
                 slice: Mutex::new(Slice::new(self.now())),
                 news: watch::Sender::new(0),
                 queued: Mutex::new(Queued::No),
@@ -249,25 +261,19 @@ impl Shared {
             })
         });
         *account.used.lock() = Instant::now();
+        if !Arc::ptr_eq(&account.known.load(), known) {
+            account.known.store(Arc::clone(known));
+        }
         Arc::clone(account)
     }
 
     fn seats(&self, key: AccountKey, known: &Arc<Known>) -> Arc<Seats> {
         let mut seats = self.seats.lock();
-        Arc::clone(seats.entry(key).or_insert_with_key(|key| Arc::new(Seats::new(key.clone(), Arc::clone(known)))))
-    }
-
-    /// An account that a handle names; none if the limit is not configured any more.
-    async fn known_account(&self, key: &AccountKey) -> Result<Option<Arc<Account>>> {
-        let limits = self.limits().await?;
-        let known = limits.iter().find(|known| known.limit.id == key.limit && !known.limit.limit.unit.is_concurrent());
-        Ok(known.map(|known| self.account(key.clone(), known)))
-    }
-
-    async fn known_seats(&self, key: &AccountKey) -> Result<Option<Arc<Seats>>> {
-        let limits = self.limits().await?;
-        let known = limits.iter().find(|known| known.limit.id == key.limit && known.limit.limit.unit.is_concurrent());
-        Ok(known.map(|known| self.seats(key.clone(), known)))
+        let seats = seats.entry(key).or_insert_with_key(|key| Arc::new(Seats::new(key.clone(), Arc::clone(known))));
+        if !Arc::ptr_eq(&seats.known.load(), known) {
+            seats.known.store(Arc::clone(known));
+        }
+        Arc::clone(seats)
     }
 
     /// Puts an account in line for a message, once.
@@ -299,6 +305,10 @@ impl Shared {
 }
 
 impl Account {
+    fn known(&self) -> Arc<Known> {
+        self.known.load_full()
+    }
+
     fn news(&self) {
         self.news.send_modify(|count| *count = count.wrapping_add(1));
     }

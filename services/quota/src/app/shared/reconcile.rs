@@ -37,7 +37,7 @@ impl Shared {
     pub(super) async fn reconcile(&self, accounts: Vec<Arc<Account>>) {
         for account in accounts {
             if let Err(error) = self.reconcile_one(&account).await {
-                tracing::warn!(limit = account.known.limit.limit.name, %error, "slices of a dead process were not returned yet");
+                tracing::warn!(limit = account.known().limit.limit.name, %error, "slices of a dead process were not returned yet");
             }
         }
     }
@@ -61,7 +61,7 @@ impl Shared {
                         .across()
                         .filter(|(part, counter)| counter.account == account.key && dead.contains(&part.holder));
                     for (part, counter) in given_out {
-                        let place = counter.place(account.known.limit.limit.window.kind(), part.taken_at);
+                        let place = counter.place(account.known().limit.limit.window.kind(), part.taken_at);
                         let mut slice = account.slice.lock();
                         slice.announce(part.entry(id), counter.amount, place, part.holder, part.taken_at);
                         found += 1;
@@ -84,7 +84,7 @@ impl Shared {
         }
         for holder in &dead {
             if self.store.shared_forget(&epoch.store, &account.key, holder).await? {
-                tracing::info!(limit = account.known.limit.limit.name, found, "a dead process's slice is free again");
+                tracing::info!(limit = account.known().limit.limit.name, found, "a dead process's slice is free again");
             }
         }
         self.refresh(account).await

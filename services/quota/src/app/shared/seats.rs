@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use crate::storage::store::Failure;
 #[derive(Debug)]
 pub(super) struct Seats {
     pub(super) key: AccountKey,
-    pub(super) known: Arc<Known>,
+    pub(super) known: ArcSwap<Known>,
     waiting: Mutex<Waiting>,
 }
 
@@ -56,7 +57,7 @@ const BATCH: usize = 500;
 const MOST_UNSAID: usize = 10_000;
 
 impl Seats {
-    pub(super) const fn new(key: AccountKey, known: Arc<Known>) -> Self {
+    pub(super) fn new(key: AccountKey, known: Arc<Known>) -> Self {
         let waiting = Waiting {
             queued: Queued::No,
             wanted: Vec::new(),
@@ -67,7 +68,11 @@ impl Seats {
             given_back: Vec::new(),
             live: 0,
         };
-        Self { key, known, waiting: Mutex::new(waiting) }
+        Self { key, known: ArcSwap::new(known), waiting: Mutex::new(waiting) }
+    }
+
+    pub(super) fn known(&self) -> Arc<Known> {
+        self.known.load_full()
     }
 
     /// Seats that were taken when that was last looked at.
@@ -200,7 +205,7 @@ impl Shared {
             (some(wanted), some(ended), some(extended), std::mem::take(read), some(decided), some(given_back))
         };
         let round = LeaseRound {
-            cap: seats.known.limit.limit.cap,
+            cap: seats.known().limit.limit.cap,
             remember: self.remember,
             ended: ended.iter().map(|(id, _)| *id).collect(),
             given_back,

@@ -139,8 +139,8 @@ impl Shared {
     ) -> Option<HandleShared> {
         let on_failure = |known: &super::Known| known.limit.limit.on_failure;
         let limits =
-            asks.windows.iter().map(|ask| &ask.account.known).chain(asks.seats.iter().map(|seats| &seats.known));
-        let mut limits = limits.map(|known| on_failure(known));
+            asks.windows.iter().map(|ask| ask.account.known()).chain(asks.seats.iter().map(|seats| seats.known()));
+        let mut limits = limits.map(|known| on_failure(&known));
         if limits.any(|on_failure| on_failure == OnFailure::Closed) {
             return None;
         }
@@ -150,7 +150,7 @@ impl Shared {
             let items = doubt.iter().flat_map(|doubt| &doubt.items);
             items.filter(|item| item.amount == ask.amount).find(|item| Arc::ptr_eq(&item.account, &ask.account))
         };
-        let local = |ask: &&Ask| on_failure(&ask.account.known) == OnFailure::Local && has(ask).is_none();
+        let local = |ask: &&Ask| on_failure(&ask.account.known()) == OnFailure::Local && has(ask).is_none();
         let windows: Vec<&Ask> = asks.windows.iter().filter(local).collect();
         let Some(items) = self.take_all(&windows, generation) else {
             self.doubts.lock().extend(doubt);
@@ -159,7 +159,7 @@ impl Shared {
         let now = self.now();
         let windows = asks.windows.iter().map(|ask| {
             let item = items.iter().find(|item| Arc::ptr_eq(&item.account, &ask.account)).or_else(|| has(ask));
-            let period = item.map_or_else(|| ask.account.known.limit.period(now), |item| item.origin.period);
+            let period = item.map_or_else(|| ask.account.known().limit.period(now), |item| item.origin.period);
             window(&ask.account, ask.amount, period)
         });
         let counters = windows.chain(asks.seats.iter().map(|seats| seat(seats))).collect();
@@ -272,7 +272,7 @@ impl Shared {
             }
             _ => {}
         }
-        match slice.verdict(ask.amount, account.known.limit.limit.cap) {
+        match slice.verdict(ask.amount, account.known().limit.limit.cap) {
             Verdict::Never => Ok(Look::Never),
             Verdict::Maybe(elsewhere) => {
                 if elsewhere && slice.poll(Instant::now()) {
@@ -365,13 +365,14 @@ enum Waited {
 }
 
 fn window(account: &Account, amount: i64, period: Period) -> SharedCounter {
-    let limit = &account.known.limit;
+    let known = account.known();
+    let limit = &known.limit;
     let at = if limit.rolling().is_some() { limit.grain } else { period.start };
     SharedCounter { account: account.key.clone(), at: Some(at), amount, cap: limit.limit.cap }
 }
 
 fn seat(seats: &Seats) -> SharedCounter {
-    SharedCounter { account: seats.key.clone(), at: None, amount: 1, cap: seats.known.limit.limit.cap }
+    SharedCounter { account: seats.key.clone(), at: None, amount: 1, cap: seats.known().limit.limit.cap }
 }
 
 impl Taken {

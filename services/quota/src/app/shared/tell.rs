@@ -31,7 +31,8 @@ impl Shared {
     pub(in crate::app) fn states(&self, asks: &Asks, state: SharedState, refused: &[usize]) -> Vec<LimitState> {
         let windows = asks.windows.iter().enumerate().map(|(place, ask)| window(ask, state, refused.contains(&place)));
         let seats = asks.seats.iter().enumerate().map(|(place, seats)| {
-            let limit = &seats.known.limit;
+            let known = seats.known();
+            let limit = &known.limit;
             let live = seats.live();
             let mut this = LimitState::new(limit, live, live, 1);
             let refuses = refused.contains(&(asks.windows.len() + place));
@@ -51,7 +52,8 @@ impl Shared {
 }
 
 fn window(ask: &Ask, state: SharedState, refused: bool) -> LimitState {
-    let limit = &ask.account.known.limit;
+    let known = ask.account.known();
+    let limit = &known.limit;
     let slice = ask.account.slice.lock();
     let now = slice.store_time(Instant::now());
     let period = if limit.rolling().is_some() { FOREVER } else { slice.origin().period };

@@ -12,7 +12,8 @@ use crate::domain::period::FOREVER;
 impl Shared {
     /// An account has said how it stands, or it refuses what it would admit if it were unused.
     pub(super) fn warn(&self, account: &Account, refused: bool) {
-        let limit = &account.known.limit;
+        let known = account.known();
+        let limit = &known.limit;
         if !warns(limit) {
             return;
         }
@@ -33,7 +34,8 @@ impl Shared {
 
     /// The same of seats.
     pub(super) fn warn_of_seats(&self, seats: &Seats, refused: bool) {
-        let limit = &seats.known.limit;
+        let known = seats.known();
+        let limit = &known.limit;
         if warns(limit) {
             let (whose, live, at) = (&*seats.key.value, seats.live(), self.now());
             self.alerts.across(&Across { limit, whose, period: FOREVER, used: live, held: live, refused, at });
@@ -44,7 +46,7 @@ impl Shared {
     pub(super) fn warn_refused(&self, asks: &Asks, short: &[usize]) {
         for place in short {
             if let Some(ask) = asks.windows.get(*place) {
-                self.warn(&ask.account, ask.amount <= ask.account.known.limit.limit.cap);
+                self.warn(&ask.account, ask.amount <= ask.account.known().limit.limit.cap);
             } else if let Some(seats) = asks.seats.get(place - asks.windows.len()) {
                 self.warn_of_seats(seats, true);
             }
