@@ -33,6 +33,9 @@ pub enum Error {
     /// A release after a commit.
     #[error("the reservation was committed before")]
     Committed,
+    /// A release after a take-over.
+    #[error("the reservation was taken over: whoever did so says how it ended")]
+    TakenOver,
     /// Nobody knows the reservation, and no handle says what it held.
     #[error("the reservation is not known, and there is no handle")]
     ReservationNotFound,
@@ -130,7 +133,7 @@ impl From<Error> for weir_rpc::Error {
             Error::Rebuilding(left) => Self::new(ErrorReason::Rebuilding, message).retry_after(left),
             Error::IdReused(_) => Self::new(ErrorReason::IdReused, message),
             Error::Released => Self::new(ErrorReason::ReservationReleased, message),
-            Error::Committed => Self::new(ErrorReason::AlreadyExists, message),
+            Error::Committed | Error::TakenOver => Self::new(ErrorReason::AlreadyExists, message),
             Error::ReservationNotFound => Self::new(ErrorReason::ReservationNotFound, message),
             Error::InvalidPageToken(_) => Self::new(ErrorReason::InvalidPageToken, message),
             Error::TooManyWatchers => Self::new(ErrorReason::Overloaded, message).retry_after(SOON),

@@ -217,8 +217,9 @@ impl Books {
         let (settled, totals) = self.record(&rows, before).await?;
         let settled: HashMap<ReservationId, Settled> = settled.into_iter().map(|row| (row.id, row)).collect();
         let totals = Totals::new(totals);
-        let by_its_handle = |item: &&Item| settled.get(&item.settlement.id).is_some_and(|row| goes_by(item, row));
-        let ours: Vec<&Item> = items.iter().filter(by_its_handle).collect();
+        let ended =
+            |item: &&Item| settled.get(&item.settlement.id).is_some_and(|row| !row.taken_over && goes_by(item, row));
+        let ours: Vec<&Item> = items.iter().filter(ended).collect();
         let applied = self.apply(&ours, &settled, &totals).await;
         let is_held = |item: &Item| {
             let applied = applied.get(&item.settlement.organization).and_then(|applied| applied.as_ref().ok());
@@ -323,6 +324,9 @@ fn decide(item: &Item, row: &Settled) -> Result<Outcome> {
     let asked = &item.settlement;
     if row.organization != asked.organization {
         return Err(Error::IdReused("the reservation is another organisation's"));
+    }
+    if row.taken_over {
+        return Err(Error::TakenOver);
     }
     if !goes_by(item, row) {
         let settled = row.handle.clone().unwrap_or_default().into();

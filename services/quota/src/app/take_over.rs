@@ -87,16 +87,13 @@ impl Quota {
 }
 
 impl Quota {
-    /// What was released, and only the store does not know, is nobody's to charge: the release is carried through.
+    /// From now on it is whoever takes them over who says how they ended: a release that is still on its way is refused, because by
+    /// then there may be a usage event. What was released before, and only the store does not know, is nobody's to charge: the
+    /// release is carried through.
     async fn without_released(&self, id: &OrganizationId, mut expired: Vec<Expired>) -> Result<Vec<Expired>> {
-        let ids: Vec<ReservationId> = expired.iter().map(|expired| expired.id).collect();
-        let find = async {
-            let mut transaction = self.database.begin_tenant(*id).await?;
-            let released = settlements::released(&mut transaction, id, &ids).await?;
-            transaction.commit().await?;
-            Ok::<_, weir_database::Error>(released)
-        };
-        let released = self.database.bounded(find).await?;
+        let known: Vec<(ReservationId, Vec<u8>)> =
+            expired.iter().map(|expired| (expired.id, expired.record.handle().to_vec())).collect();
+        let released = self.database.bounded(settlements::take_over(self.database.pool(), id, &known)).await?;
         if released.is_empty() {
             return Ok(expired);
         }

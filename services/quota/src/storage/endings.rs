@@ -49,7 +49,7 @@ pub async fn recent(
     most: i64,
 ) -> Result<Vec<Ending>, Error> {
     let text = format!(
-        "select * from ({COLUMNS} where organization_id = $1 order by reservation_id desc limit $3) recent
+        "select * from ({COLUMNS} where organization_id = $1 and not taken_over order by reservation_id desc limit $3) recent
          where not exists (select from unnest($2::bytea[]) field where position(field in handle) = 0) limit $4"
     );
     let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(organization.as_uuid()).bind(fields).bind(among).bind(most);
@@ -65,7 +65,9 @@ pub async fn of(
     organization: Option<&OrganizationId>,
     id: &ReservationId,
 ) -> Result<Option<Ending>, Error> {
-    let text = format!("{COLUMNS} where reservation_id = $1 and ($2::uuid is null or organization_id = $2)");
+    let text = format!(
+        "{COLUMNS} where reservation_id = $1 and not taken_over and ($2::uuid is null or organization_id = $2)"
+    );
     let query = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(id.as_uuid())
         .bind(organization.map(|organization| *organization.as_uuid()));

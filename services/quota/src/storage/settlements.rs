@@ -74,11 +74,15 @@ pub struct Settled {
     pub applied: bool,
     /// If it stood there before: with which handle; empty if nobody knew.
     pub handle: Option<Vec<u8>>,
+    /// Whether it was taken over, and it is not said yet how it ended.
+    pub taken_over: bool,
 }
 
 // The amounts of an estimate are replaced by those of the first commit that is none and has the same handle: what is charged is
-// charged where that says. Everything else that comes second is a repetition and leaves the row as it is (`batch` tells). Repetitions ask for the totals with a difference of 0, because whoever
-// repeats may not have told the fast store the first time. Rows are locked in the order of their keys, settlements before totals.
+// charged where that says. Of what was taken over nothing is charged yet, so any commit writes how it ended, and no release.
+// Everything else that comes second is a repetition and leaves the row as it is (`batch` tells). Repetitions ask for the totals
+// with a difference of 0, because whoever repeats may not have told the fast store the first time. Rows are locked in the order of
+// their keys, settlements before totals.
 const SETTLE: &str = "
 with settled as (
     insert into quota.settlements as s
@@ -88,18 +92,19 @@ with settled as (
         as n (id, organization, released, estimated, amounts, handle)
     where $16::bigint is null or (select quota.settles_in($16))
     order by id
-    on conflict (reservation_id) do update set (amounts, replaced, estimated, batch, handle, settled_at) = (
+    on conflict (reservation_id) do update set (amounts, replaced, estimated, batch, handle, settled_at, taken_over) = (
         select (case when better then excluded.amounts else s.amounts end),
-            (case when better then s.amounts else s.replaced end),
-            (case when better then false else s.estimated end),
+            (case when better and not s.taken_over then s.amounts else s.replaced end),
+            (case when better then excluded.estimated else s.estimated end),
             (case when better then excluded.batch else s.batch end),
-            (case when length(s.handle) = 0 then excluded.handle else s.handle end),
-            (case when better then now() else s.settled_at end)
-        from (select s.estimated and not s.released and not excluded.estimated and not excluded.released
-                and s.organization_id = excluded.organization_id and s.handle = excluded.handle as better) as decision
+            (case when length(s.handle) = 0 or better then excluded.handle else s.handle end),
+            (case when better then now() else s.settled_at end),
+            s.taken_over and not better
+        from (select s.estimated and not s.released and not excluded.released and s.organization_id = excluded.organization_id
+                and (s.taken_over or not excluded.estimated and s.handle = excluded.handle) as better) as decision
     )
     returning reservation_id, organization_id, released, estimated, amounts, replaced, batch = $7 as applied,
-        batch = $7 and xmax <> 0 as replacing, case when batch <> $7 then handle end as handle
+        batch = $7 and xmax <> 0 as replacing, case when batch <> $7 then handle end as handle, taken_over
 ), charges as (
     select c.account as organization_id, c.limit_id, c.subject, c.period, to_timestamp(max(c.expires_at) / 1000.0) as expires_at,
         sum(case when s.applied
@@ -119,11 +124,12 @@ with settled as (
     set committed = least(k.committed::numeric + excluded.committed, 4611686018427387904)::bigint, version = k.version + 1
     returning organization_id, limit_id, subject, period, committed, version
 )
-select reservation_id, organization_id, released, estimated, amounts, replaced, applied, handle,
+select reservation_id, organization_id, released, estimated, amounts, replaced, applied, handle, taken_over,
     null::int as limit_id, null::text as subject, null::bigint as period, null::bigint as committed, null::bigint as version
 from settled
 union all
-select null, organization_id, null, null, null, null, null, null, limit_id, subject, period, committed, version from counted";
+select null, organization_id, null, null, null, null, null, null, null, limit_id, subject, period, committed, version
+from counted";
 
 /// Writes settlements of different reservations. Answers them as they now stand, and the totals that they touch; none if they were
 /// to be written only while no counters are read for a generation after `before`, and some have been.
@@ -170,6 +176,7 @@ pub async fn settle(
                 replaced: row.try_get::<Option<Json<ByUnit>>, _>("replaced")?.map(|json| json.0),
                 applied: row.try_get("applied")?,
                 handle: row.try_get("handle")?,
+                taken_over: row.try_get("taken_over")?,
             }),
         }
     }
@@ -210,20 +217,42 @@ pub async fn handle(
     Ok(sqlx::query_scalar(query).bind(organization.as_uuid()).bind(id.as_uuid()).fetch_optional(connection).await?)
 }
 
-/// Those of these reservations that were released.
+/// Marks reservations, each with its handle, as taken over, unless it is written how they ended: from then on none of them can be
+/// released. Answers those that were before.
 ///
 /// # Errors
-/// The database's.
-pub async fn released(
-    connection: &mut PgConnection,
+/// The database's; doing it again is safe.
+pub async fn take_over(
+    pool: &PgPool,
     organization: &OrganizationId,
-    ids: &[ReservationId],
+    expired: &[(ReservationId, Vec<u8>)],
 ) -> Result<Vec<ReservationId>, Error> {
-    let query = "select reservation_id from quota.settlements
-                 where organization_id = $1 and reservation_id = any($2) and released";
-    let ids: Vec<Uuid> = ids.iter().map(|id| *id.as_uuid()).collect();
-    let released: Vec<Uuid> =
-        sqlx::query_scalar(query).bind(organization.as_uuid()).bind(ids).fetch_all(connection).await?;
+    let ids: Vec<Uuid> = expired.iter().map(|(id, _)| *id.as_uuid()).collect();
+    let handles: Vec<&[u8]> = expired.iter().map(|(_, handle)| handle.as_slice()).collect();
+    let mut transaction = pool.begin().await?;
+    sqlx::query(
+        "insert into quota.settlements
+             (reservation_id, organization_id, released, estimated, amounts, handle, batch, taken_over)
+         select id, $1, false, true, '{}', handle, $4, true
+         from unnest($2::uuid[], $3::bytea[]) as n (id, handle) order by id
+         on conflict (reservation_id) do nothing",
+    )
+    .bind(organization.as_uuid())
+    .bind(&ids)
+    .bind(handles)
+    .bind(Uuid::now_v7())
+    .execute(&mut *transaction)
+    .await?;
+    // A statement of its own, which sees what the first one has waited for.
+    let released: Vec<Uuid> = sqlx::query_scalar(
+        "select reservation_id from quota.settlements
+         where organization_id = $1 and reservation_id = any($2) and released",
+    )
+    .bind(organization.as_uuid())
+    .bind(ids)
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
     Ok(released.into_iter().map(ReservationId::from).collect())
 }
 
@@ -260,15 +289,17 @@ pub async fn page(
     let rows = match organization {
         Some(organization) => {
             let text = format!(
-                "{COLUMNS} from quota.settlements where organization_id = $3 and reservation_id > $1
+                "{COLUMNS} from quota.settlements where organization_id = $3 and reservation_id > $1 and not taken_over
                  order by reservation_id limit $2"
             );
             let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(after).bind(most);
             query.bind(organization.as_uuid()).fetch_all(connection).await?
         }
         None => {
-            let text =
-                format!("{COLUMNS} from quota.settlements where reservation_id > $1 order by reservation_id limit $2");
+            let text = format!(
+                "{COLUMNS} from quota.settlements where reservation_id > $1 and not taken_over
+                 order by reservation_id limit $2"
+            );
             sqlx::query(sqlx::AssertSqlSafe(text)).bind(after).bind(most).fetch_all(connection).await?
         }
     };
@@ -298,10 +329,12 @@ pub async fn snapshot(connection: &mut PgConnection) -> Result<(), Error> {
 
 /// Every committed settlement whose counters are known: handle and amounts.
 pub fn commits(connection: &mut PgConnection) -> impl Stream<Item = Result<(Vec<u8>, ByUnit), Error>> + Send {
-    sqlx::query("select handle, amounts from quota.settlements where not released and length(handle) > 0")
-        .fetch(connection)
-        .map_err(Error::from)
-        .and_then(async |row| Ok((row.try_get("handle")?, row.try_get::<Json<ByUnit>, _>("amounts")?.0)))
+    sqlx::query(
+        "select handle, amounts from quota.settlements where not released and not taken_over and length(handle) > 0",
+    )
+    .fetch(connection)
+    .map_err(Error::from)
+    .and_then(async |row| Ok((row.try_get("handle")?, row.try_get::<Json<ByUnit>, _>("amounts")?.0)))
 }
 
 /// Deletes some of the settlements that are older than `keep`; answers how many.

@@ -92,6 +92,38 @@ async fn what_was_released_is_never_taken_over_although_the_store_was_not_told()
 }
 
 #[tokio::test]
+async fn what_was_taken_over_can_be_charged_but_not_released() {
+    let house = House::new().await;
+    let engine = house.engine().await;
+    let tenant = house.tenant(vec![limit("budget", "organization", "nano_usd", 100, lifetime())]);
+    let mut client = engine.client();
+    let [first, second] =
+        [(); 2].map(|()| ReserveRequest { lease: seconds(1), ..reserve(tenant, &[("nano_usd", 40)]) });
+    let handles =
+        [open(client.reserve(first.clone()).await).unwrap(), open(client.reserve(second.clone()).await).unwrap()];
+    sleep(Duration::from_millis(1_100)).await;
+    let take = TakeOverRequest { max: 10, lease: seconds(1) };
+    assert_eq!(client.take_over(take).await.unwrap().into_inner().reservations.len(), 2);
+    // Its owner lives, and is slow: by now usage may have an event.
+    let refused = open(client.release(release(&first, &handles[0])).await).unwrap_err();
+    assert_eq!(refused.reason(), ErrorReason::AlreadyExists, "{refused:?}");
+    assert_eq!(balance(&mut client, tenant, "budget").await.held, 80, "nothing is charged yet");
+    // Whoever took it over died; the next one is told of it, too.
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(client.take_over(take).await.unwrap().into_inner().reservations.len(), 2);
+    let assumed = CommitRequest { estimated: true, ..commit(&first, &handles[0], &[("nano_usd", 40)]) };
+    assert!(!open(client.commit(assumed.clone()).await).unwrap().duplicate);
+    assert!(open(client.commit(assumed).await).unwrap().duplicate);
+    // The other one's owner knows better.
+    open(client.commit(commit(&second, &handles[1], &[("nano_usd", 7)])).await).unwrap();
+    let assumed = CommitRequest { estimated: true, ..commit(&second, &handles[1], &[("nano_usd", 40)]) };
+    assert_eq!(open(client.commit(assumed).await).unwrap().amounts, amounts(&[("nano_usd", 7)]));
+    let balance = balance(&mut client, tenant, "budget").await;
+    assert_eq!((balance.used, balance.held), (47, 0));
+    engine.assert_balanced().await;
+}
+
+#[tokio::test]
 async fn many_takers_share_the_expired_reservations_of_many_tenants() {
     let house = House::new().await;
     let (one, two) = (house.engine().await, house.engine().await);
