@@ -342,19 +342,25 @@ async fn only_whole_answers_of_who_was_asked_are_kept() {
         body["metadata"] = json!({"simulate": directive});
         body
     };
+    // The key rests after each failure.
+    let rested = async || tokio::time::sleep(Duration::from_millis(50)).await;
     for directive in ["status=400", "status=500", "body=malformed", "usage=none", "cut_after=1"] {
+        rested().await;
         let refused = try_ask(&house.scene, &directed("kept", directive), CacheDirectives::default()).await;
         assert_eq!(refused.is_err(), directive != "usage=none", "{directive}");
     }
     for directive in ["cut_after=2", "error_after=2", "end_after=2"] {
         let mut body = directed("kept", directive);
         body["stream"] = true.into();
+        rested().await;
         let (_, _, error) = house.scene.stream_whole(&body).await;
         assert!(error.is_some(), "{directive}");
     }
     // A stand-in answers.
+    rested().await;
     let stood_in = ask(&house.scene, &directed("careful", "status=500, fail_times=2")).await;
     assert_eq!(stood_in.accounting.unwrap().provider, "claude");
+    rested().await;
     house.kept(&of("kept", "a good one")).await;
     assert_eq!(house.entries().await, 1);
 }

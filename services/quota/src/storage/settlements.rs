@@ -195,7 +195,8 @@ pub async fn which(
 ) -> Result<Vec<ReservationId>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| *id.as_uuid()).collect();
     let found: Vec<Uuid> = sqlx::query_scalar(
-        "select reservation_id from quota.settlements where organization_id = $1 and reservation_id = any($2)",
+        "select reservation_id from quota.settlements
+         where organization_id = $1 and reservation_id = any($2) and not taken_over",
     )
     .bind(organization.as_uuid())
     .bind(&ids)
@@ -213,7 +214,8 @@ pub async fn handle(
     organization: &OrganizationId,
     id: &ReservationId,
 ) -> Result<Option<Vec<u8>>, Error> {
-    let query = "select handle from quota.settlements where organization_id = $1 and reservation_id = $2";
+    let query = "select handle from quota.settlements
+                 where organization_id = $1 and reservation_id = $2 and not taken_over";
     Ok(sqlx::query_scalar(query).bind(organization.as_uuid()).bind(id.as_uuid()).fetch_optional(connection).await?)
 }
 

@@ -157,7 +157,7 @@ impl Play<'_> {
                 reason @ (ErrorReason::ReservationReleased | ErrorReason::AlreadyExists) => self.observe(|world| {
                     let expected = match world.settled(id, asked) {
                         Settled::WasReleased => ErrorReason::ReservationReleased,
-                        Settled::WasCommitted => ErrorReason::AlreadyExists,
+                        Settled::WasCommitted | Settled::WasTakenOver => ErrorReason::AlreadyExists,
                         Settled::Done { .. } => return Err(format!("{reason:?} although nothing stands against it")),
                     };
                     if reason != expected {
@@ -220,8 +220,7 @@ impl Play<'_> {
                     taken.insert(id, one);
                 }
                 self.observe(|world| {
-                    let mut after = world.clone();
-                    let (expected, found) = (world.expired(), taken.keys().copied().collect::<Vec<_>>());
+                    let (expected, found) = (world.handed_over(), taken.keys().copied().collect::<Vec<_>>());
                     if expected != found {
                         return Err(format!("took over {found:?} instead of {expected:?}"));
                     }
@@ -230,8 +229,7 @@ impl Play<'_> {
                             return Err(format!("took over {one:?}"));
                         }
                     }
-                    after.take_over(lease);
-                    Ok(vec![after])
+                    Ok(worlds(world, lease, &[(true, true), (true, false)]))
                 })?;
                 for (id, one) in taken {
                     let known = self.handles.insert(id, one.handle.clone());
@@ -246,9 +244,9 @@ impl Play<'_> {
             }
             Err(failure) if is_lost(&failure) => {
                 self.observe(|world| {
-                    let mut after = world.clone();
-                    after.take_over(lease);
-                    Ok(vec![world.clone(), after])
+                    let mut all = worlds(world, lease, &[(false, false), (true, false), (true, true)]);
+                    all.push(world.clone());
+                    Ok(all)
                 })?;
                 Ok(false)
             }
@@ -274,4 +272,15 @@ impl Play<'_> {
             Err(failure) => Err(failure.to_string()),
         }
     }
+}
+
+/// What a take-over may have come to, by what of it was done.
+fn worlds(world: &Reference, lease: Millis, done: &[(bool, bool)]) -> Vec<Reference> {
+    let mut worlds: Vec<Reference> = Vec::new();
+    for &(written, told) in done {
+        let mut after = world.clone();
+        after.take_over(lease, written, told);
+        worlds.push(after);
+    }
+    worlds
 }

@@ -22,7 +22,9 @@ impl Reference {
             };
             Touch { limit: *limit, whose: *whose, place, counted: true }
         });
+        let taken_over = self.made.get(&id).is_some_and(|made| made.taken_over);
         let made = Made {
+            taken_over,
             who,
             amounts: amounts.clone(),
             fate: Fate::Held,
@@ -49,6 +51,7 @@ impl Reference {
         let made = self.made.get_mut(&id).unwrap();
         // It may be settled on the books, and the store was not told.
         made.fate.clone_from(&before.fate);
+        made.taken_over = before.taken_over;
         made.former.clone_from(&before.former);
         made.former.push((before.amounts.clone(), before.latest, before.touches.clone()));
         self

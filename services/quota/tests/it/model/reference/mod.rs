@@ -122,6 +122,8 @@ pub(crate) struct Made {
     pub(crate) amounts: Amounts,
     pub(crate) fate: Fate,
     pub(crate) known: Known,
+    /// Whether it was handed over: then it can't be released.
+    taken_over: bool,
     /// When its lease ends, and when it stops counting as under way: a take-over lengthens only the first.
     lease_ends: Millis,
     under_way_until: Millis,

@@ -10,6 +10,7 @@ pub(crate) enum Settled {
     Done { fate: Fate, duplicate: bool, late: bool },
     WasCommitted,
     WasReleased,
+    WasTakenOver,
 }
 
 impl Reference {
@@ -32,6 +33,7 @@ impl Reference {
             Known::Ended { late, .. } => *late,
         };
         match (&made.fate, asked) {
+            (Fate::Held, Fate::Released) if made.taken_over => Settled::WasTakenOver,
             (Fate::Held, _) => Settled::Done { fate: asked.clone(), duplicate: false, late },
             (Fate::Committed { estimated: true, .. }, Fate::Committed { estimated: false, .. }) => {
                 Settled::Done { fate: asked.clone(), duplicate: false, late }
@@ -49,6 +51,7 @@ impl Reference {
             amounts: Amounts::new(),
             fate: Fate::Held,
             known: Known::Lost(Fate::Held),
+            taken_over: false,
             lease_ends: 0,
             under_way_until: 0,
             at: 0,
@@ -61,6 +64,7 @@ impl Reference {
                 self.made.get_mut(&id).unwrap().fate = fate;
                 late
             }
+            Settled::WasTakenOver => return,
             // The store is told what the books say, whatever was asked.
             _ => match &self.made[&id].known {
                 Known::Ended { late, .. } => *late,
@@ -98,10 +102,22 @@ impl Reference {
         expired.map(|(id, _)| *id).collect()
     }
 
-    /// They are leased to somebody else.
-    pub(crate) fn take_over(&mut self, lease: Millis) {
+    /// Those that are handed over: the books do not say of them that they were released.
+    pub(crate) fn handed_over(&self) -> Vec<u64> {
+        let mut expired = self.expired();
+        expired.retain(|id| self.made[id].fate != Fate::Released);
+        expired
+    }
+
+    /// They are leased to somebody else; if `written`, the books say so, and if `told`, releases are carried through.
+    pub(crate) fn take_over(&mut self, lease: Millis, written: bool, told: bool) {
         for id in self.expired() {
-            self.made.get_mut(&id).unwrap().lease_ends = lease::end(self.now, lease);
+            let made = self.made.get_mut(&id).unwrap();
+            made.lease_ends = lease::end(self.now, lease);
+            made.taken_over |= written && made.fate == Fate::Held;
+            if told && made.fate == Fate::Released {
+                self.settle(id, &Fate::Released, true);
+            }
         }
     }
 }
