@@ -13,6 +13,7 @@ use super::background::Presence;
 use super::call::ModelCall;
 use super::key_use::{KeyUse, PROBE_LOOK};
 use super::open::{Answered, Tries, Unopened};
+use super::queue::Turn;
 use super::reservations::{Held, NoRoom, Refused};
 use super::spans;
 use crate::domain::api::Api;
@@ -49,6 +50,8 @@ pub(super) struct Round {
     refused: usize,
     failures: u32,
     last: Option<Unopened>,
+    /// In the provider's line, until it is known that there is room.
+    turn: Option<Turn>,
 }
 
 impl Broker {
@@ -63,7 +66,7 @@ impl Broker {
         if let Some(own) = &call.own {
             return Box::pin(self.try_own_key(call, own, client, tries)).await;
         }
-        let mut round = Round::default();
+        let mut round = Round { turn: tries.turn.take(), ..Round::default() };
         let allowed = tries.allowed(call.hops_left());
         loop {
             if call.is_late() {
@@ -115,6 +118,9 @@ impl Broker {
             Ok(held) => held,
             Err(refused) => return Err(unreserved(refused, &key, round)),
         };
+        if held.is_within_providers_limits() {
+            round.has_room();
+        }
         if let Err(error) = call.claim().await {
             self.settler.release(held, "the call is not this broker's to make".into());
             return Err(Setback::End(Unopened::Final(error)));
@@ -131,6 +137,7 @@ impl Broker {
         });
         match answer.await {
             Ok(response) if response.status().is_success() => {
+                round.has_room();
                 key.note_room(response.headers(), self.clock.now());
                 if call.exchange.api == Api::FalQueue {
                     let credential = call.provider.credential(key.index());
@@ -234,6 +241,13 @@ impl Round {
             }
             KeyOutcome::RateLimited(_) | KeyOutcome::Denied => self.out.push(key.index()),
             KeyOutcome::Fine | KeyOutcome::Unknown => {}
+        }
+    }
+
+    /// The provider has room for the call: the turn is somebody else's.
+    fn has_room(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            turn.admitted();
         }
     }
 

@@ -12,7 +12,7 @@ use super::background::Presence;
 use super::call::ModelCall;
 use super::deferred::Resumed;
 use super::key_use::KeyUse;
-use super::queue::{Newcomer, Place, TurnedAway};
+use super::queue::{Newcomer, Place, Turn, TurnedAway};
 use super::reservations::Held;
 use crate::provider::Provider;
 
@@ -55,6 +55,8 @@ pub(crate) struct Tries {
     pub(crate) made: i32,
     /// How many more may fail.
     left: u32,
+    /// In a line; whoever uses it takes it.
+    pub(crate) turn: Option<Turn>,
 }
 
 impl Tries {
@@ -65,7 +67,7 @@ impl Tries {
 
     /// Those of a call that goes on with an earlier one.
     pub(super) const fn first() -> Self {
-        Self { made: 1, left: 0 }
+        Self { made: 1, left: 0, turn: None }
     }
 
     /// One has failed.
@@ -93,7 +95,7 @@ impl Broker {
                 Resumed::Nothing(call) => call,
             }
         };
-        let mut tries = Tries { made: 0, left: self.max_attempts };
+        let mut tries = Tries { made: 0, left: self.max_attempts, turn: None };
         let (mut call, mut full, mut failed) = (call, None, None);
         let mut first = true;
         loop {
@@ -149,6 +151,7 @@ impl Broker {
             call.waiting.waited(began.elapsed());
             self.metrics.queue_seconds.record(began.elapsed().as_secs_f64());
             turn.map_err(|why| turned_away(&call, why, error.take()))?;
+            tries.turn = Some(place.its_turn());
             match self.try_keys(&call, client, tries).await {
                 Ok(answered) => {
                     place.served();

@@ -132,6 +132,9 @@ pub(crate) struct Refused {
     pub(crate) denied: bool,
 }
 
+/// How soon a call that waits for another one's end looks again: nobody is told when one ends.
+const CONCURRENT_LOOK: Duration = Duration::from_millis(50);
+
 /// The provider, or one key of it, is at its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom {
@@ -149,8 +152,9 @@ impl NoRoom {
         let of_provider = |scope: Option<&str>| matches!(scope, Some("provider" | KEY_LABEL));
         let is_full =
             failure.reason() == ErrorReason::QuotaExceeded && !violations.is_empty() && scopes().all(of_provider);
+        let concurrent = || violations.iter().all(|one| failure.figure(&one.subject, "unit") == Some(unit::CONCURRENT));
         is_full.then(|| Self {
-            wait: failure.retry_after().unwrap_or(Duration::from_secs(1)),
+            wait: if concurrent() { CONCURRENT_LOOK } else { failure.retry_after().unwrap_or(Duration::from_secs(1)) },
             whole: scopes().any(|scope| scope == Some("provider")),
         })
     }
@@ -283,6 +287,11 @@ fn may_have_reserved(failure: &Failure) -> bool {
 }
 
 impl Held {
+    /// Whether limits of the provider, or of its key, have been asked: that it is held then says that there is room.
+    pub(crate) fn is_within_providers_limits(&self) -> bool {
+        self.limits.iter().any(|limit| matches!(limit.scope.as_str(), "provider" | KEY_LABEL))
+    }
+
     /// The request and token limits that are closest to refusing.
     pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
         [("requests", unit::REQUEST), ("tokens", unit::TOKEN)]

@@ -1,13 +1,13 @@
 -- One line of waiting calls, shared by all brokers: the same rules as domain/queue, whose Line is the model of this.
 --
 -- KEYS[1]: the prefix of the line's keys, with its hash tag. The keys:
---   s  hash: arrivals, blocked, last, interval, classes; per class n<p> members, v<p> virtual time
+--   s  hash: arrivals, blocked, width (none: any), last, interval, classes; per class n<p> members, v<p> virtual time
 --   c  hash by ticket: priority, start, arrival, since, deadline, cost, fewest ahead (doubles), owner (16), tenant (16)
 --   o<p> sorted set: ready calls by virtual start, then arrival   g<p> the same calls by when they began to wait
---   a  sorted set: delayed calls by when they are ready again     t  those that have the turn, by when they lose it
+--   a  sorted set: calls that have gone on to the provider, by their deadline     t  those that have the turn, by when they lose it
 --   d  sorted set: deadlines     e<p> hash by tenant: where its last call's virtual service ends     n  brokers by their lease's end
 -- ARGV: now (0: the store's clock), capacity, aging, turn, most turns, the caller's lease, the caller; then operations:
---   J ticket tenant priority cost waited patience   S ticket (served)   B ticket wait (blocked)   D ticket wait (delayed)
+--   J ticket tenant priority cost waited patience   A ticket (admitted)   S ticket (served)   B ticket wait (blocked)
 --   L ticket (leaves)   P ticket (asks for its standing)
 -- Spans, not instants: only the store's clock counts.
 -- Answers: now, wake at (-1: nothing waits), one letter per J (w waits, f full), the caller's tickets that have the turn, and for each
@@ -56,6 +56,11 @@ local function member(c) return pack('>d', c.arrival) .. c.ticket end
 local function make_ready(c)
   call('ZADD', prefix .. 'o' .. c.class, c.start, member(c))
   call('ZADD', prefix .. 'g' .. c.class, c.since, c.ticket)
+end
+
+-- One that had the turn found room.
+local function widen()
+  if state.width then set('width', number('width') + 1) end
 end
 
 local function put_back(c)
@@ -113,7 +118,9 @@ local function remove(c, served)
   size, seen[c.ticket], altered[c.ticket] = size - 1, false, nil
   call('HDEL', prefix .. 'c', c.ticket)
   call('ZREM', prefix .. 'd', c.ticket)
-  if call('ZREM', prefix .. 't', c.ticket) == 0 and call('ZREM', prefix .. 'a', c.ticket) == 0 then
+  if call('ZREM', prefix .. 't', c.ticket) > 0 then
+    if served then widen() end
+  elseif call('ZREM', prefix .. 'a', c.ticket) == 0 then
     call('ZREM', prefix .. 'o' .. c.class, member(c))
     call('ZREM', prefix .. 'g' .. c.class, c.ticket)
   end
@@ -164,13 +171,21 @@ for i = 8, #ARGV do
     asked[#asked + 1] = ticket
   else
     local c = find(ticket)
-    if what == 'B' then set('blocked', math.max(number('blocked'), now + read('<d', rest))) end
+    if what == 'B' then
+      set('blocked', math.max(number('blocked'), now + read('<d', rest)))
+      set('width', 1)
+    end
     if c and what == 'S' then remove(c, true) end
     if c and what == 'L' then remove(c, false) end
     if c and what == 'B' then put_back(c) end
-    if c and what == 'D' then
-      put_back(c)
-      set_aside(c, 'a', now + read('<d', rest))
+    if c and what == 'A' then
+      if call('ZREM', prefix .. 't', ticket) > 0 then
+        widen()
+        call('ZADD', prefix .. 'a', c.deadline, ticket)
+      else
+        put_back(c)
+        set_aside(c, 'a', c.deadline)
+      end
     end
   end
 end
@@ -197,6 +212,7 @@ local function by_rank()
 end
 
 local turns = call('ZCARD', prefix .. 't')
+most = math.min(most, tonumber(state.width or most))
 while now >= number('blocked') and turns < most do
   local first = by_rank()[1]
   if not first then break end
@@ -213,14 +229,14 @@ end
 
 local ranks = #asked > 0 and by_rank() or {}
 local sizes, standings = {}, {}
-local some_are_delayed = #asked > 0 and call('ZCARD', prefix .. 'a') > 0
+local some_have_gone_on = #asked > 0 and call('ZCARD', prefix .. 'a') > 0
 for _, ticket in ipairs(asked) do
   local c = find(ticket)
   if not c then
     standings[#standings + 1] = pack('<dd', -2, -1)
   else
     local ahead = turns
-    local delayed = some_are_delayed and call('ZSCORE', prefix .. 'a', ticket)
+    local gone_on = some_have_gone_on and call('ZSCORE', prefix .. 'a', ticket)
     if has_turn[ticket] then
       ahead = 0
     else
@@ -229,7 +245,7 @@ for _, ticket in ipairs(asked) do
         sizes[rank.class] = sizes[rank.class] or call('ZCARD', prefix .. 'o' .. rank.class)
         ahead = ahead + sizes[rank.class]
       end
-      -- One that is delayed is where it would be.
+      -- One that has gone on is where it would be.
       local place = call('ZRANK', prefix .. 'o' .. c.class, member(c))
       if not place then
         call('ZADD', prefix .. 'o' .. c.class, c.start, member(c))
@@ -244,7 +260,7 @@ for _, ticket in ipairs(asked) do
     end
     local interval, eta = tonumber(state.interval or -1), -1
     if interval >= 0 then
-      local wait = math.max(number('blocked'), tonumber(delayed or 0)) - now
+      local wait = math.max(number('blocked'), tonumber(gone_on or 0)) - now
       eta = math.max(0, wait, floor((interval + 999) / 1000) * c.ahead)
     end
     standings[#standings + 1] = pack('<dd', c.ahead, eta)

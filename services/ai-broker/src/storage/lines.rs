@@ -38,13 +38,12 @@ struct Shared {
 pub(crate) enum Word {
     /// It has to wait; saying so again changes nothing.
     Join(Newcomer),
+    /// There was room: it has gone on to the provider.
+    Admitted(Ticket),
     /// It was served.
     Served(Ticket),
     /// The provider has no room for so long.
     Blocked(Ticket, Millis),
-    /// A limit of its own refuses it for so long.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a caller who waits himself is told of his own limits instead"))]
-    Delayed(Ticket, Millis),
     /// Its caller is gone.
     Leaves(Ticket),
     /// Where does it stand?
@@ -124,9 +123,9 @@ fn exchange(line: &mut Line, words: &[Word], most: usize, now: Millis) -> Answer
                 let (since, deadline) = (now.saturating_sub(waited), now.saturating_add(patience));
                 joined.push(line.join(Call { ticket, tenant, priority, cost, since, deadline }));
             }
+            Word::Admitted(ticket) => line.admitted(ticket),
             Word::Served(ticket) => line.served(ticket, now),
             Word::Blocked(ticket, wait) => line.blocked(ticket, now.saturating_add(wait)),
-            Word::Delayed(ticket, wait) => line.delay(ticket, now.saturating_add(wait)),
             Word::Leaves(ticket) => line.leave(ticket),
             Word::Asks(_) => {}
         }
@@ -182,9 +181,9 @@ fn encode(word: &Word) -> Vec<u8> {
             bytes.extend(numbers.into_iter().flat_map(double));
             bytes
         }
+        Word::Admitted(ticket) => bytes(b'A', ticket, &[]),
         Word::Served(ticket) => bytes(b'S', ticket, &[]),
         Word::Blocked(ticket, wait) => bytes(b'B', ticket, &[*wait]),
-        Word::Delayed(ticket, wait) => bytes(b'D', ticket, &[*wait]),
         Word::Leaves(ticket) => bytes(b'L', ticket, &[]),
         Word::Asks(ticket) => bytes(b'P', ticket, &[]),
     }

@@ -1,8 +1,10 @@
 //! Pictures of FAL's queue, asked for in OpenAI's words: submitted, waited for, charged once, whatever happens meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use weir_proto::broker::v1::{InvokeAction, Job, JobState, JobStep, Operation, job_step};
 use weir_proto::common::v1::ErrorReason;
@@ -56,6 +58,22 @@ async fn a_picture_is_answered_as_openai_would_and_charged_by_its_pixels() {
     let submitted = scene.provider.served_as(&event.event_id);
     let submitted = submitted.iter().find(|served| served.operation == "queue.submit").unwrap();
     assert_eq!((submitted.model.as_str(), submitted.images), ("fal-ai/flux/dev", 2));
+}
+
+#[tokio::test]
+async fn a_picture_that_takes_its_time_holds_up_nobody_in_line() {
+    // Nothing is done before the test ends.
+    let provider = Arc::new(Simulator::start(quick(600_000)).await.unwrap());
+    let scene = Scene::patient(&provider, "queue.turns = 1\nqueue.turn = \"60s\"").await;
+    *scene.siblings.refusing_scope.lock() = "provider".into();
+    scene.siblings.refuse.store(3, Ordering::Relaxed);
+    let body = picture();
+    let pictures = join_all((0..3).map(|_| scene.invoke_as(Operation::Images, &body)));
+    let all = scene.eventually("all three were submitted", async |_| seen(&provider, "queue.submit") == 3);
+    tokio::select! {
+        answers = pictures => panic!("{answers:?}"),
+        () = all => {}
+    }
 }
 
 #[tokio::test]

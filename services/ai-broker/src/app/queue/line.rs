@@ -94,6 +94,15 @@ impl Line {
         Place::new(Arc::clone(self), ticket, news, newcomer.until)
     }
 
+    pub(super) fn admitted(&self, ticket: Ticket) {
+        let mut desk = self.desk.lock();
+        if desk.waiting.contains_key(&ticket) {
+            desk.words.push(Word::Admitted(ticket));
+            drop(desk);
+            self.said.notify_one();
+        }
+    }
+
     pub(super) fn served(&self, ticket: Ticket) {
         self.end(ticket, Word::Served(ticket));
     }

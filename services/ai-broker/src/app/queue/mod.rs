@@ -14,7 +14,7 @@ use weir_proto::broker::v1::QueueStanding;
 use crate::domain::queue::Standing;
 
 pub(crate) use line::{Line, Newcomer};
-pub(crate) use place::{Place, TurnedAway};
+pub(crate) use place::{Place, Turn, TurnedAway};
 
 /// Where one call stands, for whoever wants to know.
 #[derive(Debug, Default)]

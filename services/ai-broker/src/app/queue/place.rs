@@ -71,6 +71,11 @@ impl Place {
         }
     }
 
+    /// Its turn.
+    pub(crate) fn its_turn(&self) -> Turn {
+        Turn { line: Arc::clone(&self.line), ticket: self.ticket }
+    }
+
     /// The provider has taken the call.
     pub(crate) fn served(self) {
         self.line.served(self.ticket);
@@ -79,6 +84,19 @@ impl Place {
     /// The provider has no room for so long: back to the place.
     pub(crate) fn blocked(&mut self, wait: Duration) {
         self.line.blocked(self.ticket, wait);
+    }
+}
+
+/// The turn of a call: it may see whether there is room.
+pub(crate) struct Turn {
+    line: Arc<Line>,
+    ticket: Ticket,
+}
+
+impl Turn {
+    /// There is: others may see whether there is more, while the provider works on this call.
+    pub(crate) fn admitted(self) {
+        self.line.admitted(self.ticket);
     }
 }
 

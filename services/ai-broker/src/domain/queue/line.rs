@@ -21,7 +21,7 @@ pub(crate) struct Line {
     rules: Rules,
     calls: HashMap<Ticket, Waiting>,
     classes: BTreeMap<i32, Class>,
-    /// By the time at which they are ready again: those whose tenant is over a limit of its own, and those that have the turn.
+    /// By the time at which they are ready again: those that have the turn, and those that have gone on to the provider.
     aside: BTreeSet<(Millis, Ticket)>,
     deadlines: BTreeSet<(Millis, Ticket)>,
     /// Before this the provider has no room.
@@ -29,6 +29,8 @@ pub(crate) struct Line {
     arrivals: u64,
     /// How many have the turn.
     turns: usize,
+    /// How many may have it.
+    width: usize,
     pace: Pace,
 }
 
@@ -63,6 +65,7 @@ impl Line {
             blocked_until: 0,
             arrivals: 0,
             turns: 0,
+            width: usize::MAX,
             pace: Pace::default(),
         }
     }
@@ -83,12 +86,12 @@ impl Line {
         true
     }
 
-    /// Gives the turn to those that go next, as long as fewer than `most` have it; answers who got it. Each then says
-    /// [`served`](Self::served), [`blocked`](Self::blocked), [`delay`](Self::delay) or [`leave`](Self::leave).
+    /// Gives the turn to those that go next, as long as fewer than `most` have it, and no more than the line is wide; answers who got
+    /// it. Each then says [`admitted`](Self::admitted), [`served`](Self::served), [`blocked`](Self::blocked) or [`leave`](Self::leave).
     pub(crate) fn turns(&mut self, most: usize, now: Millis) -> Vec<Ticket> {
         self.recall(now);
         let mut turns = Vec::new();
-        while now >= self.blocked_until && self.turns < most {
+        while now >= self.blocked_until && self.turns < most.min(self.width) {
             let Some(ticket) = self.next(now) else { break };
             self.set_aside(ticket, now + self.rules.turn, true);
             turns.push(ticket);
@@ -96,24 +99,32 @@ impl Line {
         turns
     }
 
+    /// There was room, and it has gone on to the provider: others have the turn. It keeps its place until it is served, for the
+    /// provider may refuse it.
+    pub(crate) fn admitted(&mut self, ticket: Ticket) {
+        let Some(Waiting { call, has_turn, .. }) = self.calls.get(&ticket) else { return };
+        let (deadline, has_turn) = (call.deadline, *has_turn);
+        self.widen(has_turn);
+        self.put_back(ticket);
+        self.set_aside(ticket, deadline, false);
+    }
+
     /// It was served.
     pub(crate) fn served(&mut self, ticket: Ticket, now: Millis) {
-        if self.calls.contains_key(&ticket) {
+        if let Some(waiting) = self.calls.get(&ticket) {
+            let has_turn = waiting.has_turn;
+            self.widen(has_turn);
             self.pace.served(now);
             self.remove(ticket, true);
         }
     }
 
-    /// It found that the provider has no room before `until`: it goes back to its place, and nobody has a turn before then.
+    /// It found that the provider has no room before `until`: it goes back to its place, and nobody has a turn before then. After
+    /// that one has.
     pub(crate) fn blocked(&mut self, ticket: Ticket, until: Millis) {
+        self.width = 1;
         self.blocked_until = self.blocked_until.max(until);
         self.put_back(ticket);
-    }
-
-    /// A limit of its own refuses it until then: those behind it go on.
-    pub(crate) fn delay(&mut self, ticket: Ticket, until: Millis) {
-        self.put_back(ticket);
-        self.set_aside(ticket, until, false);
     }
 
     /// The caller is gone.
@@ -154,6 +165,13 @@ impl Line {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// One that had the turn found room.
+    const fn widen(&mut self, had_turn: bool) {
+        if had_turn {
+            self.width = self.width.saturating_add(1);
+        }
     }
 
     fn next(&self, now: Millis) -> Option<Ticket> {

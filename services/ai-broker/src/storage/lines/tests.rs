@@ -35,7 +35,7 @@ enum Step {
     Join { tenant: u128, priority: i32, cost: u32, patience: Millis },
     Serve(usize),
     Block(usize, Millis),
-    Delay(usize, Millis),
+    Admit(usize),
     Leave(usize),
 }
 
@@ -46,7 +46,7 @@ fn exchanges() -> impl Strategy<Value = Vec<(bool, Millis, usize, Vec<Step>)>> {
             .prop_map(|(tenant, priority, cost, patience)| Step::Join { tenant, priority, cost, patience }),
         4 => (0..20_usize).prop_map(Step::Serve),
         1 => (0..20_usize, 0..1_500_i64).prop_map(|(which, time)| Step::Block(which, time)),
-        1 => (0..20_usize, 0..1_500_i64).prop_map(|(which, time)| Step::Delay(which, time)),
+        2 => (0..20_usize).prop_map(Step::Admit),
         1 => (0..20_usize).prop_map(Step::Leave),
     ];
     prop::collection::vec((any::<bool>(), 0..1_500_i64, 0..4_usize, prop::collection::vec(step, 0..6)), 1..40)
@@ -88,9 +88,9 @@ fn the_shared_line_is_the_line() {
                         words.push(Word::Blocked(which(n), time));
                         line.blocked(which(n), now + time);
                     }
-                    Step::Delay(n, time) => {
-                        words.push(Word::Delayed(which(n), time));
-                        line.delay(which(n), now + time);
+                    Step::Admit(n) => {
+                        words.push(Word::Admitted(which(n)));
+                        line.admitted(which(n));
                     }
                     Step::Leave(n) => {
                         words.push(Word::Leaves(which(n)));

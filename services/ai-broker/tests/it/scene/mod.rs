@@ -115,6 +115,11 @@ impl Scene {
         Self::build(Arc::clone(provider), None, None, &["sk-one"], settings, &["*"], "0s").await
     }
 
+    /// With one key at a provider, and calls that wait in its line for a minute.
+    pub(crate) async fn patient(provider: &Arc<Simulator>, settings: &str) -> Self {
+        Self::build(Arc::clone(provider), None, None, &["sk-one"], settings, &["*"], "60s").await
+    }
+
     /// Over a database with the keys that callers have brought, beside one key of the platform's.
     pub(crate) async fn with_own_keys(
         provider: &Arc<Simulator>,
@@ -310,7 +315,7 @@ impl Scene {
     }
 
     pub(crate) async fn eventually(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if is_so(self).await {
                 return;
             }

@@ -96,17 +96,38 @@ fn a_higher_class_goes_first_and_a_lower_one_does_not_starve() {
 }
 
 #[test]
-fn a_call_that_is_over_its_own_limit_does_not_block_those_behind() {
+fn a_call_that_has_gone_on_to_the_provider_gives_its_turn_away_and_keeps_its_place() {
     let mut line = Line::new(RULES);
     join_all(&mut line, 3);
     assert_eq!(line.turns(1, 0), [ticket(0)]);
-    line.delay(ticket(0), 5_000);
-    assert_eq!(line.turns(8, 0), [ticket(1), ticket(2)]);
+    line.admitted(ticket(0));
+    assert_eq!(line.turns(1, 0), [ticket(1)]);
+    line.admitted(ticket(1));
     line.served(ticket(1), 0);
-    line.served(ticket(2), 0);
-    assert_eq!(line.turns(8, 4_999), []);
-    assert_eq!(line.wake_at(), Some(5_000));
-    assert_eq!(line.turns(8, 5_000), [ticket(0)]);
+    assert_eq!(line.turns(1, 2 * RULES.turn), [ticket(2)], "the provider may take its time");
+    // After all it has no room.
+    line.blocked(ticket(0), 5_000);
+    line.blocked(ticket(2), 5_000);
+    assert_eq!(line.turns(1, 5_000), [ticket(0)]);
+}
+
+#[test]
+fn after_a_refusal_one_is_let_forward_and_one_more_with_each_that_finds_room() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 9);
+    assert_eq!(line.turns(4, 0), [0, 1, 2, 3].map(ticket));
+    line.blocked(ticket(3), 10);
+    for n in 0..3 {
+        line.blocked(ticket(n), 10);
+    }
+    assert_eq!(line.turns(4, 10), [ticket(0)]);
+    line.admitted(ticket(0));
+    assert_eq!(line.turns(4, 10), [1, 2].map(ticket));
+    line.served(ticket(0), 10);
+    assert_eq!(line.turns(4, 10), [], "its turn was over");
+    line.served(ticket(1), 10);
+    line.admitted(ticket(2));
+    assert_eq!(line.turns(4, 10), [3, 4, 5, 6].map(ticket));
 }
 
 #[test]
@@ -118,7 +139,9 @@ fn nobody_has_a_turn_while_the_provider_has_no_room_and_all_keep_their_places() 
     line.blocked(ticket(0), 3_000);
     assert_eq!(line.turns(3, 3_999), []);
     assert_eq!(line.wake_at(), Some(4_000));
-    assert_eq!(line.turns(3, 4_000), [ticket(0), ticket(1), ticket(2)]);
+    assert_eq!(line.turns(3, 4_000), [ticket(0)]);
+    line.served(ticket(0), 4_000);
+    assert_eq!(line.turns(3, 4_000), [ticket(1), ticket(2)]);
 }
 
 #[test]
@@ -168,7 +191,7 @@ enum Step {
     Turns(usize),
     Serve,
     Block(Millis),
-    Delay(Millis),
+    Admit,
     Leave(usize),
     Wait(Millis),
 }
@@ -179,7 +202,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..4_usize).prop_map(Step::Turns),
         3 => Just(Step::Serve),
         1 => (0..500_i64).prop_map(Step::Block),
-        1 => (0..500_i64).prop_map(Step::Delay),
+        2 => Just(Step::Admit),
         1 => (0..50_usize).prop_map(Step::Leave),
         2 => (0..2_000_i64).prop_map(Step::Wait),
     ]
@@ -193,7 +216,7 @@ proptest! {
         let mut line = Line::new(Rules { capacity: 30, ..RULES });
         let (mut now, mut next) = (0, 0_u128);
         let mut waiting: Vec<(Ticket, (u128, i32))> = Vec::new();
-        let mut delayed: Vec<Ticket> = Vec::new();
+        let mut admitted: VecDeque<Ticket> = VecDeque::new();
         let mut turns: VecDeque<Ticket> = VecDeque::new();
         let mut told: HashMap<Ticket, usize> = HashMap::new();
         for step in steps {
@@ -209,28 +232,29 @@ proptest! {
                 Step::Turns(most) => {
                     for turn in line.turns(most, now) {
                         turns.retain(|other| *other != turn);
-                        // First in, first out: whoever came earlier, of the same tenant and class, has the turn or is delayed.
+                        // First in, first out: whoever came earlier, of the same tenant and class, has the turn or has gone on.
                         let of = waiting.iter().find(|(ticket, _)| *ticket == turn).unwrap().1;
                         for (earlier, _) in waiting.iter().take_while(|(ticket, _)| *ticket != turn).filter(|one| one.1 == of) {
-                            prop_assert!(turns.contains(earlier) || delayed.contains(earlier), "{earlier:?} overtaken by {turn:?}");
+                            prop_assert!(turns.contains(earlier) || admitted.contains(earlier), "{earlier:?} overtaken by {turn:?}");
                         }
                         turns.push_back(turn);
                     }
                 }
-                Step::Serve => if let Some(turn) = turns.pop_front() {
+                Step::Serve => if let Some(turn) = admitted.pop_front().or_else(|| turns.pop_front()) {
                     line.served(turn, now);
                     waiting.retain(|(ticket, _)| *ticket != turn);
                 },
-                Step::Block(until) => if let Some(turn) = turns.pop_front() {
+                Step::Block(until) => if let Some(turn) = turns.pop_front().or_else(|| admitted.pop_front()) {
                     line.blocked(turn, now + until);
                 },
-                Step::Delay(until) => if let Some(turn) = turns.pop_front() {
-                    line.delay(turn, now + until);
-                    delayed.push(turn);
+                Step::Admit => if let Some(turn) = turns.pop_front() {
+                    line.admitted(turn);
+                    admitted.push_back(turn);
                 },
                 Step::Leave(which) => if !waiting.is_empty() {
                     let (gone, _) = waiting.remove(which % waiting.len());
                     turns.retain(|other| *other != gone);
+                    admitted.retain(|other| *other != gone);
                     line.leave(gone);
                 },
                 Step::Wait(time) => now += time,
@@ -241,6 +265,10 @@ proptest! {
                 let before = told.insert(*ticket, standing.ahead);
                 prop_assert!(before.is_none_or(|before| standing.ahead <= before));
             }
+        }
+        for turn in admitted {
+            line.served(turn, now);
+            waiting.retain(|(ticket, _)| *ticket != turn);
         }
         let served = serve(&mut line, now, 100);
         prop_assert_eq!(served.len(), waiting.len());
