@@ -178,6 +178,11 @@ impl Stream {
             self.rounds += u64::from((nth + 1) % width == 0);
             self.entry.produce(tokens);
         }
+        self.skip_finished();
+        if self.at.0 >= self.script.segments.len() {
+            // Who has read the end may ask again at once.
+            self.entry.hold(None);
+        }
         Poll::Ready(Some(Ok(piece)))
     }
 

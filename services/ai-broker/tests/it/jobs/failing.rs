@@ -41,7 +41,8 @@ async fn a_job_without_tries_left_is_dead_until_it_is_run_again_and_keeps_its_re
     assert!(dead.steps[0].result.is_some() && dead.steps[1].result.is_none());
     assert_eq!(scene.listed(JobState::Failed).await.len(), 1);
 
-    assert_eq!(rerun(scene, &job.name).await.unwrap().state(), JobState::Queued);
+    let state = rerun(scene, &job.name).await.unwrap().state();
+    assert!(matches!(state, JobState::Queued | JobState::Processing), "{state:?}");
     let job = scene.reaches(&job.name, JobState::Complete).await;
     assert!(job.error.is_none());
     assert_eq!(scene.answered(), 2, "the first step was not done again");
