@@ -79,7 +79,7 @@ impl Entitlements {
             database,
             billing,
             dictionary,
-            tuning: Tuning { exact_up_to: config.windows.exact_up_to, buckets: config.windows.buckets },
+            tuning: config.windows.tuning(),
             refresh: config.entitlements.refresh_every,
             timeout: config.entitlements.timeout,
         }

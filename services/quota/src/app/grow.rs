@@ -238,10 +238,7 @@ impl Growth {
     fn draft(&self, demand: &Demand<'_>, taken: &Taken) -> Draft {
         let draft = Draft::new(self.handle.reservation, &self.subject, &self.whole, demand);
         let mut shared: Vec<HandleShared> = self.handle.shared.clone();
-        let more = taken.handle();
-        if !more.counters.is_empty() {
-            shared.push(more);
-        }
-        draft.with_all_shared(&shared)
+        shared.push(taken.handle());
+        draft.with_shared(&shared)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir_types::MAX_AMOUNT;
 
 use super::Quota;
-use crate::domain::{CounterKey, Handle, Kind, Limit, LimitId, OnFailure, Plan, Scope, Subject, Tuning, Window};
+use crate::domain::{CounterKey, Handle, Kind, Limit, LimitId, OnFailure, Plan, Scope, Subject, Window};
 use crate::error::{Error, Result};
 
 impl Quota {
@@ -21,7 +21,7 @@ impl Quota {
         for limit in limits {
             let fault = match &limit.scope {
                 Scope::Label(name) if subject.label(name).is_none() => Some("counts by a label that the subject lacks"),
-                scope @ Scope::Label(_) if has_scope(plan, scope) => Some("counts by a label that the plan counts by"),
+                scope @ Scope::Label(_) if plan.counts_by(scope) => Some("counts by a label that the plan counts by"),
                 Scope::Label(_) => None,
                 _ => Some("must count by a label"),
             };
@@ -29,7 +29,9 @@ impl Quota {
                 return Err(Error::Invalid("limits", format!("`{}` {fault}", limit.name)));
             }
         }
-        self.beside(plan, limits.to_vec()).await
+        let keys: Vec<CounterKey> = limits.iter().map(CounterKey::from).collect();
+        let ids = self.dictionary.numbers(&keys).await?;
+        Ok(Arc::new(plan.beside(ids.into_iter().zip(limits.iter().cloned()), self.config.windows.tuning())))
     }
 
     /// The plan with the limits that a reservation has brought, as its handle has them.
@@ -37,34 +39,17 @@ impl Quota {
     /// # Errors
     /// A database that does not answer.
     pub(super) async fn with_held(&self, plan: Arc<Plan>, handle: &Handle) -> Result<Arc<Plan>> {
-        let held: Vec<_> = handle.counters.iter().filter(|counter| !has_limit(&plan, counter.limit)).collect();
+        let held: Vec<_> = handle.counters.iter().filter(|counter| counter.brought).collect();
         if held.is_empty() {
             return Ok(plan);
         }
         let ids: Vec<LimitId> = held.iter().map(|counter| counter.limit).collect();
         let keys = self.dictionary.keys(&ids).await?;
-        let limits = held.iter().zip(&keys).filter(|(_, key)| !has_scope(&plan, &key.scope));
-        let limits: Vec<Limit> = limits.filter_map(|(counter, key)| limit(key, counter.cap)).collect();
-        if limits.is_empty() { Ok(plan) } else { self.beside(&plan, limits).await }
+        // By whatever the plan counts now, its own limits hold.
+        let held = held.iter().zip(&keys).filter(|(_, key)| !plan.counts_by(&key.scope));
+        let limits: Vec<_> = held.filter_map(|(held, key)| Some((held.limit, limit(key, held.cap)?))).collect();
+        Ok(if limits.is_empty() { plan } else { Arc::new(plan.beside(limits, self.config.windows.tuning())) })
     }
-
-    async fn beside(&self, plan: &Plan, limits: Vec<Limit>) -> Result<Arc<Plan>> {
-        let keys: Vec<CounterKey> = limits.iter().map(CounterKey::from).collect();
-        let ids = self.dictionary.numbers(&keys).await?;
-        let windows = &self.config.windows;
-        let tuning = Tuning { exact_up_to: windows.exact_up_to, buckets: windows.buckets };
-        let of_plan = plan.scopes.iter().flat_map(|scope| scope.windows.iter().chain(&scope.concurrent));
-        let of_plan = of_plan.map(|limit| (limit.id, limit.limit.clone()));
-        Ok(Arc::new(Plan::new(plan.version, of_plan.chain(ids.into_iter().zip(limits)), tuning).named(&plan.name)))
-    }
-}
-
-fn has_scope(plan: &Plan, scope: &Scope) -> bool {
-    plan.scopes.iter().any(|of_plan| of_plan.scope == *scope)
-}
-
-fn has_limit(plan: &Plan, id: LimitId) -> bool {
-    plan.scopes.iter().flat_map(|scope| &scope.windows).any(|limit| limit.id == id)
 }
 
 /// A limit as it was brought; none of a kind that none is brought of.

@@ -124,7 +124,7 @@ impl Quota {
                 }
             }
             if let Some((_, taken)) = &mut taken {
-                draft = draft.with_shared(&taken.handle());
+                draft = draft.with_shared(&[taken.handle()]);
                 taken.send();
             }
             let reserve = Reserve {
@@ -267,7 +267,7 @@ impl Quota {
             Admitted::Local => self.metrics.local.increment(1),
             Admitted::Open | Admitted::No => self.metrics.without_store.increment(1),
         }
-        let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand).with_shared(&across);
+        let draft = Draft::new(request.id, &request.subject, &request.amounts, &demand).with_shared(&[across]);
         Ok(Reserved { handle: draft.at(now, &[]), limits: Vec::new(), epoch })
     }
 

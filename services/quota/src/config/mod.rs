@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weir_config::{Problem, Validate};
 
+use crate::domain::Tuning;
 use crate::storage::memory::Ownership;
 pub use shared::{Amount, SharedLimit, SharedWindow, Slices, WhenDown};
 
@@ -93,6 +94,14 @@ pub struct Windows {
     pub exact_up_to: i64,
     /// In how many buckets the others count.
     pub buckets: i64,
+}
+
+impl Windows {
+    /// As plans take it.
+    #[must_use]
+    pub const fn tuning(&self) -> Tuning {
+        Tuning { exact_up_to: self.exact_up_to, buckets: self.buckets }
+    }
 }
 
 /// The table `[quota.rebuild]`.

@@ -1,5 +1,7 @@
 //! An organisation's limits, prepared for the hot path once per version.
 
+use std::sync::Arc;
+
 use super::last_period::LastPeriod;
 use super::period::FOREVER;
 use super::{Alarm, CounterKey, Kind, Limit, LimitId, Millis, OnFailure, Period, Scope};
@@ -21,7 +23,7 @@ pub struct Plan {
     /// The version of the entitlements that it was made from.
     pub version: i64,
     /// By scope: the organisation's first.
-    pub scopes: Vec<PlanScope>,
+    pub scopes: Vec<Arc<PlanScope>>,
 }
 
 /// The limits that count by one scope; their counters stand together in the store.
@@ -29,6 +31,8 @@ pub struct Plan {
 pub struct PlanScope {
     /// By what they count.
     pub scope: Scope,
+    /// Whether a reservation has brought its limits, which are not the plan's.
+    pub brought: bool,
     /// A digest of the counters and their order. What was stored under another one is laid out anew.
     pub layout: u64,
     /// Whether any of the counters lives in Postgres, too.
@@ -111,7 +115,23 @@ impl Plan {
         }
         scopes.sort_by(|a, b| a.scope.cmp(&b.scope));
         scopes.iter_mut().for_each(PlanScope::seal);
-        Self { name: String::new(), version, scopes }
+        Self { name: String::new(), version, scopes: scopes.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The same with limits that a reservation has brought, which count by scopes that the plan doesn't count by.
+    #[must_use]
+    pub fn beside(&self, brought: impl IntoIterator<Item = (LimitId, Limit)>, tuning: Tuning) -> Self {
+        let brought = Self::new(self.version, brought, tuning).scopes.into_iter().filter_map(Arc::into_inner);
+        let brought = brought.map(|scope| Arc::new(PlanScope { brought: true, ..scope }));
+        let mut scopes: Vec<_> = self.scopes.iter().cloned().chain(brought).collect();
+        scopes.sort_by(|a, b| a.scope.cmp(&b.scope));
+        Self { name: self.name.clone(), version: self.version, scopes }
+    }
+
+    /// Whether a limit of it counts by this scope.
+    #[must_use]
+    pub fn counts_by(&self, scope: &Scope) -> bool {
+        self.scopes.iter().any(|of_plan| of_plan.scope == *scope)
     }
 
     /// The same under a name.
@@ -124,7 +144,7 @@ impl Plan {
 impl PlanScope {
     fn new(scope: Scope) -> Self {
         let (windows, concurrent) = (Vec::new(), Vec::new());
-        Self { scope, layout: 0, durable: false, lifetime: false, rolling: 0, windows, concurrent }
+        Self { scope, brought: false, layout: 0, durable: false, lifetime: false, rolling: 0, windows, concurrent }
     }
 
     fn seal(&mut self) {

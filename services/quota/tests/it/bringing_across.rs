@@ -10,8 +10,8 @@ use weir_proto::quota::v1::*;
 use weir_types::OrganizationId;
 
 use crate::billing::{concurrent, limit, rolling};
-use crate::house::{Client, Engine, House, commit, extension, open, release, reserve, storm};
-use crate::shared::{all, labelled};
+use crate::house::{Client, Engine, House, amounts, commit, extension, open, release, reserve, storm};
+use crate::shared::{all, labelled, one, shared};
 
 /// What a key may do: so much in a minute, or so many at once.
 fn may(unit: &str, amount: i64) -> Vec<Limit> {
@@ -119,4 +119,22 @@ async fn a_keys_limit_needs_a_key_and_a_window_of_its_own() {
         let failure = open(engine.client().reserve(request).await).unwrap_err();
         assert_eq!((failure.reason(), failure.fields()[0].subject.as_str()), (ErrorReason::InvalidArgument, "limits"));
     }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_configured_no_more_does_not_limit_what_grows() {
+    let house = House::new().await;
+    let before = house.engine_with(shared(&one("keys", "provider_key", "request", "10", "rolling = '60s'"))).await;
+    let tenant = house.tenant(Vec::new());
+    let request = labelled(reserve(tenant, &[("request", 8)]), "provider_key", "main");
+    let handle = open(before.client().reserve(request.clone()).await).unwrap();
+    before.stop().await;
+
+    let after = house.engine().await;
+    let mut client = after.client();
+    let whole = amounts(&[("request", 20)]);
+    let leases = vec![LeaseExtension { amounts: whole, ..extension(&request, &handle, 30) }];
+    let grown = open(client.extend(ExtendRequest { leases }).await).unwrap().grown.unwrap();
+    assert_eq!(grown.limits, []);
+    open(client.commit(commit(&request, &grown, &[("request", 20)])).await).unwrap();
 }

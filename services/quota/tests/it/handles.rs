@@ -52,26 +52,73 @@ fn decision() -> Vec<Decided> {
     (0..7).map(|place| Decided { used: 40_000_000 << place, held: 300 << place }).collect()
 }
 
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2).map(|place| u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).unwrap()).collect()
+}
+
 #[test]
 fn a_handle_of_version_1_is_still_read() {
     let hex = "017b6c50c4a00100000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f200211752122232425262728292a2b2c2d2e\
                2f30126c6665617475726500696e746572766965770405010480b489130001ff05696d616765030307000180f88fd28534ac020102e807ad02\
                020301010900";
-    let bytes: Vec<u8> =
-        (0..hex.len() / 2).map(|place| u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).unwrap()).collect();
+    let bytes = bytes(hex);
     let handle = Handle::decode(&bytes).unwrap();
     assert_eq!(handle.reserved_at, 1_790_000_000_123);
     assert_eq!((handle.reservation.as_uuid().as_bytes()[0], handle.organization.as_uuid().as_bytes()[0]), (1, 17));
     assert_eq!(handle.values[2], Value::Label("feature".to_owned(), "interview".to_owned()));
     let amounts = [("concurrent", 1), ("nano_usd", 40_000_000), ("request", 1), ("image", 3)];
     assert_eq!(handle.amounts, Amounts::new(amounts).unwrap());
-    let counter = |limit, value, at, amount| HandleCounter { limit, value, at, amount, cap: None };
+    let counter = |limit, value, at, amount| HandleCounter { limit, value, at, amount, cap: None, brought: true };
     let counters = [counter(7, 0, 1_788_220_800_000, 40_000_000), counter(300, 1, 1_000, 1), counter(301, 2, 1, 3)];
     assert_eq!(handle.counters, counters);
     assert_eq!(handle.concurrent, [HandleConcurrent { limit: 9, value: 0, cap: None }]);
     assert_eq!(handle.decision, []);
     // It is announced again after a loss, and found again as it was.
     assert_eq!(Body::of(&bytes).unwrap().at(handle.reserved_at), bytes);
+}
+
+/// Nobody has said which of their limits were brought: any of them may have been.
+#[test]
+fn handles_of_versions_2_and_3_are_still_read() {
+    let ids = "7b6c50c4a00100000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20000200010105";
+    let counters = "0207000080f88fd2853464ac020001e8070a";
+    let account = "01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2a026b3100030a";
+    let decision = "0207030101";
+    let first = bytes(&format!("02{ids}{counters}00{account}{decision}"));
+    let grown = bytes(&format!("03{ids}{counters}00020000{account}0507{account}{decision}"));
+    let part = |growth, taken_at| {
+        let account = AccountKey { limit: 42, value: "k1".into() };
+        let counter = SharedCounter { account, at: None, amount: 3, cap: 10, brought: true };
+        HandleShared { growth, taken_at, holder: [0xaa; 16], counters: vec![counter] }
+    };
+    let at = 1_790_000_000_123;
+    for (bytes, shared) in [(first, vec![part(0, at)]), (grown, vec![part(0, at), part(5, 7)])] {
+        let handle = Handle::decode(&bytes).unwrap();
+        let counter = |limit, at, amount, cap| HandleCounter { limit, value: 0, at, amount, cap, brought: true };
+        let counters = [counter(7, 1_788_220_800_000, 1, Some(100)), counter(300, 1_000, 5, Some(10))];
+        assert_eq!(handle.counters, counters);
+        assert_eq!(handle.shared, shared);
+        assert_eq!(handle.decision, [Decided { used: 7, held: 3 }, Decided { used: 1, held: 1 }]);
+        assert_eq!(Body::of(&bytes).unwrap().at(at), bytes);
+    }
+}
+
+#[test]
+fn a_handle_says_which_limits_its_reservation_has_brought() {
+    let (plan, _, amounts) = six();
+    let label = limit("own", Scope::Label("own_key".to_owned()), "request", Window::Rolling(60_000));
+    let plan = plan.beside([(77, label)], TUNING);
+    let subject = Subject::new(OrganizationId::new_v7(), "", "", "", "", [("own_key", "k")]).unwrap();
+    let account = |limit| AccountKey { limit, value: "k".into() };
+    let counter = |limit, brought| SharedCounter { account: account(limit), at: Some(5), amount: 3, cap: 10, brought };
+    let part = HandleShared { taken_at: 5, counters: vec![counter(8, false), counter(9, true)], ..Default::default() };
+    let demand = Demand::new(&plan, &subject, &amounts, 5);
+    let draft = Draft::new(ReservationId::new_v7(), &subject, &amounts, &demand);
+    let handle = Handle::decode(&draft.with_shared(&[part.clone(), HandleShared::default()]).at(5, &[])).unwrap();
+    let brought = |counter: &&HandleCounter| counter.brought;
+    assert_eq!(handle.counters.iter().filter(brought).map(|counter| counter.limit).collect::<Vec<_>>(), [77]);
+    assert_eq!(handle.counters.len(), 4, "and the three of the organisation");
+    assert_eq!(handle.shared, [part]);
 }
 
 #[test]
@@ -123,7 +170,13 @@ proptest! {
 
 #[test]
 fn what_was_taken_is_told_from_what_was_taken_otherwise_for_the_same_growth() {
-    let counter = SharedCounter { account: AccountKey { limit: 7, value: "".into() }, at: Some(5), amount: 3, cap: 10 };
+    let counter = SharedCounter {
+        account: AccountKey { limit: 7, value: "".into() },
+        at: Some(5),
+        amount: 3,
+        cap: 10,
+        brought: false,
+    };
     let part = HandleShared { growth: 2, taken_at: 0, holder: [1; 16], counters: vec![counter.clone()] };
     assert!(HandleShared { taken_at: 77, ..part.clone() }.is_what_was_taken(&part), "whenever the store did it");
     let more = vec![SharedCounter { amount: 4, ..counter.clone() }];

@@ -42,7 +42,7 @@ impl Shared {
     pub(in crate::app) async fn brought_by(&self, handle: &Handle) -> Result<Vec<Arc<Known>>> {
         let configured = self.limits().await?;
         let mut brought = Vec::new();
-        for (_, counter) in handle.across() {
+        for (_, counter) in handle.across().filter(|(_, counter)| counter.brought) {
             if !configured.iter().any(|known| known.limit.id == counter.account.limit) {
                 brought.extend(self.known_of(&counter.account, counter.cap).await?);
             }
@@ -62,6 +62,7 @@ impl Shared {
             limit: PlanLimit::new(account.limit, limit.clone(), self.tuning),
             scope: SharedScope::ProviderKey,
             value: account.value.to_string(),
+            brought: true,
         };
         let known = Arc::new(known);
         brought.insert(account, Arc::clone(&known));

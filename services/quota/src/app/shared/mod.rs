@@ -83,6 +83,8 @@ pub(super) struct Known {
     scope: SharedScope,
     /// Empty: all, each for itself.
     value: String,
+    /// Reservations bring it; it is not configured.
+    brought: bool,
 }
 
 /// One account, as this process knows it.
@@ -154,7 +156,7 @@ impl Shared {
         let shared = Arc::new(Self {
             holder: *uuid::Uuid::new_v4().as_bytes(),
             configured: config.shared.clone(),
-            tuning: Tuning { exact_up_to: config.windows.exact_up_to, buckets: config.windows.buckets },
+            tuning: config.windows.tuning(),
             slices: config.slices.clone(),
             remember: i64::try_from(config.settlements.remember.as_millis()).unwrap_or(i64::MAX),
             store,
@@ -240,7 +242,7 @@ impl Shared {
             let ids = self.dictionary.numbers(&keys).await?;
             let known = ids.into_iter().zip(limits).zip(&self.configured).map(|((id, limit), configured)| {
                 let (scope, value) = (configured.scope, configured.value.clone());
-                Arc::new(Known { limit: PlanLimit::new(id, limit, self.tuning), scope, value })
+                Arc::new(Known { limit: PlanLimit::new(id, limit, self.tuning), scope, value, brought: false })
             });
             Ok::<_, Error>(known.collect())
         });

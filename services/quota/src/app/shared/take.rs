@@ -368,11 +368,13 @@ fn window(account: &Account, amount: i64, period: Period) -> SharedCounter {
     let known = account.known();
     let limit = &known.limit;
     let at = if limit.rolling().is_some() { limit.grain } else { period.start };
-    SharedCounter { account: account.key.clone(), at: Some(at), amount, cap: limit.limit.cap }
+    SharedCounter { account: account.key.clone(), at: Some(at), amount, cap: limit.limit.cap, brought: known.brought }
 }
 
 fn seat(seats: &Seats) -> SharedCounter {
-    SharedCounter { account: seats.key.clone(), at: None, amount: 1, cap: seats.known().limit.limit.cap }
+    let known = seats.known();
+    let cap = known.limit.limit.cap;
+    SharedCounter { account: seats.key.clone(), at: None, amount: 1, cap, brought: known.brought }
 }
 
 impl Taken {

@@ -1,12 +1,13 @@
 //! What settles a reservation even if the fast store has lost it.
 //!
-//! Version 2: `2, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
-//! concurrency limits, the limits across tenants, the decision. Numbers after the ids are LEB128. Six limits of an organisation, a
-//! user and a key take about 220 bytes.
+//! Version 4: `4, reserved at (u64), reservation (16), organisation (16)`, the subject's values, the amounts, the counters, the
+//! concurrency limits, the limits across tenants, the decision. Numbers after the ids are LEB128. A counter's limit is its number,
+//! doubled, and 1 more if the reservation has brought it. Of limits across tenants there is a part for each growth, with its number
+//! and its time. Six limits of an organisation, a user and a key take about 220 bytes.
 //!
-//! Version 3 is that of a reservation that has grown: of limits across tenants it has several parts, each with its number and its
-//! time. Version 1 has neither caps nor a decision; it is read as long as there may be one, which is as long as a lease or a
-//! settlement is kept.
+//! Versions 2 and 3 do not say which limits were brought; of limits across tenants 2, which has not grown, has one part at most.
+//! Version 1 has neither caps nor a decision. All are read as long as there may be one, which is as long as a lease or a settlement
+//! is kept.
 
 mod reading;
 mod writing;
@@ -57,6 +58,8 @@ pub struct HandleCounter {
     pub amount: i64,
     /// The cap that applied; not known of version 1.
     pub cap: Option<i64>,
+    /// Whether the reservation has brought the limit; before version 4, that it may have.
+    pub brought: bool,
 }
 
 /// One concurrency limit of a reservation.
@@ -94,6 +97,8 @@ pub struct SharedCounter {
     pub amount: i64,
     /// The cap that applied.
     pub cap: i64,
+    /// Whether the reservation has brought the limit; before version 4, that it may have.
+    pub brought: bool,
 }
 
 impl HandleShared {
@@ -147,11 +152,15 @@ pub struct Decided {
 pub struct InvalidHandle;
 
 /// The version that is written.
-pub const VERSION: u8 = 2;
-/// The version of what has grown and holds something of limits across tenants.
-pub const GROWN: u8 = 3;
+pub const VERSION: u8 = 4;
 /// The oldest version that is read.
 const OLDEST: u8 = 1;
+/// The first version that has a decision, and the caps that applied.
+const DECIDED: u8 = 2;
+/// The first version that has a part of limits across tenants for each growth.
+const GROWN: u8 = 3;
+/// The first version that says which limits were brought.
+const BROUGHT: u8 = 4;
 /// Version and time.
 const HEAD: usize = 9;
 
@@ -176,7 +185,7 @@ impl Handle {
     #[must_use]
     pub fn peek_reserved_at(bytes: &[u8]) -> Option<Millis> {
         let version = *bytes.first()?;
-        let known = (OLDEST..=GROWN).contains(&version);
+        let known = (OLDEST..=VERSION).contains(&version);
         known.then_some(Millis::from_le_bytes(bytes.get(1..9)?.try_into().ok()?))
     }
 

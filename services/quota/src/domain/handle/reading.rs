@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::{
-    Decided, GROWN, Handle, HandleConcurrent, HandleCounter, HandleShared, InvalidHandle, OLDEST, SharedCounter,
+    BROUGHT, DECIDED, Decided, GROWN, Handle, HandleConcurrent, HandleCounter, HandleShared, InvalidHandle, OLDEST,
+    SharedCounter, VERSION,
 };
 use crate::domain::shared::AccountKey;
 use crate::domain::{Amounts, LimitId, Millis, Unit, Value};
@@ -12,11 +13,8 @@ const TIMES: std::ops::RangeInclusive<Millis> = 0..=weir_types::MAX_AMOUNT;
 
 /// The handle, and where its decision begins.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
-    let mut reader = Reader(bytes);
-    let version = reader.take(1)?[0];
-    if !(OLDEST..=GROWN).contains(&version) {
-        return Err(InvalidHandle);
-    }
+    let version = *bytes.first().filter(|version| (OLDEST..=VERSION).contains(*version)).ok_or(InvalidHandle)?;
+    let mut reader = Reader { rest: &bytes[1..], version };
     let reserved_at = Millis::from_le_bytes(reader.take(8)?.try_into().map_err(|_| InvalidHandle)?);
     // Times that no clock shows would overflow in the sums that are made of them.
     if !TIMES.contains(&reserved_at) {
@@ -32,25 +30,25 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
     let amounts = reader.amounts()?;
     let mut counters = Vec::new();
     for _ in 0..reader.count(1_024)? {
-        let limit = reader.limit()?;
+        let (limit, brought) = reader.brought()?;
         let value = reader.place(values.len())?;
         let amount = amounts[reader.place(amounts.len())?].1;
         let at = Some(reader.number()?).filter(|at| TIMES.contains(at)).ok_or(InvalidHandle)?;
-        counters.push(HandleCounter { limit, value, at, amount, cap: reader.cap(version)? });
+        counters.push(HandleCounter { limit, value, at, amount, cap: reader.cap()?, brought });
     }
     let mut concurrent = Vec::new();
     for _ in 0..reader.count(1_024)? {
         let (limit, value) = (reader.limit()?, reader.place(values.len())?);
-        concurrent.push(HandleConcurrent { limit, value, cap: reader.cap(version)? });
+        concurrent.push(HandleConcurrent { limit, value, cap: reader.cap()? });
     }
     let shared = match version {
-        1 => Vec::new(),
-        GROWN => reader.all_shared(reserved_at)?,
-        _ => Vec::from_iter(reader.shared(0, reserved_at)?),
+        GROWN.. => reader.all_shared(reserved_at)?,
+        DECIDED.. => Vec::from_iter(reader.shared(0, reserved_at)?),
+        _ => Vec::new(),
     };
-    let end = bytes.len() - reader.0.len();
+    let end = bytes.len() - reader.rest.len();
     let mut decision = Vec::new();
-    if version > 1 {
+    if version >= DECIDED {
         let count = reader.count(counters.len() + concurrent.len())?;
         if count != 0 && count != counters.len() + concurrent.len() {
             return Err(InvalidHandle);
@@ -59,7 +57,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
             decision.push(Decided { used: reader.number()?, held: reader.number()? });
         }
     }
-    if !reader.0.is_empty() {
+    if !reader.rest.is_empty() {
         return Err(InvalidHandle);
     }
     let amounts = amounts.iter().map(|(unit, amount)| (unit.as_str(), *amount));
@@ -70,12 +68,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Handle, usize), InvalidHandle> {
     ))
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    rest: &'a [u8],
+    version: u8,
+}
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], InvalidHandle> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(InvalidHandle)?;
-        self.0 = rest;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(InvalidHandle)?;
+        self.rest = rest;
         Ok(taken)
     }
 
@@ -107,8 +108,17 @@ impl<'a> Reader<'a> {
         LimitId::try_from(self.number()?).map_err(|_| InvalidHandle)
     }
 
-    fn cap(&mut self, version: u8) -> Result<Option<i64>, InvalidHandle> {
-        if version > 1 { self.number().map(Some) } else { Ok(None) }
+    /// A limit, and whether it was brought.
+    fn brought(&mut self) -> Result<(LimitId, bool), InvalidHandle> {
+        if self.version < BROUGHT {
+            return Ok((self.limit()?, true));
+        }
+        let number = self.number()?;
+        Ok((LimitId::try_from(number >> 1).map_err(|_| InvalidHandle)?, number & 1 == 1))
+    }
+
+    fn cap(&mut self) -> Result<Option<i64>, InvalidHandle> {
+        if self.version >= DECIDED { self.number().map(Some) } else { Ok(None) }
     }
 
     fn all_shared(&mut self, reserved_at: Millis) -> Result<Vec<HandleShared>, InvalidHandle> {
@@ -130,12 +140,12 @@ impl<'a> Reader<'a> {
         let holder = self.take(16)?.try_into().map_err(|_| InvalidHandle)?;
         let mut counters = Vec::with_capacity(count);
         for _ in 0..count {
-            let limit = self.limit()?;
+            let (limit, brought) = self.brought()?;
             let length = self.count(256)?;
             let value = std::str::from_utf8(self.take(length)?).map_err(|_| InvalidHandle)?.into();
             let at = self.number()?.checked_sub(1).filter(|at| *at >= 0);
             let (amount, cap) = (self.number()?, self.number()?);
-            counters.push(SharedCounter { account: AccountKey { limit, value }, at, amount, cap });
+            counters.push(SharedCounter { account: AccountKey { limit, value }, at, amount, cap, brought });
         }
         Ok(Some(HandleShared { growth, taken_at, holder, counters }))
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use weir_types::ReservationId;
 
 use super::reading::decode;
-use super::{Decided, GROWN, HEAD, HandleShared, InvalidHandle, VERSION};
-use crate::domain::{Amounts, Demand, Millis, Part, Subject, Value};
+use super::{DECIDED, Decided, HEAD, HandleShared, InvalidHandle, VERSION};
+use crate::domain::{Amounts, Demand, LimitId, Millis, Part, Subject, Value};
 
 /// A handle without what the store decides (its time, and what stood in the counters), and how much of it identifies the request.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ impl Draft {
         put(&mut tail, demand.windows().count());
         for (part, limit, touch) in demand.windows() {
             let unit = amounts.iter().position(|(unit, _)| *unit == limit.limit.unit).unwrap_or(0);
-            put(&mut tail, limit.id);
+            put_limit(&mut tail, limit.id, part.scope.brought);
             put(&mut tail, place(part));
             put(&mut tail, unit);
             put(&mut tail, if limit.rolling().is_some() { limit.grain } else { touch.period.start });
@@ -66,27 +66,14 @@ impl Draft {
         Self { version: VERSION, tail, fingerprint }
     }
 
-    /// The same with what it holds of limits across tenants.
+    /// The same with what it took of limits across tenants, at one time or several.
     #[must_use]
-    pub fn with_shared(mut self, shared: &HandleShared) -> Self {
-        if !shared.counters.is_empty() {
-            // In place of the 0 that says that there are none.
-            self.tail.pop();
-            put_shared(&mut self.tail, shared);
-        }
-        self
-    }
-
-    /// The same with what it took of limits across tenants at several times.
-    #[must_use]
-    pub fn with_all_shared(mut self, shared: &[HandleShared]) -> Self {
-        if shared.is_empty() {
-            return self;
-        }
-        self.version = GROWN;
+    pub fn with_shared(mut self, shared: &[HandleShared]) -> Self {
+        // In place of the 0 that says that there are none.
         self.tail.pop();
-        put(&mut self.tail, shared.len());
-        for part in shared {
+        let taken = || shared.iter().filter(|part| !part.counters.is_empty());
+        put(&mut self.tail, taken().count());
+        for part in taken() {
             self.tail.push(part.growth);
             // What is taken now has the handle's own time, which the store decides.
             put(&mut self.tail, part.taken_at);
@@ -143,7 +130,7 @@ fn assemble(version: u8, reserved_at: Millis, tail: &[u8], decision: &[Decided])
     bytes.push(version);
     bytes.extend_from_slice(&reserved_at.to_le_bytes());
     bytes.extend_from_slice(tail);
-    if version > 1 {
+    if version >= DECIDED {
         put(&mut bytes, decision.len());
         for decided in decision {
             put(&mut bytes, decided.used);
@@ -157,13 +144,17 @@ fn put_shared(bytes: &mut Vec<u8>, shared: &HandleShared) {
     put(bytes, shared.counters.len());
     bytes.extend_from_slice(&shared.holder);
     for counter in &shared.counters {
-        put(bytes, counter.account.limit);
+        put_limit(bytes, counter.account.limit, counter.brought);
         put(bytes, counter.account.value.len());
         bytes.extend_from_slice(counter.account.value.as_bytes());
         put(bytes, counter.at.map_or(0, |at| at.saturating_add(1)));
         put(bytes, counter.amount);
         put(bytes, counter.cap);
     }
+}
+
+fn put_limit(bytes: &mut Vec<u8>, limit: LimitId, brought: bool) {
+    put(bytes, (u64::from(limit) << 1) | u64::from(brought));
 }
 
 fn put(bytes: &mut Vec<u8>, number: impl TryInto<u64>) {

@@ -185,3 +185,20 @@ async fn what_has_left_a_rolling_window_gives_nothing_back_when_the_clock_goes_b
         play(rate(), [0, 0], [before.to_vec(), ending].concat()).await;
     }
 }
+
+/// It was the last of its scope, but no limit of the reservation's own.
+#[tokio::test]
+async fn a_limit_that_has_left_the_plan_does_not_limit_what_grows() {
+    let limits = vec![
+        limit("feature", Scope::Feature, "request", Window::Rolling(60_000)),
+        limit("rate", Scope::Organization, "request", Window::Rolling(60_000)),
+    ];
+    let steps = vec![
+        reserve(0, &[("request", 40)]),
+        Step::Cap { limit: 1, cap: Some(200) },
+        Step::Cap { limit: 0, cap: None },
+        grow(0, &[("request", 90)]),
+        commit(0, Used::Half, false, With::Handle),
+    ];
+    play(limits, [0, 0], steps).await;
+}
