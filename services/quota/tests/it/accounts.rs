@@ -299,3 +299,41 @@ fn what_has_left_the_window_returns_nothing_when_the_clock_goes_back() {
     let replaced = vec![end(first, Ending::Final, 0, 6), end(second, Ending::Released, 0, 0)];
     assert_eq!(used(1_300, Vec::new(), replaced), 5);
 }
+
+/// The total of a period that is in Postgres has what another process has settled before that process tells who ended.
+#[test]
+fn what_is_on_the_books_before_its_end_is_told_is_certain_once() {
+    let period = Period { start: 0, end: 100_000 };
+    let terms = Terms { cap: 100, measure: Measure::Period(period), durable: true, lease: 60, remember: 60_000 };
+    let (mut account, mut seq) = (Account::default(), 0);
+    account.install(1, 0, 0, (20, 1), Vec::new());
+    let mut tell = |holder: u8, uses: Vec<Use>, ended: Vec<Ended>| {
+        seq += 1;
+        let (holder, leaving) = ([holder; 16], false);
+        let round = Round { terms, holder, seq, keep: 0, ask: 0, least: 0, ahead: 0, leaving, uses, ended };
+        let Reply::Done(answer) = account.round(1, 1_000, &round) else { panic!("{seq}") };
+        (answer.used, answer.certain, answer.held)
+    };
+    let [first, second, third] = [(); 3].map(|()| ReservationId::new_v7());
+    let taken = |id, amount| Use { id, amount, place: 0, age: Some(0), holder: [1; 16], reserved_at: 900 };
+    let end = |id, reserved, actual, total| Ended {
+        id,
+        holder: [1; 16],
+        reserved,
+        actual,
+        before: 0,
+        ending: Ending::Final,
+        written_in: Some(1),
+        place: 0,
+        reserved_at: 900,
+        total,
+    };
+    assert_eq!(tell(1, vec![taken(first, 25)], Vec::new()), (45, 45, 25));
+    assert_eq!(tell(2, vec![taken(second, 10)], Vec::new()), (55, 55, 35));
+    // The other one's settlement came to the books after the first one's, and is told before it.
+    assert_eq!(tell(2, Vec::new(), vec![end(second, 10, 9, (54, 3))]), (79, 54, 25));
+    assert_eq!(tell(1, Vec::new(), vec![end(first, 25, 25, (45, 2))]), (54, 54, 0));
+    // One that was not told at all when another process told of its end: what is said of it later is known.
+    assert_eq!(tell(2, Vec::new(), vec![end(third, 6, 6, (60, 4))]), (60, 60, 0));
+    assert_eq!(tell(1, vec![taken(third, 6)], Vec::new()), (60, 60, 0));
+}

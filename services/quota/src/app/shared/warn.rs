@@ -18,14 +18,14 @@ impl Shared {
             return;
         }
         let slice = account.slice.lock();
+        // What this process has not said yet comes with its next message, and may be in what another one has said already.
         let Some(Ok(answer)) = slice.last() else { return };
-        let unsaid = slice.unsaid();
         let seen = Across {
             limit,
             whose: &account.key.value,
             period: slice.origin().period,
-            used: answer.used.saturating_add(unsaid),
-            held: answer.held.saturating_add(unsaid),
+            used: answer.certain,
+            held: answer.held,
             refused,
             at: answer.now,
         };

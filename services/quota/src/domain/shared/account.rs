@@ -30,6 +30,9 @@ struct Counter {
     period: Millis,
     /// Committed in the period; of a rolling window everything in the buckets.
     spent: i64,
+    /// Of a period whose total is in Postgres: what has been committed as far as its ends have been told here. `spent` may be ahead of
+    /// it by reservations that are `held`, too: another process has put them on the books and is about to tell.
+    told: i64,
     held: i64,
     version: i64,
     /// Since when it has counted in this generation.
@@ -85,7 +88,8 @@ impl Account {
         self.holders.clear();
         let in_buckets: i64 = buckets.iter().map(|(_, amount)| amount).sum();
         let spent = total.0.saturating_add(in_buckets);
-        self.counter = Some(Counter { generation, period, spent, held: 0, version: total.1, began: now, buckets });
+        let (told, version) = (spent, total.1);
+        self.counter = Some(Counter { generation, period, spent, told, held: 0, version, began: now, buckets });
     }
 
     /// Takes a message: first what was given out and what ended, then what the holder keeps and gets.
@@ -173,11 +177,14 @@ impl Account {
             };
             self.holders.insert(round.holder, holder);
         }
+        let in_period = length.is_none() && round.terms.durable;
+        let counted_once = counter.told.min(counter.spent).saturating_add(counter.held);
         Answer {
             now,
             kept,
             granted,
             used,
+            certain: if in_period { counter.spent.max(counted_once) } else { used },
             held: if length.is_some() { counter.held.min(used) } else { counter.held },
             free: free - granted,
             others,
@@ -252,7 +259,7 @@ impl Counter {
         match measure {
             Measure::Period(period) => {
                 if self.period < period.start {
-                    (self.period, self.spent, self.held, self.version) = (period.start, 0, 0, 0);
+                    (self.period, self.spent, self.told, self.held, self.version) = (period.start, 0, 0, 0, 0);
                 }
                 // A slice is of the period in which it was granted.
                 for holder in holders.values_mut().filter(|holder| holder.period != period.start) {
@@ -314,9 +321,9 @@ impl Counter {
         holders: &mut BTreeMap<HolderId, Holder>,
         reservations: &mut HashMap<ReservationId, Known>,
     ) {
-        let current = match terms.measure {
-            Measure::Period(period) => one.place == period.start,
-            Measure::Rolling { .. } => true,
+        let (rolling, current) = match terms.measure {
+            Measure::Period(period) => (false, one.place == period.start),
+            Measure::Rolling { .. } => (true, true),
         };
         let mut charged = one.place;
         match reservations.get_mut(&one.id) {
@@ -327,10 +334,11 @@ impl Counter {
                     self.held = (self.held - amount).max(0);
                 }
                 if generation == self.generation || !terms.durable {
-                    self.add(now, terms, place, one.actual, amount);
+                    let counted = if rolling { amount } else { 0 };
+                    self.add(now, terms, place, one.actual - counted);
                 } else if one.written_in == Some(self.generation) {
                     // Not announced after a loss: the buckets that were loaded have neither what was held nor what was used.
-                    self.add(now, terms, place, one.actual, one.before);
+                    self.add(now, terms, place, one.actual - one.before);
                 }
             }
             Some(Known::Settled { at, estimated, place }) => {
@@ -339,7 +347,7 @@ impl Counter {
                     // Of an estimate that this generation was told of, what replaces it was written in it as well.
                     let news = one.written_in.map_or(*at >= self.began, |written| written == self.generation);
                     if news || !terms.durable {
-                        self.add_difference(now, terms, *place, one.actual - one.before);
+                        self.add(now, terms, *place, one.actual - one.before);
                     }
                 }
                 return self.set_total(terms, one, current);
@@ -347,10 +355,10 @@ impl Counter {
             None if now - one.reserved_at < terms.remember => {
                 // Not reported yet: by a process that will, or that has died. Or not announced yet after a loss.
                 if !terms.durable || one.reserved_at >= self.began {
-                    self.add(now, terms, one.place, one.actual, 0);
+                    self.add(now, terms, one.place, one.actual);
                 } else if one.written_in == Some(self.generation) {
                     // What was loaded has the estimate, if there was one; and what was written for an earlier generation.
-                    self.add(now, terms, one.place, one.actual, one.before);
+                    self.add(now, terms, one.place, one.actual - one.before);
                 }
                 self.found(now, one.holder, one.reserved, one.reserved_at, holders);
             }
@@ -378,22 +386,13 @@ impl Counter {
         }
     }
 
-    /// Charges what was used, of which `before` stands in the buckets already.
-    fn add(&mut self, now: Millis, terms: &Terms, place: Millis, actual: i64, before: i64) {
-        match terms.measure {
-            Measure::Period(period) if !terms.durable && place == period.start => {
-                self.spent = (self.spent + actual).min(MAX_AMOUNT);
-            }
-            Measure::Period(_) => {}
-            Measure::Rolling { .. } => self.add_difference(now, terms, place, actual - before),
-        }
-    }
-
-    fn add_difference(&mut self, now: Millis, terms: &Terms, place: Millis, difference: i64) {
+    /// Charges what was used, less what is counted already. Where the total is in Postgres it comes with it.
+    fn add(&mut self, now: Millis, terms: &Terms, place: Millis, difference: i64) {
         match terms.measure {
             Measure::Period(period) => {
-                if !terms.durable && place == period.start {
-                    self.spent = (self.spent + difference).clamp(0, MAX_AMOUNT);
+                if place == period.start {
+                    let sum = if terms.durable { &mut self.told } else { &mut self.spent };
+                    *sum = (*sum + difference).clamp(0, MAX_AMOUNT);
                 }
             }
             Measure::Rolling { length, .. } if place + length > now => {

@@ -141,7 +141,9 @@ pub struct Answer {
     pub granted: i64,
     /// Committed and held, without what is in slices.
     pub used: i64,
-    /// Of it, held.
+    /// As much of `used` as surely counts nothing twice: without what is on the books and whose end this account has not been told.
+    pub certain: i64,
+    /// Of `used`, held.
     pub held: i64,
     /// What is in nobody's slice; negative when a cap was lowered.
     pub free: i64,

@@ -275,14 +275,27 @@ fn said(bytes: &[u8]) -> Option<Said> {
         b'O' => Said::Overtaken,
         b'D' => {
             let numbers: Vec<Millis> = program::numbers(rest);
-            let [now, kept, granted, used, held, free, others, lost, lost_until, recalled, ref buckets @ ..] =
+            let [now, kept, granted, used, certain, held, free, others, lost, lost_until, recalled, ref buckets @ ..] =
                 numbers[..]
             else {
                 return None;
             };
             let buckets = buckets.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
             let recalled = recalled == 1;
-            Said::Done(Answer { now, kept, granted, used, held, free, others, lost, lost_until, recalled, buckets })
+            Said::Done(Answer {
+                now,
+                kept,
+                granted,
+                used,
+                certain,
+                held,
+                free,
+                others,
+                lost,
+                lost_until,
+                recalled,
+                buckets,
+            })
         }
         _ => return None,
     })

@@ -1,7 +1,8 @@
 -- One message of a process to the account of a limit across tenants: what it gave out, what ended, what it keeps and wants.
 -- The arithmetic is that of domain/shared/account.rs; a property test holds the two together.
 --
--- KEYS: the account, a hash: `h` generation, period (0: rolling), spent, held, version, began, buckets (then end and size of each);
+-- KEYS: the account, a hash: `h` generation, period (0: rolling), spent, held, version, began, buckets (then end and size of each), and of a
+--     period whose total is in Postgres what has been committed as far as its ends have been told here (spent may be ahead);
 --   `p` per process 16 bytes, slice, end of its lease, seq, period, whether it is recalled; `r` and an id: a reservation that it
 --   holds, `R` generation, amount, place, expires, or that was settled, `S` time, whether that was estimated, place.
 -- ARGV: the program; the process; the fields of the reservations that were given out, then of those that ended; then the processes
@@ -11,7 +12,7 @@
 --   before, ending (0 released, 1 estimated, 2 final), while which generation that was written just now (0 if before), place,
 --   reserved at, total, version.
 -- Answers one letter: C cold, T outside the period (now), P in a later one (start), O overtaken; else D, then now, kept, granted, used,
---   held, free, others, lost, lost until, recalled, and the end and size of each bucket.
+--   certain (of it, what surely counts nothing twice), held, free, others, lost, lost until, recalled, and the end and size of each bucket.
 local call, read, write, sub, floor, min, max = redis.call, struct.unpack, struct.pack, string.sub, math.floor, math.min, math.max
 local GRACE, MOST = 3600000, 9007199254740991
 local time = call('TIME')
@@ -22,7 +23,7 @@ local gen, rolling, durable, cap, from, to, lease, remember, seq, keep, ask, lea
 rolling, durable = rolling == 1, durable == 1
 local values = call('HMGET', KEYS[1], 'h', 'p', unpack(ARGV, 3, 2 + uses + ends))
 
-local h = {gen = gen, period = 0, spent = 0, held = 0, version = 0, began = now}
+local h = {gen = gen, period = 0, spent = 0, told = 0, held = 0, version = 0, began = now}
 local at, size = {}, {}
 local holders, order = {}, {}
 local fresh = true
@@ -30,6 +31,7 @@ if values[1] then
   local n, from_byte
   h.gen, h.period, h.spent, h.held, h.version, h.began, n, from_byte = read('<ddddddd', values[1])
   for i = 1, n do at[i], size[i], from_byte = read('<dd', values[1], from_byte) end
+  h.told = from_byte < #values[1] and read('<d', values[1], from_byte) or h.spent
   fresh = h.gen ~= gen
 end
 if fresh then
@@ -63,7 +65,7 @@ if rolling then
     for i = 1, n do at[i], size[i] = at[i + gone], size[i + gone] end
   end
 elseif h.period < from then
-  h.period, h.spent, h.held, h.version = from, 0, 0, 0
+  h.period, h.spent, h.told, h.held, h.version = from, 0, 0, 0, 0
 end
 local stay = {}
 for _, one in ipairs(order) do
@@ -105,8 +107,9 @@ local function add(place, difference)
         table.remove(size, i)
       end
     end
-  elseif not durable and place == from then
-    h.spent = max(0, min(MOST, h.spent + difference))
+  elseif place == from then
+    local sum = durable and 'told' or 'spent'
+    h[sum] = max(0, min(MOST, h[sum] + difference))
   end
 end
 
@@ -204,6 +207,8 @@ for _, one in ipairs(order) do
   end
 end
 local used = rolling and h.spent or h.spent + h.held
+local in_period = durable and not rolling
+local certain = in_period and max(h.spent, min(h.told, h.spent) + h.held) or used
 local free = cap - used - others - lost - kept
 -- What is too little for any request stays where others can add to it.
 local granted = free < least and 0 or max(0, min(ask, free))
@@ -227,9 +232,9 @@ local buckets = {}
 for i = 1, #at do buckets[i] = write('<dd', at[i], size[i]) end
 buckets = table.concat(buckets)
 changes[#changes + 1] = 'h'
-changes[#changes + 1] = write('<ddddddd', h.gen, h.period, h.spent, h.held, h.version, h.began, #at) .. buckets
+changes[#changes + 1] = write('<ddddddd', h.gen, h.period, h.spent, h.held, h.version, h.began, #at) .. buckets .. (in_period and write('<d', h.told) or '')
 changes[#changes + 1] = 'p'
 changes[#changes + 1] = table.concat(parts)
 call('HSET', unpack(changes))
-return 'D' .. write('<dddddddddd', now, kept, granted, used, rolling and min(h.held, used) or h.held, free - granted, others, lost,
+return 'D' .. write('<ddddddddddd', now, kept, granted, used, certain, rolling and min(h.held, used) or h.held, free - granted, others, lost,
   lost_until, recalled) .. buckets
