@@ -108,6 +108,14 @@ struct Wish {
     amounts: Amounts,
 }
 
+impl Wish {
+    /// For an organisation as a whole.
+    fn of_money(organization: OrganizationId, amount: i64) -> Self {
+        let amounts = Amounts::new([("nano_usd", amount)]).unwrap();
+        Self { id: ReservationId::new_v7(), subject: subject(organization, None, None), amounts }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Outcome {
     Admitted(Vec<(i64, i64)>),
@@ -257,11 +265,7 @@ async fn many_at_once_take_few_calls_and_of_them_exactly_those_that_fit_are_admi
     let bench = Bench::new(weir_testing::private_redis().await.unwrap()).await;
     let plan = plan(1);
     let organization = OrganizationId::new_v7();
-    let wish = || Wish {
-        id: ReservationId::new_v7(),
-        subject: subject(organization, None, None),
-        amounts: Amounts::new([("nano_usd", 1)]).unwrap(),
-    };
+    let wish = || Wish::of_money(organization, 1);
     let wishes: Vec<Wish> = (0..200).map(|_| wish()).collect();
     bench.warm(&plan, &wishes[0].subject).await;
     let before = bench.calls().await;
@@ -291,12 +295,8 @@ async fn several_tenants_and_several_versions_of_a_plan_go_together() {
         bench.warm(&small, &subject(*tenant, None, None)).await;
     }
     // A cap of 40 and one of 80 nano-dollars for the same counter, by turns: what fits either is admitted.
-    let wishes: Vec<(usize, Wish)> = (0..60)
-        .map(|place| {
-            let subject = subject(tenants[place % tenants.len()], None, None);
-            (place, Wish { id: ReservationId::new_v7(), subject, amounts: Amounts::new([("nano_usd", 10)]).unwrap() })
-        })
-        .collect();
+    let wishes: Vec<(usize, Wish)> =
+        (0..60).map(|place| (place, Wish::of_money(tenants[place % tenants.len()], 10))).collect();
     let outcomes = join_all(wishes.iter().map(|(place, wish)| {
         let plan = if (place / tenants.len()).is_multiple_of(2) { &small } else { &large };
         bench.reserve(plan, wish)
@@ -317,11 +317,7 @@ async fn a_request_whose_caller_has_left_neither_holds_anything_nor_holds_up_the
     let bench = Bench::new(weir_testing::private_redis().await.unwrap()).await;
     let plan = plan(1);
     let organization = OrganizationId::new_v7();
-    let wish = || Wish {
-        id: ReservationId::new_v7(),
-        subject: subject(organization, None, None),
-        amounts: Amounts::new([("nano_usd", 1)]).unwrap(),
-    };
+    let wish = || Wish::of_money(organization, 1);
     let wishes: Vec<Wish> = (0..40).map(|_| wish()).collect();
     bench.warm(&plan, &wishes[0].subject).await;
     bench.server.pause(Duration::from_millis(300)).await.unwrap();
