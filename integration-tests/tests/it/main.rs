@@ -7,6 +7,7 @@ mod brokers;
 mod chaos;
 mod client;
 mod jewelshot;
+mod kept_answers;
 mod key_limits;
 mod live_coaching;
 mod one_trace;

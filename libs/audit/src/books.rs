@@ -101,7 +101,7 @@ impl OrganizationBooks {
 
 impl Totals {
     pub(crate) fn add(&mut self, amounts: Amounts, estimated: bool) {
-        self.events += 1;
+        self.events = self.events.saturating_add(u64::try_from(amounts.requests).unwrap_or(u64::MAX));
         self.estimated += u64::from(estimated);
         // Nine billion dollars fit; beyond them the sum stays at the end of the scale rather than wrapping into a plausible one.
         self.input_tokens = self.input_tokens.saturating_add(amounts.input_tokens);

@@ -15,6 +15,8 @@ const BROKER: &str = "ai-broker";
 /// What all three services say about one provider call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amounts {
+    /// That it stands for.
+    pub(crate) requests: i64,
     pub(crate) input_tokens: i64,
     pub(crate) output_tokens: i64,
     pub(crate) cost_nano_usd: i64,
@@ -22,7 +24,11 @@ pub(crate) struct Amounts {
 
 impl std::fmt::Display for Amounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} in, {} out, {} n$", self.input_tokens, self.output_tokens, self.cost_nano_usd)
+        write!(
+            f,
+            "{} requests, {} in, {} out, {} n$",
+            self.requests, self.input_tokens, self.output_tokens, self.cost_nano_usd
+        )
     }
 }
 
@@ -95,6 +101,7 @@ impl TryFrom<quota::Settlement> for Settlement {
             released: from.released,
             estimated: from.estimated,
             amounts: Amounts {
+                requests: 1,
                 input_tokens: of(unit::INPUT_TOKEN),
                 output_tokens: of(unit::OUTPUT_TOKEN),
                 cost_nano_usd: of(unit::NANO_USD),
@@ -118,6 +125,7 @@ impl TryFrom<usage::UsageEvent> for Event {
             estimated: from.estimated,
             cached_input_tokens: from.cached_input_tokens,
             amounts: Amounts {
+                requests: from.requests.max(1),
                 input_tokens: from.input_tokens,
                 output_tokens: from.output_tokens,
                 cost_nano_usd: from.cost_nano_usd,
@@ -137,6 +145,7 @@ impl TryFrom<billing::RatedEvent> for Rated {
             estimated: from.estimated,
             cached_input_tokens: from.cached_input_tokens,
             amounts: Amounts {
+                requests: from.requests.max(1),
                 input_tokens: from.input_tokens,
                 output_tokens: from.output_tokens,
                 cost_nano_usd: from.amount_nano_usd,

@@ -9,7 +9,7 @@ use crate::check::Finding;
 /// What one service adds up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Provider calls: committed reservations, recorded events, rated events.
+    /// Provider calls, and requests answered without one: committed reservations, requests that recorded and rated events stand for.
     pub events: u64,
     /// Sum of input tokens.
     pub input_tokens: i64,

@@ -14,7 +14,7 @@ use crate::check::Check;
 use crate::merge::merge;
 use crate::record::{Amounts, Event, Rated, Settlement};
 
-const AMOUNTS: Amounts = Amounts { input_tokens: 10, output_tokens: 5, cost_nano_usd: 700 };
+const AMOUNTS: Amounts = Amounts { requests: 1, input_tokens: 10, output_tokens: 5, cost_nano_usd: 700 };
 
 fn settlement(id: u128) -> Settlement {
     Settlement {
@@ -106,6 +106,16 @@ fn a_released_reservation_has_no_event() {
 fn an_event_that_a_product_recorded_itself_needs_no_reservation() {
     let own = Event { from_broker: false, ..event(1) };
     assert_eq!(checks(&compare(vec![], vec![own], vec![rated(1)])), []);
+}
+
+#[test]
+fn requests_that_are_counted_together_count_each() {
+    let amounts = Amounts { requests: 5, ..Amounts::default() };
+    let free = Event { from_broker: false, amounts, ..event(1) };
+    let books = compare(vec![], vec![free.clone()], vec![Rated { amounts, ..rated(1) }]);
+    assert_eq!((checks(&books), books.usage.events, books.billing.events), (vec![], 5, 5));
+    let fewer = Rated { amounts: Amounts { requests: 4, ..amounts }, ..rated(1) };
+    assert_eq!(checks(&compare(vec![], vec![free], vec![fewer])), [(Check::RatedAmounts, 1)]);
 }
 
 #[test]

@@ -160,5 +160,6 @@ fn usage(event: UsageEvent) -> Result<Usage, String> {
         claimed: NanoUsd(event.cost_nano_usd),
         estimated: event.estimated,
         own_key: !event.provider_key.is_empty(),
+        requests: event.requests.max(1),
     })
 }

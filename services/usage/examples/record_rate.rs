@@ -143,6 +143,7 @@ fn batches(senders: usize, size: usize, (tenants, users): (usize, usize)) -> Vec
             first_byte_ms: 210,
             request_id: ReservationId::new_v7().to_string(),
             provider_key: None,
+            requests: 1,
         }
     };
     let each = (ROWS / senders / size).max(1);

@@ -15,6 +15,7 @@ pub(crate) struct CacheConfig {
     deadline: Duration,
     max_entry_bytes: usize,
     max_tenant_bytes: usize,
+    memory_bytes: u64,
     ignore: Vec<String>,
 }
 
@@ -26,13 +27,14 @@ impl CacheConfig {
         check(bytes.contains(&self.max_entry_bytes), "cache.max_entry_bytes", "must be from 1 to 16 MiB");
         let fits = self.max_tenant_bytes >= self.max_entry_bytes && self.max_tenant_bytes <= 1 << 40;
         check(fits, "cache.max_tenant_bytes", "must be from `cache.max_entry_bytes` to 1 TiB");
+        check(self.memory_bytes <= 1 << 40, "cache.memory_bytes", "must be at most 1 TiB");
     }
 }
 
 impl From<&CacheConfig> for CacheOptions {
     fn from(config: &CacheConfig) -> Self {
-        let CacheConfig { deadline, max_entry_bytes, max_tenant_bytes, ignore } = config.clone();
-        Self { deadline, max_entry_bytes, max_tenant_bytes, ignore }
+        let CacheConfig { deadline, max_entry_bytes, max_tenant_bytes, memory_bytes, ignore } = config.clone();
+        Self { deadline, max_entry_bytes, max_tenant_bytes, memory_bytes, ignore }
     }
 }
 

@@ -20,7 +20,7 @@ use weir_types::{OrganizationId, names};
 use crate::database;
 use crate::scene::Scene;
 
-const ROUTES: &str = "[broker.routes.kept]\nprovider = \"sim\"\nmodel = \"sim-small\"\ncache = { ttl = \"1h\" }\n\
+pub(crate) const ROUTES: &str = "[broker.routes.kept]\nprovider = \"sim\"\nmodel = \"sim-small\"\ncache = { ttl = \"1h\" }\n\
     [broker.routes.own]\nprovider = \"sim\"\nmodel = \"sim-small\"\ncache = { ttl = \"1h\", scope = \"user\" }\n\
     [broker.routes.common]\nprovider = \"sim\"\nmodel = \"sim-small\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n\
     [broker.routes.spoken]\nprovider = \"sim\"\nmodel = \"tts-1\"\ncache = { ttl = \"1h\" }\n\
@@ -60,7 +60,7 @@ impl House {
         second
     }
 
-    async fn allow(&self, organization: OrganizationId, bearer: &Bearer, enabled: bool, shared: bool) {
+    pub(crate) async fn allow(&self, organization: OrganizationId, bearer: &Bearer, enabled: bool, shared: bool) {
         let name = format!("{}/cachePolicy", names::organization(&organization));
         let policy = Some(CachePolicy { name, enabled, shared, max_ttl: None });
         let request = bearer.request(UpdateCachePolicyRequest { policy });
@@ -69,6 +69,16 @@ impl House {
 
     pub(crate) fn calls(&self) -> usize {
         self.provider.served().len()
+    }
+
+    /// How often brokers have looked into Redis for an answer.
+    pub(crate) async fn looks(&self) -> u64 {
+        let client = weir_redis::redis::Client::open(self.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let stats: String =
+            weir_redis::redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
+        calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
     }
 
     /// How many answers Redis has.
@@ -88,7 +98,7 @@ impl House {
         panic!("never kept: {body}");
     }
 
-    async fn purge(&self) -> i64 {
+    pub(crate) async fn purge(&self) -> i64 {
         let name = format!("{}/cachePolicy", names::organization(&self.scene.organization));
         let request = self.scene.bearer.request(PurgeCacheRequest { name });
         self.scene.cache.clone().purge_cache(request).await.unwrap().into_inner().entries
@@ -317,7 +327,8 @@ async fn a_key_of_the_clients_own_says_what_is_the_same() {
 
 #[tokio::test]
 async fn a_cache_that_is_away_or_lost_its_data_is_a_miss() {
-    let house = House::new().await;
+    // Without answers at hand, which outlive Redis for a moment.
+    let house = House::with("cache.memory_bytes = 0", ROUTES).await;
     let body = of("kept", "hello");
     house.kept(&body).await;
     house.redis.flush().await.unwrap();

@@ -5,6 +5,7 @@
 mod books;
 mod cache;
 mod coalescing;
+mod counted_hits;
 mod cut;
 mod database;
 mod dialects;

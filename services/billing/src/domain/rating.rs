@@ -219,6 +219,8 @@ pub(crate) struct AuditedEvent {
     pub(crate) amount: NanoUsd,
     /// Nobody saw the provider's own count.
     pub(crate) estimated: bool,
+    /// How many requests it stands for.
+    pub(crate) requests: i64,
     /// When the call began.
     pub(crate) event_time: DateTime<Utc>,
 }
@@ -258,6 +260,7 @@ mod tests {
             claimed: NanoUsd(10 + 2 * output_tokens),
             estimated: false,
             own_key: false,
+            requests: 1,
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct Line {
     pub(crate) model: String,
     /// Of calls with callers' own keys, which cost nothing.
     pub(crate) own_key: bool,
-    /// Provider calls.
+    /// Provider calls, and requests that were answered without one.
     pub(crate) requests: i64,
     /// All input.
     pub(crate) input_tokens: i64,

@@ -38,6 +38,13 @@ pub(crate) struct Usage {
     /// It was made with a key of the caller's own. Missing in what was stored before there were any.
     #[serde(default)]
     pub(crate) own_key: bool,
+    /// How many requests it stands for. Missing in what was stored before it could be more than one.
+    #[serde(default = "one")]
+    pub(crate) requests: i64,
+}
+
+const fn one() -> i64 {
+    1
 }
 
 impl Usage {

@@ -181,6 +181,7 @@ pub(super) fn rated_event(event: &AuditedEvent) -> proto::RatedEvent {
         amount_nano_usd: event.amount.0,
         revision: event.revision,
         estimated: event.estimated,
+        requests: event.requests,
     }
 }
 

@@ -42,16 +42,17 @@ pub(crate) async fn put(connection: &mut PgConnection, events: &[RatedEvent]) ->
     sqlx::query(
         "insert into billing.rated_events
              (event_id, organization_id, revision, position, event_time, provider, model, price_version,
-              input_tokens, cached_input_tokens, output_tokens, amount_nano_usd, estimated, own_key)
+              input_tokens, cached_input_tokens, output_tokens, amount_nano_usd, estimated, own_key, requests)
          select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
-             $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[])
+             $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[],
+             $15::bigint[])
          on conflict (event_id) do update set
              organization_id = excluded.organization_id, revision = excluded.revision, position = excluded.position,
              event_time = excluded.event_time, provider = excluded.provider, model = excluded.model,
              price_version = excluded.price_version, input_tokens = excluded.input_tokens,
              cached_input_tokens = excluded.cached_input_tokens, output_tokens = excluded.output_tokens,
              amount_nano_usd = excluded.amount_nano_usd, estimated = excluded.estimated,
-             own_key = excluded.own_key",
+             own_key = excluded.own_key, requests = excluded.requests",
     )
     .bind(events.iter().map(|event| event.usage.event_id).collect::<Vec<Uuid>>())
     .bind(events.iter().map(|event| *event.usage.organization.as_uuid()).collect::<Vec<Uuid>>())
@@ -67,6 +68,7 @@ pub(crate) async fn put(connection: &mut PgConnection, events: &[RatedEvent]) ->
     .bind(each(|event| event.amount.0))
     .bind(events.iter().map(|event| event.usage.estimated).collect::<Vec<bool>>())
     .bind(events.iter().map(|event| event.usage.own_key).collect::<Vec<bool>>())
+    .bind(each(|event| event.usage.requests))
     .execute(connection)
     .await?;
     Ok(())
@@ -116,7 +118,7 @@ pub(crate) async fn scan(
 ) -> Result<Vec<AuditedEvent>> {
     let rows = sqlx::query(
         "select event_id, organization_id, revision, input_tokens, cached_input_tokens, output_tokens, amount_nano_usd,
-             estimated, event_time
+             estimated, requests, event_time
          from billing.rated_events
          where ($1::uuid is null or event_id > $1) and ($2::uuid is null or organization_id = $2)
          order by event_id limit $3",
@@ -137,6 +139,7 @@ pub(crate) async fn scan(
                 output_tokens: row.try_get("output_tokens")?,
                 amount: NanoUsd(row.try_get("amount_nano_usd")?),
                 estimated: row.try_get("estimated")?,
+                requests: row.try_get("requests")?,
                 event_time: row.try_get("event_time")?,
             })
         })

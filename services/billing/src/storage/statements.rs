@@ -28,7 +28,7 @@ pub(crate) async fn books(
     period: Period,
 ) -> Result<Books> {
     let rows = sqlx::query(
-        "select provider, model, own_key, count(*) as requests, sum(input_tokens)::bigint as input_tokens,
+        "select provider, model, own_key, sum(requests)::bigint as requests, sum(input_tokens)::bigint as input_tokens,
              sum(cached_input_tokens)::bigint as cached_input_tokens, sum(output_tokens)::bigint as output_tokens,
              sum(amount_nano_usd)::bigint as amount, count(*) filter (where estimated) as estimated_requests
          from billing.rated_events where organization_id = $1 and event_time >= $2 and event_time < $3

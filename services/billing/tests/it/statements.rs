@@ -31,6 +31,7 @@ async fn a_statement_sums_the_events_of_a_half_open_period_by_model() {
         cost_nano_usd: 6 * 2_500 + 4 * 1_250 + 20 * 10_000,
         ..event(organization, 10, 20)
     });
+    house.usage.record(UsageEvent { requests: 5, ..event(organization, 0, 0) });
     house.usage.record(event(OrganizationId::new_v7(), 1_000, 1_000));
     replica.rated().await;
     let statement = statement(&replica, organization, 0, 2).await.unwrap();
@@ -39,7 +40,10 @@ async fn a_statement_sums_the_events_of_a_half_open_period_by_model() {
     assert_eq!((dear.model.as_str(), dear.requests, dear.estimated_requests), ("gpt-4o", 1, 1));
     assert_eq!((dear.input_tokens, dear.cached_input_tokens, dear.output_tokens), (10, 4, 20));
     assert_eq!(dear.amount_nano_usd, 220_000);
-    assert_eq!((mini.model.as_str(), mini.requests, mini.input_tokens, mini.output_tokens), ("gpt-4o-mini", 2, 20, 2));
+    assert_eq!(
+        (mini.model.as_str(), mini.requests, mini.input_tokens, mini.output_tokens),
+        ("gpt-4o-mini", 2 + 5, 20, 2)
+    );
     assert_eq!(mini.amount_nano_usd, 2 * (10 * 150 + 600));
     assert_eq!(statement.total_nano_usd, dear.amount_nano_usd + mini.amount_nano_usd);
 }

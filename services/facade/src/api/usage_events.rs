@@ -33,7 +33,7 @@ pub(crate) struct EventsQuery {
     page_token: String,
 }
 
-/// One use of a provider.
+/// One use of a provider, or requests that needed none.
 #[derive(Serialize, ToSchema)]
 #[schema(as = UsageEvent)]
 pub(crate) struct Event {
@@ -44,6 +44,8 @@ pub(crate) struct Event {
     provider: String,
     model: String,
     operation: String,
+    /// How many requests it stands for: those that were answered without a provider are counted together.
+    requests: i64,
     input_tokens: i64,
     cached_input_tokens: i64,
     output_tokens: i64,
@@ -116,6 +118,7 @@ impl TryFrom<proto::UsageEvent> for Event {
             provider: event.provider,
             model: event.model,
             operation: event.operation,
+            requests: event.requests.max(1),
             input_tokens: event.input_tokens,
             cached_input_tokens: event.cached_input_tokens,
             output_tokens: event.output_tokens,

@@ -13,9 +13,11 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use bytes::Bytes;
 use memchr::memmem;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::Streaming;
 use tonic::metadata::MetadataValue;
 use weir_proto::broker::v1::stream_invoke_response::Part;
-use weir_proto::broker::v1::{Accounting, InvokeRequest, Operation, StreamInvokeRequest};
+use weir_proto::broker::v1::{Accounting, InvokeRequest, Operation, StreamInvokeRequest, StreamInvokeResponse};
 use weir_rpc::{Call, Error, Failure};
 
 use crate::facade::{Facade, Incoming};
@@ -83,12 +85,7 @@ pub(crate) async fn stream(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, feature, reuse, room } = incoming;
-    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, feature, reuse, asked)) };
-    let answer = facade.as_caller(&caller, request, async |request| {
-        facade.broker.clone().stream_invoke(with_priority(request, priority)).await
-    });
-    let mut parts = answer.await?;
+    let (mut parts, room) = opened(facade, incoming, asked).await?;
     let first = parts.message().await.map_err(Failure::from)?;
     let mut response = match first.and_then(|first| first.part) {
         Some(Part::Start(start)) => {
@@ -111,6 +108,20 @@ pub(crate) async fn stream(
     Ok(response)
 }
 
+/// The broker's answer part by part, and the room that it takes until its end.
+async fn opened(
+    facade: &Facade,
+    incoming: Incoming,
+    asked: Asked,
+) -> Result<(Streaming<StreamInvokeResponse>, OwnedSemaphorePermit), Refusal> {
+    let Incoming { caller, body, client_ip, priority, feature, reuse, room } = incoming;
+    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, feature, reuse, asked)) };
+    let answer = facade.as_caller(&caller, request, async |request| {
+        facade.broker.clone().stream_invoke(with_priority(request, priority)).await
+    });
+    Ok((answer.await?, room))
+}
+
 /// Passes the client's word about its call's priority on; the broker judges it.
 fn with_priority<M>(mut request: tonic::Request<M>, priority: Option<HeaderValue>) -> tonic::Request<M> {
     if let Some(priority) = priority {
@@ -127,12 +138,7 @@ pub(crate) async fn bytes(
     asked: Asked,
     shape: Shape,
 ) -> Result<Response<Body>, Refusal> {
-    let Incoming { caller, body, client_ip, priority, feature, reuse, room } = incoming;
-    let request = StreamInvokeRequest { request: Some(invocation(body, client_ip, feature, reuse, asked)) };
-    let answer = facade.as_caller(&caller, request, async |request| {
-        facade.broker.clone().stream_invoke(with_priority(request, priority)).await
-    });
-    let mut parts = answer.await?;
+    let (mut parts, room) = opened(facade, incoming, asked).await?;
     loop {
         match parts.message().await.map_err(Failure::from)?.and_then(|first| first.part) {
             // Where it stands can't be told in the middle of a sound.

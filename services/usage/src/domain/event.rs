@@ -88,4 +88,15 @@ pub struct Event {
     pub request_id: String,
     /// The caller's own key that it was made with; none: the platform's.
     pub provider_key: Option<ProviderKeyId>,
+    /// How many requests it stands for: one, but for those that used nothing.
+    pub requests: i64,
+}
+
+impl Event {
+    /// Whether nothing was used, for certain.
+    #[must_use]
+    pub fn used_nothing(&self) -> bool {
+        let tokens = self.input_tokens | self.cached_input_tokens | self.output_tokens;
+        tokens == 0 && self.cost_nano_usd == 0 && self.quantities.is_empty() && !self.estimated
+    }
 }

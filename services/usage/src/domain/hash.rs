@@ -5,6 +5,9 @@ use uuid::Uuid;
 
 use super::Event;
 
+/// Precedes the number of requests. Other than what an id begins with.
+const REQUESTS: u8 = 2;
+
 /// SHA-256 of an event's payload, cut to 16 bytes: nobody who could collide it on purpose may record events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadHash(pub [u8; 16]);
@@ -42,6 +45,10 @@ impl PayloadHash {
         // Only where there is one: the others hash as they did before there were any.
         if let Some(key) = &event.provider_key {
             id(&mut bytes, Some(key.as_uuid()));
+        }
+        if event.requests != 1 {
+            bytes.push(REQUESTS);
+            number(&mut bytes, event.requests);
         }
         let mut context = Context::new(&SHA256);
         context.update(&bytes);

@@ -57,7 +57,7 @@ pub struct SumOverflow;
 /// Sums over events, or by how much they move.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Events.
+    /// Requests that the events stand for.
     pub requests: i64,
     /// Tokens sent.
     pub input_tokens: i64,
@@ -76,7 +76,7 @@ impl Sums {
     #[must_use]
     pub fn of(event: &Event) -> Self {
         Self {
-            requests: 1,
+            requests: event.requests,
             input_tokens: event.input_tokens,
             cached_input_tokens: event.cached_input_tokens,
             output_tokens: event.output_tokens,

@@ -67,6 +67,10 @@ pub fn validate(event: &Event, now: DateTime<Utc>, horizon: &Horizon) -> Result<
     amount("cost_nano_usd", event.cost_nano_usd)?;
     amount("latency_ms", event.latency_ms)?;
     amount("first_byte_ms", event.first_byte_ms)?;
+    amount("requests", event.requests)?;
+    if event.requests != 1 && !event.used_nothing() {
+        return Err(Invalid::new("requests", "must be 1 of what was used: each use is recorded by itself"));
+    }
     if event.provider_key.is_some() && event.cost_nano_usd != 0 {
         return Err(Invalid::new("cost_nano_usd", "must be 0 with a key of the caller's own"));
     }

@@ -48,6 +48,7 @@ pub(super) fn event(event: pb::UsageEvent) -> Result<Event, Invalid> {
         request_id: event.request_id,
         provider_key: optional(&event.provider_key, |name| provider_key(organization, name))
             .map_err(|text| Invalid::new("provider_key", text))?,
+        requests: if event.requests == 0 { 1 } else { event.requests },
     })
 }
 

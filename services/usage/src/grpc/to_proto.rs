@@ -42,6 +42,7 @@ pub(super) fn event(event: Event) -> pb::UsageEvent {
         first_byte_ms: event.first_byte_ms,
         request_id: event.request_id,
         provider_key: event.provider_key.map(|key| names::provider_key(organization, &key)).unwrap_or_default(),
+        requests: event.requests,
     }
 }
 

@@ -10,8 +10,8 @@ use crate::domain::{Entry, Event, Outcome, PayloadHash, Recorded};
 /// The columns, in the order that [`CopyRows`] writes and [`recorded`] reads.
 pub const COLUMNS: &str = "organization_id, event_id, user_id, api_key_id, event_time, position, input_tokens, \
      cached_input_tokens, output_tokens, cost_nano_usd, latency_ms, first_byte_ms, revision, outcome, estimated, \
-     payload_hash, source, provider, model, operation, price_version, request_id, quantities, provider_key_id";
-const COLUMN_COUNT: i16 = 24;
+     payload_hash, source, provider, model, operation, price_version, request_id, quantities, provider_key_id, requests";
+const COLUMN_COUNT: i16 = 25;
 
 /// Microseconds from 1970 to PostgreSQL's epoch, the year 2000.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
@@ -77,6 +77,7 @@ impl CopyRows {
             out.put_slice(json.as_bytes());
         }
         uuid(out, event.provider_key.as_ref().map(weir_types::ProviderKeyId::as_uuid));
+        bigint(out, event.requests);
     }
 
     /// What there is to send, once it is worth it: the server works on it while the next rows are written.
@@ -149,6 +150,7 @@ pub fn recorded(row: &Row) -> Result<Recorded, tokio_postgres::Error> {
             request_id: row.try_get(21)?,
             quantities: quantities.map(|json| json.0).unwrap_or_default(),
             provider_key: row.try_get::<_, Option<Uuid>>(23)?.map(Into::into),
+            requests: row.try_get(24)?,
         },
         revision: row.try_get(12)?,
         hash: PayloadHash(hash(row.try_get(15)?)),

@@ -85,7 +85,7 @@ fn the_same_id_from_another_source_or_organisation_is_another_event() {
 fn every_field_but_the_estimated_flag_is_in_the_hash() {
     let event = event(OrganizationId::new_v7());
     let same = PayloadHash::of(&event);
-    let changes: [fn(&mut Event); 18] = [
+    let changes: [fn(&mut Event); 19] = [
         |e| e.id = weir_types::ReservationId::new_v7(),
         |e| e.source.push('x'),
         |e| e.organization = OrganizationId::new_v7(),
@@ -103,6 +103,7 @@ fn every_field_but_the_estimated_flag_is_in_the_hash() {
         |e| e.price_version.push('x'),
         |e| e.outcome = weir_usage::domain::Outcome::Broken,
         |e| e.latency_ms += 1,
+        |e| e.requests += 1,
         |e| (e.first_byte_ms += 1, e.request_id.push('x')).0,
     ];
     for (at, change) in changes.iter().enumerate() {

@@ -107,7 +107,7 @@ impl Usage {
             .count(
                 "count(*) from (select organization_id, date_trunc('hour', event_time, 'UTC') as hour,
                     coalesce(user_id, uuid_nil.id) as user_id, coalesce(api_key_id, uuid_nil.id) as api_key_id,
-                    model, provider, operation, count(*) as requests, sum(input_tokens) as i,
+                    model, provider, operation, sum(requests) as requests, sum(input_tokens) as i,
                     sum(cached_input_tokens) as c, sum(output_tokens) as o, sum(cost_nano_usd) as n,
                     count(*) filter (where estimated) as e
                   from usage.events, (select '00000000-0000-0000-0000-000000000000'::uuid as id) as uuid_nil
@@ -160,6 +160,20 @@ pub(crate) fn event(organization: OrganizationId) -> Event {
         first_byte_ms: 120,
         request_id: "req-1".to_owned(),
         provider_key: None,
+        requests: 1,
+    }
+}
+
+/// An event that stands for so many requests which used nothing.
+pub(crate) fn without_use(organization: OrganizationId, requests: i64) -> Event {
+    Event {
+        input_tokens: 0,
+        cached_input_tokens: 0,
+        output_tokens: 0,
+        quantities: [].into(),
+        cost_nano_usd: 0,
+        requests,
+        ..event(organization)
     }
 }
 

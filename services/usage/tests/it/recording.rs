@@ -6,7 +6,7 @@ use weir_usage::app::Answer;
 use weir_usage::domain::{Disposition, Event, Invalid};
 use weir_usage::storage::events;
 
-use crate::fixture::{Usage, config, database, estimate_of, event};
+use crate::fixture::{Usage, config, database, estimate_of, event, without_use};
 
 #[tokio::test]
 async fn an_event_reads_back_as_it_was_recorded() {
@@ -16,12 +16,14 @@ async fn an_event_reads_back_as_it_was_recorded() {
     let full = event(organization);
     let bare = Event { user: None, api_key: None, quantities: [].into(), estimated: true, ..event(organization) };
     let own = Event { provider_key: Some(ProviderKeyId::new_v7()), cost_nano_usd: 0, ..event(organization) };
-    assert_eq!(usage.record(&[full.clone(), bare.clone(), own.clone()]).await, [const { Disposition::Recorded }; 3]);
+    let free = without_use(organization, 7);
+    let events = [full, bare, own, free];
+    assert_eq!(usage.record(&events).await, [const { Disposition::Recorded }; 4]);
     let unit = usage.store.begin().await.unwrap();
     let changes = events::changes(&unit, 0, 10).await.unwrap();
     unit.commit().await.unwrap();
-    assert_eq!(changes.iter().map(|change| change.position).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(changes.into_iter().map(|change| change.recorded.event).collect::<Vec<_>>(), [full, bare, own]);
+    assert_eq!(changes.iter().map(|change| change.position).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(changes.into_iter().map(|change| change.recorded.event).collect::<Vec<_>>(), events);
     usage.assert_balanced().await;
 }
 

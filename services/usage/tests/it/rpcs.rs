@@ -76,6 +76,7 @@ fn event(organization: OrganizationId, user: Option<UserId>) -> UsageEvent {
         first_byte_ms: 2,
         request_id: "req".to_owned(),
         provider_key: String::new(),
+        requests: 1,
     }
 }
 

@@ -3,7 +3,7 @@ use uuid::Uuid;
 use weir_types::{MAX_AMOUNT, OrganizationId, UserId};
 use weir_usage::domain::{Event, Horizon, validate};
 
-use crate::fixture::{event, now};
+use crate::fixture::{event, now, without_use};
 
 const HORIZON: Horizon = Horizon { past: TimeDelta::days(400), future: TimeDelta::days(1) };
 
@@ -21,6 +21,7 @@ fn a_complete_event_is_valid_and_so_are_its_edges() {
     assert_eq!(refused_for(|e| (e.user, e.api_key) = (None, None)), None);
     assert_eq!(refused_for(|e| e.event_time = now() - TimeDelta::days(400)), None);
     assert_eq!(refused_for(|e| e.event_time = now() + TimeDelta::days(1)), None);
+    assert_eq!(refused_for(|e| *e = without_use(e.organization, MAX_AMOUNT)), None);
     assert_eq!(refused_for(|e| e.model = "ü".repeat(128)), None);
     assert_eq!(refused_for(|e| (e.price_version.clear(), e.request_id.clear()).0), None);
 }
@@ -45,6 +46,8 @@ fn each_field_that_is_wrong_is_named() {
     assert_eq!(refused_for(|e| e.latency_ms = -1), Some("latency_ms"));
     assert_eq!(refused_for(|e| e.quantities = [("Seconds".to_owned(), 1)].into()), Some("quantities"));
     assert_eq!(refused_for(|e| e.quantities = [("second".to_owned(), -1)].into()), Some("quantities"));
+    assert_eq!(refused_for(|e| e.requests = -1), Some("requests"));
+    assert_eq!(refused_for(|e| e.requests = 2), Some("requests"), "each use is recorded by itself");
     let many = (0..33).map(|i| (format!("unit_{i}"), 1)).collect();
     assert_eq!(refused_for(|e| e.quantities = many), Some("quantities"));
 }

@@ -1,34 +1,58 @@
-//! Usage events of answers that cost nothing: in batches, beside the calls.
+//! Usage events of answers that cost nothing: counted together, recorded in batches beside the calls.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, counter, describe_counter};
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 use weir_proto::usage::v1::{RecordEventsRequest, UsageEvent};
 use weir_rpc::{Channel, Failure};
 
-/// Events that wait; beyond it they are counted, and not recorded one by one.
+/// Events that wait; beyond it answers are counted, and not recorded.
 const ROOM: usize = 20_000;
-/// The most in one request, and how long they are gathered.
+/// How long events are gathered: what a killed broker has not recorded.
+const EVERY: Duration = Duration::from_secs(1);
+/// The most in one request.
 const BATCH: usize = 1000;
-const LINGER: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// At the end: how long nothing must have come, and how often the last ones are tried.
 const LAST: Duration = Duration::from_millis(100);
 const LAST_TRIES: u32 = 3;
 
+/// What answers have in common that are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Alike {
+    pub(super) organization: String,
+    pub(super) user: String,
+    pub(super) api_key: String,
+    pub(super) provider: String,
+    pub(super) model: String,
+    pub(super) operation: &'static str,
+    pub(super) price_version: Arc<str>,
+}
+
 /// Takes events.
 pub(super) struct Hits {
-    sender: mpsc::Sender<UsageEvent>,
+    waiting: Arc<Mutex<Waiting>>,
     unrecorded: Counter,
+}
+
+/// What is not recorded yet.
+#[derive(Default)]
+struct Waiting {
+    sums: HashMap<Alike, UsageEvent>,
+    single: Vec<UsageEvent>,
+    /// Nobody records any more.
+    closed: bool,
 }
 
 /// Records them.
 pub(super) struct Recorder {
-    receiver: mpsc::Receiver<UsageEvent>,
+    waiting: Arc<Mutex<Waiting>>,
     usage: UsageServiceClient<Channel>,
     unrecorded: Counter,
 }
@@ -40,43 +64,78 @@ impl Hits {
             "Answers without cost that usage could not be told of."
         );
         let unrecorded = counter!("weir_broker_cache_unrecorded_total");
-        let (sender, receiver) = mpsc::channel(ROOM);
-        (Self { sender, unrecorded: unrecorded.clone() }, Recorder { receiver, usage, unrecorded })
+        let waiting = Arc::default();
+        let hits = Self { waiting: Arc::clone(&waiting), unrecorded: unrecorded.clone() };
+        (hits, Recorder { waiting, usage, unrecorded })
     }
 
-    /// Records an event, some time later.
+    /// Records an event by itself, some time later.
     pub(super) fn record(&self, event: UsageEvent) {
-        if self.sender.try_send(event).is_err() {
+        let mut waiting = self.waiting.lock();
+        if waiting.has_room() {
+            waiting.single.push(event);
+        } else {
             self.unrecorded.increment(1);
         }
+    }
+
+    /// Counts one more answer; `first` makes the event if there is none yet. Answers the id of the event that it is counted in.
+    pub(super) fn count(&self, alike: Alike, first: impl FnOnce() -> UsageEvent) -> String {
+        let mut waiting = self.waiting.lock();
+        if let Some(sum) = waiting.sums.get_mut(&alike) {
+            sum.requests += 1;
+            return sum.event_id.clone();
+        }
+        let event = UsageEvent { requests: 1, ..first() };
+        let id = event.event_id.clone();
+        if waiting.has_room() {
+            waiting.sums.insert(alike, event);
+        } else {
+            self.unrecorded.increment(1);
+        }
+        id
+    }
+}
+
+impl Waiting {
+    fn has_room(&self) -> bool {
+        !self.closed && self.sums.len() + self.single.len() < ROOM
+    }
+
+    fn take(&mut self) -> Vec<UsageEvent> {
+        let mut events = std::mem::take(&mut self.single);
+        events.extend(self.sums.drain().map(|(_, event)| event));
+        events
     }
 }
 
 impl Recorder {
     /// Records what comes, until nothing does after `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut batch = Vec::new();
         loop {
-            tokio::select! {
-                biased;
-                count = self.receiver.recv_many(&mut batch, BATCH) => if count == 0 { return },
-                () = async { stop.cancelled().await; tokio::time::sleep(LAST).await } => { self.receiver.close(); continue }
+            let ends = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none();
+            if ends {
+                tokio::time::sleep(LAST).await;
             }
-            if batch.len() < BATCH && stop.run_until_cancelled(tokio::time::sleep(LINGER)).await.is_some() {
-                while batch.len() < BATCH
-                    && let Ok(event) = self.receiver.try_recv()
-                {
-                    batch.push(event);
-                }
+            let events = {
+                let mut waiting = self.waiting.lock();
+                let events = waiting.take();
+                waiting.closed = ends && events.is_empty();
+                events
+            };
+            if ends && events.is_empty() {
+                return;
             }
-            self.send(std::mem::take(&mut batch), &stop).await;
+            for batch in events.chunks(BATCH) {
+                self.send(batch, &stop).await;
+            }
         }
     }
 
-    async fn send(&mut self, events: Vec<UsageEvent>, stop: &CancellationToken) {
+    async fn send(&mut self, events: &[UsageEvent], stop: &CancellationToken) {
         let (mut pause, mut last) = (PAUSES.0, 0);
         loop {
-            let mut request = tonic::Request::new(RecordEventsRequest { events: events.clone() });
+            let mut request = tonic::Request::new(RecordEventsRequest { events: events.to_vec() });
             request.set_timeout(DEADLINE);
             let Err(status) = self.usage.record_events(request).await else { return };
             let failure = Failure::from(&status);
@@ -84,8 +143,9 @@ impl Recorder {
                 last += 1;
             }
             if !failure.is_transient() || last >= LAST_TRIES {
-                tracing::error!(error = %failure, events = events.len(), "answers without cost can't be recorded");
-                self.unrecorded.increment(events.len() as u64);
+                let requests = events.iter().map(|event| event.requests.max(1).unsigned_abs()).sum();
+                tracing::error!(error = %failure, requests, "answers without cost can't be recorded");
+                self.unrecorded.increment(requests);
                 return;
             }
             tokio::time::sleep(pause).await;

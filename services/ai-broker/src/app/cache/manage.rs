@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use weir_rpc::Error;
 use weir_types::OrganizationId;
 
+use super::at_hand::AT_HAND;
 use super::{Cache, fresh};
 use crate::domain::cache::TenantPolicy;
 use crate::storage::answers::Answers;
@@ -33,14 +35,15 @@ impl Cache {
 
     async fn end(&self, organization: OrganizationId, off: bool) -> Result<u64, Error> {
         let Some(answers) = &self.answers else { return Ok(0) };
-        let mut deleted = 0;
-        loop {
-            let (some, all) = purge(answers, organization, off).await?;
-            deleted += some;
-            if all {
-                return Ok(deleted);
-            }
+        let (mut deleted, mut all) = purge(answers, organization, off).await?;
+        // What any broker has at hand was asked for before that.
+        let forgotten = Instant::now() + AT_HAND;
+        while !all {
+            let more = purge(answers, organization, off).await?;
+            (deleted, all) = (deleted + more.0, more.1);
         }
+        tokio::time::sleep_until(forgotten).await;
+        Ok(deleted)
     }
 
     /// Ends what [`Self::end`] said of an organisation that is off.

@@ -1,8 +1,10 @@
-//! Answers that are given again: to the same request later, from Redis; and to those who ask while it is under way, from here.
+//! Answers that are given again: to the same request later, from Redis or, a moment after that, from memory; and to those who ask while
+//! it is under way.
 //!
 //! A cache that is slow or away is a miss, never an error. Only whole answers with the provider's own count are kept, encrypted, and
 //! only where the route, the organisation and the request allow it.
 
+mod at_hand;
 mod flights;
 mod hits;
 mod manage;
@@ -12,7 +14,7 @@ mod reuse;
 mod stored;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Semaphore;
@@ -32,6 +34,7 @@ use crate::domain::cache::{PURPOSE, Question, Scope, Terms, Texts, Wish, has_eff
 use crate::domain::sealing::{Name, Seal, TenantKeys};
 use crate::storage::answers::{Answers, Generation, NewEntry};
 
+use at_hand::AtHand;
 use flights::Flights;
 use hits::Hits;
 use metrics::CacheMetrics;
@@ -44,6 +47,7 @@ pub(crate) struct CacheOptions {
     pub(crate) deadline: Duration,
     pub(crate) max_entry_bytes: usize,
     pub(crate) max_tenant_bytes: usize,
+    pub(crate) memory_bytes: u64,
     pub(crate) ignore: Vec<String>,
 }
 
@@ -60,6 +64,7 @@ const OWNERS: u64 = 10_000;
 pub(crate) struct Cache {
     /// None without Redis.
     answers: Option<Answers>,
+    at_hand: AtHand,
     policies: Policies,
     master: MasterKey,
     keys: moka::sync::Cache<String, Arc<TenantKeys>>,
@@ -75,7 +80,7 @@ pub(crate) struct Cache {
 
 /// What there is for a call.
 enum Found {
-    Hit(Box<Stored>),
+    Hit(Arc<Stored>),
     Miss(Miss),
 }
 
@@ -113,6 +118,7 @@ impl Cache {
         context.tasks.spawn(recorder.run(context.shutdown.clone()));
         Arc::new(Self {
             answers: redis.map(Answers::new),
+            at_hand: AtHand::new(options.memory_bytes),
             policies: Policies::new(database),
             master: context.master.clone(),
             keys: moka::sync::Cache::new(OWNERS),
@@ -157,7 +163,7 @@ impl Cache {
             _ => named(&owner),
         };
         match self.look(answers, owner, name, kept, call, wish).await {
-            Ok(stored) => Found::Hit(Box::new(stored)),
+            Ok(stored) => Found::Hit(stored),
             Err(slot) => Found::Miss(Miss { slot, flight }),
         }
     }
@@ -176,7 +182,7 @@ impl Cache {
         }
     }
 
-    /// Asks Redis; else says where an answer may be kept.
+    /// Looks at hand, then asks Redis; else says where an answer may be kept.
     async fn look(
         &self,
         answers: &Answers,
@@ -185,7 +191,14 @@ impl Cache {
         kept: Terms,
         call: &ModelCall,
         wish: &Wish,
-    ) -> Result<Stored, Option<Box<Slot>>> {
+    ) -> Result<Arc<Stored>, Option<Box<Slot>>> {
+        let max_age = wish.max_age.map_or(kept.ttl, |max| max.min(kept.ttl));
+        let is_fresh = |stored: &Arc<Stored>| !wish.no_cache && stored.age(self.clock.now()) < max_age;
+        if let Some(stored) = self.at_hand.get(&name).filter(is_fresh) {
+            self.metrics.hits.increment(1);
+            return Ok(stored);
+        }
+        let asked = Instant::now();
         let looked = match tokio::time::timeout(self.options.deadline, answers.look(&owner, &name)).await {
             Ok(Ok(looked)) if looked.is_off() => return Err(None),
             Ok(Ok(looked)) => looked,
@@ -197,9 +210,10 @@ impl Cache {
         let seal = self.keys(&owner).seal([name.as_slice()]);
         let entry = looked.entry.filter(|_| !wish.no_cache);
         let stored = entry.and_then(|entry| Stored::open(&seal, &name, entry));
-        let max_age = wish.max_age.map_or(kept.ttl, |max| max.min(kept.ttl));
-        if let Some(stored) = stored.filter(|stored| stored.age(self.clock.now()) < max_age) {
+        let stored = stored.map(|stored| Arc::new(if call.request.stream { stored } else { stored.marked() }));
+        if let Some(stored) = stored.filter(is_fresh) {
             self.metrics.hits.increment(1);
+            self.at_hand.put(name, Arc::clone(&stored), asked);
             return Ok(stored);
         }
         self.metrics.misses.increment(1);
@@ -259,7 +273,9 @@ impl Cache {
             ttl: slot.ttl,
             most: self.options.max_tenant_bytes,
         };
-        self.answers.as_ref()?.store(&new).await.ok()
+        let stored = self.answers.as_ref()?.store(&new).await.ok();
+        self.at_hand.forget(&slot.name);
+        stored
     }
 
     /// The keys of an owner.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{Accounting, InvokeResponse, StreamStart};
 use weir_proto::common::v1::ErrorReason;
@@ -10,11 +9,12 @@ use weir_proto::usage::v1::{Outcome, UsageEvent};
 use weir_rpc::Error;
 use weir_types::ReservationId;
 
+use super::hits::Alike;
 use super::{Found, Miss, Slot, Stored};
 use crate::app::Broker;
 use crate::app::call::ModelCall;
 use crate::app::tape::{Parts, Taped};
-use crate::domain::cache::{Wish, marked};
+use crate::domain::cache::Wish;
 use crate::domain::sealing::Name;
 
 /// How often a request waits for another one's call before it makes its own.
@@ -27,7 +27,7 @@ impl Broker {
     /// The answer that there is; else that of the call.
     pub(crate) async fn reuse(self: &Arc<Self>, call: Box<ModelCall>, wish: &Wish) -> Result<InvokeResponse, Error> {
         let Miss { slot, flight } = match self.cache.find(&call, wish).await {
-            Found::Hit(stored) => return Ok(self.hit(&call, *stored)),
+            Found::Hit(stored) => return Ok(self.hit(&call, &stored)),
             Found::Miss(miss) => miss,
         };
         match flight {
@@ -39,7 +39,7 @@ impl Broker {
     /// The same for a stream.
     pub(crate) async fn reuse_stream(self: &Arc<Self>, call: Box<ModelCall>, wish: &Wish) -> Result<Parts, Error> {
         let slot = match self.cache.find(&call, wish).await {
-            Found::Hit(stored) => return Ok(self.hit_stream(&call, *stored)),
+            Found::Hit(stored) => return Ok(self.hit_stream(&call, &stored)),
             Found::Miss(miss) => miss.slot,
         };
         let answer = Parts::Live(Box::new(self.make_stream(call).await?));
@@ -87,51 +87,66 @@ impl Broker {
         }
     }
 
-    fn hit(&self, call: &ModelCall, stored: Stored) -> InvokeResponse {
-        let Stored { body, content_type, accounting, .. } = stored;
-        let body = marked(&body).map_or(body, Bytes::from);
-        InvokeResponse { body, content_type, accounting: Some(self.cached(call, accounting)) }
+    fn hit(&self, call: &ModelCall, stored: &Stored) -> InvokeResponse {
+        let Stored { body, content_type, .. } = stored;
+        let accounting = Some(self.cached(call, stored));
+        InvokeResponse { body: body.clone(), content_type: content_type.clone(), accounting }
     }
 
-    fn hit_stream(&self, call: &ModelCall, stored: Stored) -> Parts {
-        let Stored { body, content_type, accounting, .. } = stored;
-        let accounting = self.cached(call, accounting);
-        let start = StreamStart { content_type, accounting: Some(accounting.clone()) };
-        Parts::replayed(vec![Part::Start(start), Part::Chunk(body), Part::Accounting(accounting)])
+    fn hit_stream(&self, call: &ModelCall, stored: &Stored) -> Parts {
+        let accounting = self.cached(call, stored);
+        let start = StreamStart { content_type: stored.content_type.clone(), accounting: Some(accounting.clone()) };
+        Parts::replayed(vec![Part::Start(start), Part::Chunk(stored.body.clone()), Part::Accounting(accounting)])
     }
 
-    /// Records an answer that was kept; answers what is said of it.
-    fn cached(&self, call: &ModelCall, of: Option<Accounting>) -> Accounting {
-        let draft = call.draft(ReservationId::new_v7(), self.clock.now());
-        Accounting { cached: true, ..self.free(draft, of.unwrap_or_default()) }
+    /// Counts an answer that was kept; answers what is said of it.
+    fn cached(&self, call: &ModelCall, stored: &Stored) -> Accounting {
+        let said = stored.accounting.as_ref();
+        let (provider, model) = said.map(|of| (of.provider.clone(), of.model.clone())).unwrap_or_default();
+        let subject = &call.caller.subject;
+        let alike = Alike {
+            organization: subject.organization.clone(),
+            user: subject.user.clone(),
+            api_key: subject.api_key.clone(),
+            provider: provider.clone(),
+            model: model.clone(),
+            operation: call.request.api.operation(),
+            price_version: Arc::clone(&call.route.price_version),
+        };
+        let event = || {
+            let draft = call.draft(ReservationId::new_v7(), self.clock.now());
+            free(draft, provider.clone(), model.clone())
+        };
+        let reservation_id = self.cache.hits.count(alike, event);
+        Accounting { reservation_id, provider, model, cached: true, ..Accounting::default() }
     }
 
     fn followed(&self, draft: UsageEvent, answer: InvokeResponse) -> InvokeResponse {
         self.cache.metrics.coalesced.increment(1);
-        let accounting = self.free(draft, answer.accounting.unwrap_or_default());
-        InvokeResponse { accounting: Some(Accounting { coalesced: true, ..accounting }), ..answer }
-    }
-
-    /// Records an answer that cost nothing; answers what is said of it.
-    fn free(&self, draft: UsageEvent, Accounting { provider, model, .. }: Accounting) -> Accounting {
-        let event = UsageEvent {
-            source: SOURCE.into(),
-            provider_key: String::new(),
-            provider: provider.clone(),
-            model: model.clone(),
-            input_tokens: 0,
-            cached_input_tokens: 0,
-            output_tokens: 0,
-            quantities: Default::default(),
-            cost_nano_usd: 0,
-            estimated: false,
-            outcome: Outcome::Complete.into(),
-            ..draft
-        };
-        let accounting =
-            Accounting { reservation_id: event.event_id.clone(), provider, model, ..Accounting::default() };
+        let Accounting { provider, model, .. } = answer.accounting.unwrap_or_default();
+        let event = free(draft, provider.clone(), model.clone());
+        let reservation_id = event.event_id.clone();
         self.cache.hits.record(event);
-        accounting
+        let accounting = Accounting { reservation_id, provider, model, coalesced: true, ..Accounting::default() };
+        InvokeResponse { accounting: Some(accounting), ..answer }
+    }
+}
+
+/// The event of an answer that cost nothing.
+fn free(draft: UsageEvent, provider: String, model: String) -> UsageEvent {
+    UsageEvent {
+        source: SOURCE.into(),
+        provider_key: String::new(),
+        provider,
+        model,
+        input_tokens: 0,
+        cached_input_tokens: 0,
+        output_tokens: 0,
+        quantities: Default::default(),
+        cost_nano_usd: 0,
+        estimated: false,
+        outcome: Outcome::Complete.into(),
+        ..draft
     }
 }
 

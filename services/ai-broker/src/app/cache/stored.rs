@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use prost::Message as _;
 use weir_proto::broker::v1::Accounting;
 
+use crate::domain::cache::marked;
 use crate::domain::sealing::{Name, Seal};
 
 /// A whole answer; of a stream, all of its chunks.
@@ -29,6 +30,12 @@ impl Stored {
         // What was left of limits is of no use later.
         let accounting = Accounting { rate_limits: Vec::new(), ..accounting };
         Self { body, content_type, accounting: Some(accounting), answered: now.timestamp_millis() }
+    }
+
+    /// With a mark that it was kept, where its body has a place for one.
+    pub(super) fn marked(self) -> Self {
+        let body = marked(&self.body).map_or(self.body, Bytes::from);
+        Self { body, ..self }
     }
 
     pub(super) fn len(&self) -> usize {
