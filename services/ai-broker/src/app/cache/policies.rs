@@ -11,6 +11,8 @@ use crate::storage::cache_policies as storage;
 
 /// After this a policy is asked for again: how long other brokers go by an old one.
 pub(super) const FRESH: Duration = Duration::from_secs(5);
+/// After this one that could not be read.
+const UNREAD: Duration = Duration::from_millis(250);
 /// Calls wait for it.
 const DEADLINE: Duration = Duration::from_millis(100);
 /// Organisations that are kept.
@@ -24,7 +26,7 @@ pub(super) struct Policies {
 
 struct Known {
     policy: TenantPolicy,
-    read: Instant,
+    until: Instant,
 }
 
 impl Policies {
@@ -36,14 +38,14 @@ impl Policies {
     pub(super) async fn of(&self, organization: OrganizationId) -> TenantPolicy {
         let known = self.known.get(&organization);
         match known {
-            Some(known) if known.read.elapsed() < FRESH => known.policy,
+            Some(known) if Instant::now() < known.until => known.policy,
             _ => {
                 let read = tokio::time::timeout(DEADLINE, Box::pin(self.read(organization))).await;
-                let policy = match read {
-                    Ok(Ok(policy)) => policy,
-                    Ok(Err(_)) | Err(_) => TenantPolicy::default(),
+                let (policy, lasts) = match read {
+                    Ok(Ok(policy)) => (policy, FRESH),
+                    Ok(Err(_)) | Err(_) => (TenantPolicy::default(), UNREAD),
                 };
-                self.remember(organization, policy);
+                self.remember(organization, policy, lasts);
                 policy
             }
         }
@@ -62,11 +64,11 @@ impl Policies {
         let mut tx = self.database.begin_tenant(organization).await?;
         storage::write(&mut tx, organization, &policy).await?;
         tx.commit().await?;
-        self.remember(organization, policy);
+        self.remember(organization, policy, FRESH);
         Ok(())
     }
 
-    fn remember(&self, organization: OrganizationId, policy: TenantPolicy) {
-        self.known.insert(organization, Arc::new(Known { policy, read: Instant::now() }));
+    fn remember(&self, organization: OrganizationId, policy: TenantPolicy, lasts: Duration) {
+        self.known.insert(organization, Arc::new(Known { policy, until: Instant::now() + lasts }));
     }
 }
