@@ -231,7 +231,7 @@ mod tests {
             Program { name: "sh".into(), path: "/bin/sh".into(), args, env: vec![], log: dir.path().join("log") };
         let mut process = program.start().unwrap();
         let pid = process.pid().unwrap();
-        for _ in 0..100 {
+        for _ in 0..1_200 {
             if cpu_seconds(pid) > 0.05 {
                 break;
             }

@@ -73,7 +73,7 @@ async fn ensure_template(
 
 /// Only a whole template gets the name that others look for.
 async fn publish(admin: &Client, draft: &str, name: &str) -> anyhow::Result<()> {
-    for _ in 0..100 {
+    for _ in 0..1_500 {
         // A pool of the builder may still be closing its connections.
         admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", &[&draft]).await?;
         match admin.batch_execute(&format!("alter database {draft} rename to {name}")).await {

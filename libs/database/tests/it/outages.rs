@@ -19,7 +19,7 @@ async fn a_refused_connection_is_unavailable_in_time() -> anyhow::Result<()> {
     let pool = copy::deadpool(&config, "alpha")?;
     let refused = pool.get().await.map(drop).map_err(Error::from);
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     Ok(())
 }
 
@@ -34,7 +34,7 @@ async fn a_server_that_accepts_and_never_answers_is_unavailable_in_time() -> any
     assert!(matches!(database.ping().await, Err(Error::Unavailable(_))));
     let refused = copy::deadpool(&config, "alpha")?.get().await.map(drop).map_err(Error::from);
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     Ok(())
 }
 
@@ -80,7 +80,7 @@ async fn transactions_work_again_after_the_server_was_killed() -> anyhow::Result
     }
     let mut open = database.begin().await?;
     server.kill9().await;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     let lost = loop {
         match sqlx::query("select 1").execute(&mut *open).await {
             Ok(_) => anyhow::ensure!(Instant::now() < until, "the server survived"),

@@ -47,7 +47,7 @@ auth_file = {}\npool_mode = transaction\ndefault_pool_size = 2\nunix_socket_dir 
     }
     let pooler = Pooler(command.arg(&ini).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("pgbouncer")?);
     url.set_port(Some(port)).ok();
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         anyhow::ensure!(Instant::now() < until, "pgbouncer does not listen");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -39,7 +39,7 @@ pub(crate) async fn start() -> Option<RealAgent> {
     let agent = RealAgent { address: format!("http://127.0.0.1:{http}"), process, _data: data };
     let leader = format!("{}/v1/status/leader", agent.address);
     let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).build().unwrap();
-    for _ in 0..200 {
+    for _ in 0..1_200 {
         if let Ok(answer) = client.get(&leader).send().await
             && answer.text().await.is_ok_and(|text| text.len() > 4)
         {

@@ -14,7 +14,7 @@ pub(crate) fn instance(service: &str, id: &str, port: u16) -> Instance {
 /// Waits until the watch says exactly these ports.
 pub(crate) async fn until(watch: &mut BoxStream<'static, Vec<Endpoint>>, ports: &[u16]) {
     let mut last = Vec::new();
-    let seen = tokio::time::timeout(Duration::from_secs(10), async {
+    let seen = tokio::time::timeout(Duration::from_secs(60), async {
         while let Some(endpoints) = watch.next().await {
             last = endpoints.iter().map(Endpoint::port).collect();
             if last == ports {

@@ -106,7 +106,7 @@ impl Process {
     pub(crate) async fn ended(self) -> Duration {
         self.stop.cancel();
         let started = std::time::Instant::now();
-        tokio::time::timeout(Duration::from_secs(20), self.running).await.expect("it ends").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.running).await.expect("it ends").unwrap();
         started.elapsed()
     }
 
@@ -115,7 +115,7 @@ impl Process {
     }
 
     pub(crate) async fn ready(&self) {
-        for _ in 0..300 {
+        for _ in 0..6_000 {
             if self.get("/readyz").await.0 == 200 {
                 return;
             }

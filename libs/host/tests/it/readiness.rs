@@ -35,7 +35,7 @@ async fn process(state: &Arc<AtomicU8>) -> Process {
 }
 
 async fn becomes(process: &Process, status: u16) -> serde_json::Value {
-    for _ in 0..200 {
+    for _ in 0..6_000 {
         let (now, body) = process.get("/readyz").await;
         if now == status {
             return serde_json::from_str(&body).unwrap();

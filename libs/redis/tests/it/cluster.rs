@@ -32,7 +32,7 @@ async fn scripts_and_pipelines_run_on_a_cluster() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let (_node, port) = start(dir.path())?;
     let url = format!("redis://127.0.0.1:{port}/");
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     let mut direct = loop {
         match redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await {
             Ok(direct) => break direct,

@@ -42,18 +42,18 @@ async fn what_auth_revokes_is_refused_here_and_told_on_also_after_the_stream_bro
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(deployment.watchers(), 0);
     deployment.set_auth_down(false);
-    for _ in 0..200 {
+    for _ in 0..6_000 {
         if deployment.watchers() > 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     deployment.publish(Revoked::User(organization, user));
-    let told = tokio::time::timeout(Duration::from_secs(10), news.recv()).await.unwrap().unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(60), news.recv()).await.unwrap().unwrap();
     assert_eq!(told, Revoked::User(organization, user));
     assert_eq!(reason(&deployment, &token).await, Some(ErrorReason::CredentialRevoked));
     assert!(deployment.verifier().lag().is_some_and(|lag| lag < Duration::from_secs(5)));
 
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(10), follower).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), follower).await.unwrap().unwrap();
 }

@@ -33,7 +33,7 @@ impl Provider {
 
     async fn with(options: Options) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         Self { simulator: Simulator::start(options).await.unwrap(), client }
     }
 
@@ -81,7 +81,7 @@ fn with(mut body: Value, fields: &Value) -> Value {
 
 /// Waits until nothing is under way: a client sees the end of an answer before the server's task is dropped.
 async fn settled(simulator: &Simulator) -> weir_simulator::Stats {
-    for _ in 0..2_000 {
+    for _ in 0..12_000 {
         let stats = simulator.stats();
         if stats.in_flight == 0 {
             return stats;

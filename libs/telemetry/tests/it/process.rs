@@ -49,7 +49,7 @@ async fn a_process_has_one_telemetry_that_traces_and_counts() {
     assert!(outside.is_empty());
 
     telemetry.shutdown().await;
-    let body = tokio::time::timeout(Duration::from_secs(5), collector.received.recv()).await.unwrap().unwrap();
+    let body = tokio::time::timeout(Duration::from_secs(60), collector.received.recv()).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&body);
     for expected in ["reserve", "quota-1", "limit", "tokens"] {
         assert!(text.contains(expected), "{expected} is missing in {text}");

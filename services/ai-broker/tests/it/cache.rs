@@ -88,7 +88,7 @@ impl House {
 
     /// Asks until the answer is a kept one: it is stored beside the call.
     async fn kept(&self, body: &Value) -> InvokeResponse {
-        for _ in 0..200 {
+        for _ in 0..6_000 {
             let answer = ask(&self.scene, body).await;
             if answer.accounting.as_ref().unwrap().cached {
                 return answer;

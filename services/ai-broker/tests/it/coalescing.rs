@@ -70,8 +70,8 @@ async fn who_asks_later_or_something_else_or_elsewhere_has_a_call_of_his_own() {
 #[tokio::test]
 async fn the_others_get_the_answer_if_who_began_it_leaves() {
     let house = House::with("drain = \"10ms\"", TOGETHER).await;
-    let body = slow("one", "latency_ms=500");
-    let first = tokio::time::timeout(Duration::from_millis(250), house.scene.invoke(&body));
+    let body = slow("one", "latency_ms=2000");
+    let first = tokio::time::timeout(Duration::from_secs(1), house.scene.invoke(&body));
     let second = async {
         under_way(&house).await;
         house.scene.invoke(&body).await

@@ -272,8 +272,8 @@ async fn of_an_answer_that_is_too_large_only_is_known_that_it_was_made() {
 #[tokio::test]
 async fn who_left_finds_the_answer_when_he_comes_back() {
     let house = House::with("drain = \"10ms\"").await;
-    let body = chat(3, "latency_ms=400");
-    let left = tokio::time::timeout(Duration::from_millis(150), house.scene.invoke_request(keyed("k", &body))).await;
+    let body = chat(3, "latency_ms=2000");
+    let left = tokio::time::timeout(Duration::from_secs(1), house.scene.invoke_request(keyed("k", &body))).await;
     assert!(left.is_err());
     let answer = house.scene.invoke_request(keyed("k", &body)).await.unwrap();
     assert!(answer.accounting.unwrap().replayed);
@@ -358,7 +358,7 @@ fn killed(directive: &str, until: &'static str, refuse: bool) -> (House, Scene, 
     let (client, bearer, asked) = (victim.broker.clone(), victim.bearer.clone(), keyed("k", &body));
     there.spawn(async move { client.clone().invoke(bearer.request(asked)).await });
     here.block_on(async {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if count(&database, until).await == 1 && (refuse || provider.stats().in_flight == 1) {
                 return;
             }

@@ -76,7 +76,7 @@ async fn keys_prompts_and_answers_are_in_no_log() {
     let sim = Arc::new(Simulator::start(Options::default()).await.unwrap());
     let config = format!(
         "max_attempts = 2\nrests.failed = \"1ms\"\nrests.failed_most = \"1ms\"\n[broker.providers.sim]\nbase_url = \"{}\"\nprice_list = \"simulated\"\n\
-         keys = {{ a = \"{}\", b = \"{}\" }}\nfirst_byte_timeout = \"500ms\"\nidle_timeout = \"200ms\"\nmax_wait = \"0s\"\n",
+         keys = {{ a = \"{}\", b = \"{}\" }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"1s\"\nmax_wait = \"0s\"\n",
         sim.base_url(),
         KEYS[0],
         KEYS[1],

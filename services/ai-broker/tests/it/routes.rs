@@ -30,7 +30,7 @@ impl Three {
         let provider = |name: &str, simulator: &Simulator| {
             format!(
                 "[broker.providers.{name}]\nbase_url = \"{}\"\nprice_list = \"simulated\"\nkeys = {{ k = \"sk-{name}\" }}\n\
-                 first_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"30s\"\n",
+                 first_byte_timeout = \"6s\"\nidle_timeout = \"1500ms\"\nmax_wait = \"30s\"\n",
                 simulator.base_url()
             )
         };
@@ -79,7 +79,7 @@ async fn targets_share_the_calls_by_weight() {
 #[tokio::test]
 async fn whatever_a_provider_fails_by_the_next_one_answers() {
     for fault in ["status=500", "status=429,retry_after=20", "status=401", "status=402", "reset=before", "hang=1"] {
-        let three = Three::with(&format!("{CHAIN}first_byte_timeout = \"300ms\"\n")).await;
+        let three = Three::with(&format!("{CHAIN}first_byte_timeout = \"2s\"\n")).await;
         fails(&three.a, fault);
         let answer = three.scene.invoke(&to_chat(chat(2, ""))).await.unwrap();
         let accounting = answer.accounting.unwrap();
@@ -124,11 +124,11 @@ async fn attempts_are_bounded_over_all_targets_and_the_last_ones_kept_for_those_
 
 #[tokio::test]
 async fn nothing_is_tried_after_the_callers_deadline() {
-    let three = Three::with(&format!("{CHAIN}first_byte_timeout = \"300ms\"\n")).await;
+    let three = Three::with(&format!("{CHAIN}first_byte_timeout = \"2s\"\n")).await;
     for simulator in [&three.a, &three.b, &three.c] {
         fails(simulator, "hang=1");
     }
-    let call = three.scene.invoke_within(&to_chat(chat(1, "")), Duration::from_millis(200)).await;
+    let call = three.scene.invoke_within(&to_chat(chat(1, "")), Duration::from_secs(1)).await;
     assert_eq!(call.unwrap_err().reason(), ErrorReason::DeadlineExceeded);
     three
         .scene

@@ -142,7 +142,7 @@ impl Replica {
     pub(crate) async fn stop(&self) {
         self.context.shutdown.cancel();
         self.context.tasks.close();
-        tokio::time::timeout(Duration::from_secs(5), self.context.tasks.wait()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.context.tasks.wait()).await.unwrap();
     }
 
     pub(crate) async fn organization(&self) -> Organization {

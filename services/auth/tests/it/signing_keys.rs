@@ -69,7 +69,7 @@ async fn a_rotation_takes_the_key_that_was_published_and_old_tokens_stay_good() 
     assert_eq!(keys(&auth).await, after, "the other replica publishes the same at once");
 
     // The other replica hears of it by itself, and signs with it.
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while key_id(&auth.exchange(&secret).await.unwrap()) != next.key_id {
         assert!(std::time::Instant::now() < deadline, "the other replica goes on with the retired key");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -93,7 +93,7 @@ async fn keys_rotate_by_age_once_for_all_replicas_and_retired_ones_go_when_their
     let next = before.iter().find(|key| !key.current).unwrap().key_id.clone();
 
     house.clock.advance(fast().auth.signing.rotate_every);
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while current(&keys(&auth).await).key_id != next {
         assert!(std::time::Instant::now() < deadline, "nobody rotates");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -104,7 +104,7 @@ async fn keys_rotate_by_age_once_for_all_replicas_and_retired_ones_go_when_their
 
     house.clock.advance(Duration::from_secs(3_600));
     assert_eq!(keys(&auth).await.len(), 2);
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let database = house.database().await;
     loop {
         let count: i64 =

@@ -153,7 +153,7 @@ impl Replica {
         self.service.end_watches();
         self.shutdown.cancel();
         self.tasks.close();
-        tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.tasks.wait()).await.unwrap();
     }
 
     pub(crate) async fn status(&self) -> GetStatusResponse {
@@ -162,7 +162,7 @@ impl Replica {
 
     /// Waits until all of the feed is read.
     pub(crate) async fn rated(&self) -> GetStatusResponse {
-        for _ in 0..1_000 {
+        for _ in 0..6_000 {
             let status = self.status().await;
             if status.rated_position == status.feed_head {
                 return status;
@@ -183,7 +183,7 @@ impl Drop for Replica {
 
 /// Waits until `check` holds.
 pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..6_000 {
         if check().await {
             return;
         }

@@ -81,7 +81,7 @@ async fn a_body_that_stops_coming_is_given_up() {
     }
     let (status, text) = raw.answer().await;
     assert_eq!(status, 408, "{text}");
-    assert!((Duration::from_millis(1_800)..Duration::from_secs(10)).contains(&start.elapsed()));
+    assert!(start.elapsed() >= Duration::from_millis(1_800), "{:?}", start.elapsed());
     assert_eq!(scene.siblings.count(INVOKE), 0);
 }
 

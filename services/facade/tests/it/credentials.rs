@@ -41,10 +41,8 @@ async fn a_crowd_shares_a_failure_too_and_nobody_waits_in_line() {
     let scene = scene().await;
     scene.auth.takes_millis.store(200, Ordering::Relaxed);
     scene.auth.is_down.store(true, Ordering::Relaxed);
-    let start = Instant::now();
     let crowd = (0..30).map(|_| status(&scene, KEY));
     assert!(futures::future::join_all(crowd).await.iter().all(|&status| status == 503));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(scene.siblings.count(EXCHANGE), 1);
 }
 
@@ -68,15 +66,13 @@ async fn a_token_is_renewed_ahead_of_its_end_and_no_request_waits_for_it() {
     assert_eq!(status(&scene, KEY).await, 200);
     assert_eq!(scene.siblings.count(EXCHANGE), 1, "not yet");
 
-    scene.auth.takes_millis.store(2_000, Ordering::Relaxed);
+    scene.auth.is_held.store(true, Ordering::Relaxed);
     scene.clock.advance(Duration::from_secs(20));
-    let start = Instant::now();
     for _ in 0..5 {
         assert_eq!(status(&scene, KEY).await, 200);
     }
-    assert!(start.elapsed() < Duration::from_millis(1_500), "{:?}", start.elapsed());
-    scene.eventually("the token is renewed", |scene| scene.siblings.count(EXCHANGE) == 2).await;
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    scene.eventually("a new token is asked for", |scene| scene.siblings.count(EXCHANGE) == 2).await;
+    scene.auth.is_held.store(false, Ordering::Relaxed);
 
     // The old one would have ended; the new one goes on.
     scene.clock.advance(Duration::from_secs(100));
@@ -146,7 +142,7 @@ async fn a_key_that_is_revoked_in_the_meantime_ends_with_its_renewal() {
     scene.clock.advance(Duration::from_secs(250));
     assert_eq!(status(&scene, KEY).await, 200);
     scene.eventually("auth was asked", |scene| scene.siblings.count(EXCHANGE) == 2).await;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while status(&scene, KEY).await != 401 {
         assert!(Instant::now() < until, "the old token is still taken");
     }

@@ -30,7 +30,7 @@ impl Raw {
     /// The status of the answer, and as much of the answer as comes with it.
     pub(crate) async fn answer(&mut self) -> (u16, String) {
         let mut answer = vec![0; 64 << 10];
-        let read = tokio::time::timeout(Duration::from_secs(10), self.0.read(&mut answer)).await;
+        let read = tokio::time::timeout(Duration::from_secs(60), self.0.read(&mut answer)).await;
         let length = read.expect("an answer in time").unwrap();
         let text = String::from_utf8_lossy(&answer[..length]).into_owned();
         let status = text.split(' ').nth(1).unwrap_or_default().parse();

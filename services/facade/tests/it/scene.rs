@@ -49,6 +49,8 @@ pub(crate) struct Scene {
 pub(crate) struct Auth {
     pub(crate) is_down: AtomicBool,
     pub(crate) takes_millis: AtomicU64,
+    /// Answers nothing until this is taken back.
+    pub(crate) is_held: AtomicBool,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +107,7 @@ impl Scene {
             user: UserId::new_v7(),
             api_key: ApiKeyId::new_v7(),
             auth: Arc::default(),
-            client: reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap(),
+            client: reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap(),
             server,
         };
         scene.exchange_keys(&Scope::ALL);
@@ -123,6 +125,9 @@ impl Scene {
             let (auth, clock) = (Arc::clone(&auth), Arc::clone(&clock));
             async move {
                 tokio::time::sleep(Duration::from_millis(auth.takes_millis.load(Ordering::Relaxed))).await;
+                while auth.is_held.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 if auth.is_down.load(Ordering::Relaxed) {
                     return Err(Error::unavailable("auth", "down"));
                 }
@@ -160,7 +165,7 @@ impl Scene {
     }
 
     pub(crate) async fn eventually(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if is_so(self) {
                 return;
             }

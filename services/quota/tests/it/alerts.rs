@@ -24,7 +24,7 @@ async fn alerts(client: &mut Client, organization: OrganizationId) -> Vec<Alert>
 
 /// Percentages and use, oldest first, once there are so many.
 pub(crate) async fn fired(engine: &Engine, organization: OrganizationId, wanted: usize) -> Vec<(i32, i64)> {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     let mut client = engine.as_service("operator");
     loop {
         let alerts = alerts(&mut client, organization).await;
@@ -65,7 +65,7 @@ async fn each_percentage_fires_once_over_processes_restarts_and_rebuilds() {
     three.client().reserve(reserve(tenant, &[("nano_usd", 1)])).await.unwrap_err();
     house.lose().await;
     let leases: Vec<LeaseExtension> = held.iter().map(|(request, handle)| extension(request, handle, 30)).collect();
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while three.client().extend(ExtendRequest { leases: leases.clone() }).await.is_err() {
         assert!(Instant::now() < until, "nothing was announced");
     }
@@ -110,7 +110,7 @@ async fn nothing_is_lost_while_postgres_is_away() {
     sleep(Duration::from_secs(1)).await;
     server.restart().await.unwrap();
     // What waited is written by itself: one in hand, one in the queue.
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     let mut alerts = fired(&engine, tenant, 2).await;
     assert!(alerts.len() >= 2, "what waited was lost: {alerts:?}");
     // What was dropped is due again with the next reservation.
@@ -134,7 +134,7 @@ async fn a_raised_cap_warns_anew_and_a_lowered_one_only_of_what_it_newly_reaches
     assert_eq!(fired(&engine, tenant, 1).await, [(50, 60)]);
     let change = async |amount, limits: &mut Client| {
         house.billing.set(tenant, vec![budget(amount)]);
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + Duration::from_secs(60);
         while crate::house::balance(limits, tenant, "budget").await.cap != amount {
             assert!(Instant::now() < until, "the cap never changed");
             sleep(Duration::from_millis(1)).await;
@@ -238,7 +238,7 @@ async fn a_stream_tells_of_every_alert_and_goes_on_where_it_was() {
         |position: &str| WatchAlertsRequest { organization: names::organization(&ours), position: position.to_owned() };
     let mut stream = operator.watch_alerts(watch("")).await.unwrap().into_inner();
     let next = async |stream: &mut tonic::Streaming<WatchAlertsResponse>| {
-        timeout(Duration::from_secs(10), stream.message()).await.unwrap().unwrap().unwrap()
+        timeout(Duration::from_secs(60), stream.message()).await.unwrap().unwrap().unwrap()
     };
     let heartbeat = next(&mut stream).await;
     assert_eq!((heartbeat.alert, heartbeat.position.as_str()), (None, "0"));
@@ -273,7 +273,7 @@ async fn a_stream_tells_of_every_alert_and_goes_on_where_it_was() {
     }
     assert_eq!(percents, [80, 100]);
     two.stop().await;
-    assert!(timeout(Duration::from_secs(5), stream.message()).await.unwrap().is_ok_and(|end| end.is_none()));
+    assert!(timeout(Duration::from_secs(60), stream.message()).await.unwrap().is_ok_and(|end| end.is_none()));
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn tenants(house: &House, budget: i64) -> Vec<OrganizationId> {
 
 /// What is answered when it is no passing failure any more.
 async fn persist(client: &mut Client, request: &ReserveRequest) -> Result<ReserveResponse, ErrorReason> {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         match open(client.reserve(request.clone()).await) {
             Ok(handle) => return Ok(handle),

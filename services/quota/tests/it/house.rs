@@ -273,7 +273,7 @@ impl Engine {
     pub(crate) async fn stop(&self) {
         self.context.shutdown.cancel();
         self.context.tasks.close();
-        tokio::time::timeout(Duration::from_secs(5), self.context.tasks.wait()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.context.tasks.wait()).await.unwrap();
     }
 
     /// Status, as the audit sees it.

@@ -347,7 +347,7 @@ async fn without_postgres_settlements_are_refused_retryably_and_warm_tenants_go_
     let budget = balance(&mut client, tenant, "budget").await;
     assert_eq!((budget.used, budget.held), (200, 200), "still held");
     server.restart().await.unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while let Err(failure) = open(client.commit(commit(&request, &handle, &[("nano_usd", 60)])).await) {
         assert!(failure.is_transient() && Instant::now() < until, "{failure}");
         sleep(Duration::from_millis(50)).await;

@@ -16,7 +16,7 @@ fn budget(amount: i64) -> Limit {
 
 /// Until every process hears of changes.
 async fn followed(house: &House, engines: usize) {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while house.billing.watchers() < engines {
         assert!(Instant::now() < until, "nobody follows billing");
         sleep(Duration::from_millis(5)).await;
@@ -32,7 +32,7 @@ async fn refuses_after(engine: &Engine, tenant: OrganizationId, since: Instant) 
                 assert_eq!(failure.reason(), ErrorReason::BudgetExhausted);
                 return since.elapsed();
             }
-            Ok(_) => assert!(since.elapsed() < Duration::from_secs(10), "the lower limit never came"),
+            Ok(_) => assert!(since.elapsed() < Duration::from_secs(60), "the lower limit never came"),
         }
         // A store in memory never makes this loop wait, and on one thread nothing else would run.
         sleep(Duration::from_millis(1)).await;
@@ -116,7 +116,7 @@ async fn another_plan_goes_on_counting_where_limits_are_the_same_and_begins_wher
             limit("inputs", "organization", "input_token", 7, month()),
         ],
     );
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while balance(&mut client, tenant, "budget").await.cap != 20_000 {
         assert!(Instant::now() < until, "the plan never changed");
         sleep(Duration::from_millis(1)).await;

@@ -81,7 +81,7 @@ async fn block_one(database: &Database, id: ReservationId) -> Transaction<'stati
 async fn until_blocked(database: &Database, kind: &str) {
     let query = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock' and wait_event = $1";
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while sqlx::query_scalar::<_, i64>(query).bind(kind).fetch_one(database.pool()).await.unwrap() == 0 {
         assert!(Instant::now() < until, "nobody waits for a lock of this kind: {kind}");
         sleep(Duration::from_millis(5)).await;

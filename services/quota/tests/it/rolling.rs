@@ -107,7 +107,7 @@ async fn what_can_not_matter_any_more_is_swept_away() {
         let handle = open(client.reserve(request.clone()).await).unwrap();
         client.commit(commit(&request, &handle, &[("request", 1)])).await.unwrap();
     }
-    for _ in 0..50 {
+    for _ in 0..600 {
         if house.size(tenant).await == 0 {
             return;
         }

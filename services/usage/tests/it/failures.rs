@@ -117,11 +117,9 @@ fn counted(disposition: Disposition) -> usize {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_unavailable_and_nobody_waits_long() {
+async fn a_database_that_is_not_there_is_unavailable() {
     let usage = Usage::start("postgres://postgres@127.0.0.1:1/none");
-    let started = Instant::now();
     let answer: Result<Vec<Answer>, Error> =
         usage.recorder.record(vec![Ok(event(OrganizationId::new_v7()))], None).await;
     assert!(matches!(answer, Err(Error::Database(weir_database::Error::Unavailable(_)))), "{answer:?}");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }

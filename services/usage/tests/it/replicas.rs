@@ -60,7 +60,7 @@ async fn a_watcher_of_one_replica_misses_nothing_that_any_replica_records() {
         let mut latest: HashMap<ReservationId, (i32, bool)> = HashMap::new();
         let mut last = 0;
         while latest.len() < 300 || latest.values().any(|(_, estimated)| *estimated) {
-            let progress = tokio::time::timeout(Duration::from_secs(20), feed.next()).await.unwrap().unwrap().unwrap();
+            let progress = tokio::time::timeout(Duration::from_secs(60), feed.next()).await.unwrap().unwrap().unwrap();
             for change in progress.changes {
                 assert!(change.position > last, "{} after {last}", change.position);
                 last = change.position;

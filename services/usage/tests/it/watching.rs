@@ -56,7 +56,7 @@ async fn an_open_feed_begins_at_once_follows_and_ends_with_the_service() {
     assert_eq!((first.changes.len(), first.head), (0, 0));
     for expected in 1..=3 {
         usage.record(&[event(organization)]).await;
-        let next = tokio::time::timeout(Duration::from_secs(5), feed.next()).await.unwrap().unwrap().unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(60), feed.next()).await.unwrap().unwrap().unwrap();
         assert_eq!((next.changes[0].position, next.head), (expected, expected));
     }
     usage.shutdown.cancel();

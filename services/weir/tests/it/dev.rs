@@ -157,7 +157,7 @@ async fn an_operator_changes_plans_and_revokes_and_rotates_keys() {
     let (code, answer, errors) = operate(&["revoke-key", api_key]);
     assert_eq!(code, Some(0), "{errors}");
     assert_eq!(answer, json!({"api_key": api_key, "display_name": "first key"}));
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while chat(&credentials).await.0 != 401 {
         assert!(Instant::now() < until, "the revoked key still works");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -195,7 +195,7 @@ async fn a_support_person_is_told_why_a_call_was_refused_and_what_became_of_anot
     assert_eq!(chat(&credentials).await.0, 429);
     // By the organisation's id alone, and as JSON, until all eleven are written down.
     let id = organization.strip_prefix("organizations/").unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     let explained = loop {
         let (code, text, errors) = quota(&["explain", "--organization", id, "--json"]);
         assert_eq!(code, Some(0), "{errors}");

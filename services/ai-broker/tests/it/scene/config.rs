@@ -25,11 +25,11 @@ pub(super) fn text(base_url: &str, keys: &[&str], settings: &str, max_wait: &str
     let linger = if settings.contains("settle_linger") { "" } else { "settle_linger = \"1ms\"" };
     format!(
         "{linger}\n{settings}\n[broker.providers.sim]\nbase_url = \"{base_url}\"\nprice_list = \"simulated\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nidle_timeout = \"1500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.claude]\nbase_url = \"{base_url}\"\nprice_list = \"claude\"\ndialect = \"anthropic\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nidle_timeout = \"1500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.voices]\nbase_url = \"{base_url}\"\nprice_list = \"voices\"\ndialect = \"elevenlabs\"\n\
-         keys = {{ {keys} }}\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"500ms\"\nmax_wait = \"{max_wait}\"\n\
+         keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nidle_timeout = \"1500ms\"\nmax_wait = \"{max_wait}\"\n\
          [broker.providers.pictures]\nbase_url = \"{queue_url}\"\nprice_list = \"pictures\"\ndialect = \"fal\"\n\
          keys = {{ {keys} }}\nfirst_byte_timeout = \"6s\"\nmax_wait = \"{max_wait}\"\n\
          [broker.routes.fast]\nprovider = \"sim\"\nmodel = \"sim-small\"\ndefault_output_tokens = 32\n\
