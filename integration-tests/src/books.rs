@@ -10,6 +10,7 @@ use weir_proto::billing::v1::{self as billing, GetStatementRequest};
 use weir_proto::broker::v1 as broker;
 use weir_proto::quota::v1::{self as quota, ListSettlementsRequest};
 use weir_proto::usage::v1::{Bucket, QueryUsageRequest, ScanEventsRequest};
+use weir_rpc::Failure;
 
 use crate::prices::Prices;
 use crate::provider::Provider;
@@ -18,6 +19,8 @@ use crate::totals::Totals;
 
 /// A scan over everything may take its time.
 const SCAN: Duration = Duration::from_secs(300);
+/// For what is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR: i64 = 3_600;
 
 /// A book's sums, and how many of its requests are estimated.
@@ -54,12 +57,30 @@ impl Books {
     pub async fn of(siblings: &Siblings, organizations: &[String]) -> anyhow::Result<Self> {
         let mut books = Self::default();
         for organization in organizations {
-            add(&mut books.quota, quota_book(siblings, organization).await.context("quota")?);
-            add(&mut books.usage, usage_book(siblings, organization).await.context("usage")?);
-            add(&mut books.billing, billing_book(siblings, organization).await.context("billing")?);
+            add(&mut books.quota, patiently(async || quota_book(siblings, organization).await).await.context("quota")?);
+            add(&mut books.usage, patiently(async || usage_book(siblings, organization).await).await.context("usage")?);
+            let billing = patiently(async || billing_book(siblings, organization).await).await;
+            add(&mut books.billing, billing.context("billing")?);
         }
         Ok(books)
     }
+}
+
+/// Asks again while a service, or what it stands on, is busy.
+async fn patiently(ask: impl AsyncFn() -> anyhow::Result<Book>) -> anyhow::Result<Book> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if is_transient(&error) && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn is_transient(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<tonic::Status>().is_some_and(|status| Failure::from(status).is_transient())
 }
 
 fn add(to: &mut Book, book: Book) {

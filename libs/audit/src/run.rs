@@ -14,7 +14,7 @@ use weir_proto::quota::v1::quota_service_client::QuotaServiceClient;
 use weir_proto::quota::v1::{self as quota, ListSettlementsRequest};
 use weir_proto::usage::v1::ScanEventsRequest;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
-use weir_rpc::Channel;
+use weir_rpc::{Channel, Failure};
 
 use crate::books::Books;
 use crate::check::{Check, Finding};
@@ -94,6 +94,17 @@ pub enum AuditError {
     },
 }
 
+impl AuditError {
+    /// Whether the same question may be answered a little later.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Rpc { status, .. } => Failure::from(&**status).is_transient(),
+            Self::Late { .. } => true,
+            Self::Malformed { .. } => false,
+        }
+    }
+}
+
 /// The service's own words; a channel's errors name the service already.
 fn refusal(service: &str, status: &tonic::Status) -> String {
     match status.message() {
@@ -115,7 +126,16 @@ pub async fn audit(services: &Services, options: &Options) -> Result<Report, Aud
     let mut rounds = 0;
     loop {
         let begun = Instant::now();
-        let Round { mut books, status, brokers, quiet } = round(services, options).await?;
+        let read = match round(services, options).await {
+            // Whatever is busy, or comes back in a moment, may take as long as what differs.
+            Err(error) if error.is_transient() && Instant::now() + pause <= until => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+            read => read?,
+        };
+        let Round { mut books, status, brokers, quiet } = read;
         rounds += 1;
         first_seen = books
             .findings
