@@ -64,6 +64,11 @@ pub(super) async fn run(
             faults.push(format!("{id} was committed by a client that died later, and is {:?}", settled.get(id)));
         }
     }
+    for id in &taken {
+        if settled.get(id).is_none_or(|one| !one.estimated) {
+            faults.push(format!("{id} was taken over, and is {:?}", settled.get(id)));
+        }
+    }
     let estimated = settled.values().filter(|one| one.estimated).count();
     if estimated != taken.len() || taken.is_empty() {
         faults.push(format!("{} were taken over, and {estimated} are estimated", taken.len()));
