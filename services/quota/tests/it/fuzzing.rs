@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use prost::Message;
 use tonic::Code;
-use weir_proto::common::v1::Amount;
+use weir_proto::common::v1::{Amount, ErrorReason};
 use weir_proto::quota::v1::*;
 use weir_rpc::Failure;
 use weir_types::{MAX_AMOUNT, OrganizationId, UserId, names};
@@ -156,11 +156,17 @@ impl Target {
         answer.limits.into_iter().map(|state| (state.limit, state.used, state.held)).collect()
     }
 
-    /// A reservation that is held.
-    async fn another(&self) -> (ReserveRequest, ReserveResponse) {
+    /// A reservation that is held; none once a request has used all of the budget, as it may.
+    async fn another(&self) -> Option<(ReserveRequest, ReserveResponse)> {
         let request = self.reserve(&Odd::Nothing);
-        let answer = open(self.engine.client().reserve(request.clone()).await).unwrap();
-        (request, answer)
+        match open(self.engine.client().reserve(request.clone()).await) {
+            Ok(answer) => Some((request, answer)),
+            Err(failure) => {
+                let is_used_up = failure.reason() == ErrorReason::BudgetExhausted;
+                assert!(is_used_up || failure.is_transient(), "{failure:?}");
+                None
+            }
+        }
     }
 
     fn reserve(&self, odd: &Odd) -> ReserveRequest {
@@ -301,7 +307,8 @@ fn fuzz(asked: impl Strategy<Value = Asked>, compares: bool) {
     let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
     let outcome = runner.run(&asked, |asked| {
         runtime.block_on(async {
-            let held = if asked.rpc == GROWTH { target.another().await } else { target.held.clone() };
+            let held = if asked.rpc == GROWTH { target.another().await } else { Some(target.held.clone()) };
+            let Some(held) = held else { return Ok(()) };
             let before = target.counters().await;
             let Some(failure) = target.ask(&asked, held).await else { return Ok(()) };
             let ours = [Code::Internal, Code::Unknown, Code::DataLoss, Code::Unimplemented];
