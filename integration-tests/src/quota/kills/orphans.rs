@@ -50,10 +50,14 @@ pub(super) async fn run(
     let meanwhile = top_up(&calls, &tenant).await?;
     let taken = take_over(fleet, &calls, &tenant).await?;
     let later = top_up(&calls, &tenant).await?;
-    if later > 0 {
+    let settled = settlements(fleet, &tenant).await?;
+    // Who is killed when his commit is durable and the fast store did not answer in time does not ask again: until it is taken over
+    // such a call counts as committed and as held. Never less than once, and once in the end.
+    let known: BTreeSet<&String> =
+        taken.iter().filter(|id| settled.get(*id).is_some_and(|one| !one.released && !one.estimated)).collect();
+    if later > known.len() {
         faults.push(format!("{later} calls passed after the take-over that had not fitted before it"));
     }
-    let settled = settlements(fleet, &tenant).await?;
     for id in &reserved {
         if settled.get(id).is_none_or(|one| one.released) {
             faults.push(format!("{id} was reserved by a client that died, and is {:?}", settled.get(id)));
@@ -64,14 +68,14 @@ pub(super) async fn run(
             faults.push(format!("{id} was committed by a client that died later, and is {:?}", settled.get(id)));
         }
     }
-    for id in &taken {
+    for id in taken.iter().filter(|id| !known.contains(id)) {
         if settled.get(id).is_none_or(|one| !one.estimated) {
             faults.push(format!("{id} was taken over, and is {:?}", settled.get(id)));
         }
     }
     let estimated = settled.values().filter(|one| one.estimated).count();
-    if estimated != taken.len() || taken.is_empty() {
-        faults.push(format!("{} were taken over, and {estimated} are estimated", taken.len()));
+    if estimated + known.len() != taken.len() || taken.is_empty() {
+        faults.push(format!("{} were taken over, and {estimated} are estimated, {} known", taken.len(), known.len()));
     }
     if meanwhile == 0 {
         faults.push("the clients had used everything before they were killed: nothing is proved".to_owned());
