@@ -1,7 +1,6 @@
 //! Streams: passed on, counted, and billed whoever ends them.
 
 use std::task::Poll;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde_json::json;
