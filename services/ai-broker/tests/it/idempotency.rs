@@ -241,7 +241,7 @@ async fn what_was_refused_before_anything_was_charged_leaves_its_key_free() {
 #[tokio::test]
 async fn what_was_charged_and_failed_is_not_tried_again() {
     let house = House::new().await;
-    for (key, body) in [("broken", chat(3, "body=malformed")), ("late", chat(3, "latency_ms=3000"))] {
+    for (key, body) in [("broken", chat(3, "body=malformed")), ("late", chat(3, "hang=1"))] {
         let first = house.scene.invoke_request(keyed(key, &body)).await.unwrap_err();
         let calls = house.calls();
         let again = house.scene.invoke_request(keyed(key, &body)).await.unwrap_err();
