@@ -57,7 +57,12 @@ pub(crate) fn most_within(seen: &[Served], zero: u64, span_ms: u64, weight: impl
 
 /// When the reservation of a request was begun, in milliseconds since 1970.
 fn begun(served: &Served) -> u64 {
-    let id: uuid::Uuid = served.client_request_id.parse().unwrap();
+    begun_at(&served.client_request_id)
+}
+
+/// When a reservation was begun, in milliseconds since 1970.
+pub(crate) fn begun_at(reservation: &str) -> u64 {
+    let id: uuid::Uuid = reservation.parse().unwrap();
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
     seconds * 1_000 + u64::from(nanos) / 1_000_000
 }

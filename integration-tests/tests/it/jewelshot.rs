@@ -22,9 +22,9 @@ use weir_integration_tests::process::{Process, weir_executable};
 use weir_integration_tests::provider::Provider;
 use weir_integration_tests::tenants::Tenant;
 use weir_integration_tests::totals::Totals;
-use weir_simulator::Served;
+use weir_simulator::{Fault, Served};
 
-use crate::brokers::{most_within, second_broker, started_anew};
+use crate::brokers::{begun_at, most_within, second_broker, started_anew};
 
 /// A minute, scaled by twenty.
 const MINUTE_MS: u64 = 3_000;
@@ -44,8 +44,21 @@ fn set(config: &mut Table, path: &[&str], value: impl Into<Toml>) {
     table.insert((*last).to_owned(), value.into());
 }
 
+/// How soon a broker that says nothing is taken for dead: what it has asked of the provider would be asked twice, and its calls lose
+/// their places in line.
+#[derive(Clone, Copy)]
+struct Silence {
+    jobs: &'static str,
+    /// A fifth of it.
+    line: &'static str,
+}
+
+const QUICK: Silence = Silence { jobs: "12s", line: "100ms" };
+/// However slow the machine is.
+const NEVER: Silence = Silence { jobs: "300s", line: "60s" };
+
 /// The scenario's configuration with `accounts`, for the simulated provider and a folder.
-fn config(provider: &Provider, folder: &Path, accounts: Option<&str>) -> String {
+fn config(provider: &Provider, folder: &Path, accounts: Option<&str>, silence: Silence) -> String {
     let mut config = read("weir.toml");
     if let Some(accounts) = accounts.map(read) {
         set(&mut config, &["quota", "shared"], accounts["quota"]["shared"].clone());
@@ -70,10 +83,12 @@ fn config(provider: &Provider, folder: &Path, accounts: Option<&str>) -> String 
     // A folder in place of the bucket, and receivers inside.
     set(&mut config, &["broker", "results", "bucket", "name"], "");
     set(&mut config, &["broker", "results", "folder"], folder.display().to_string());
-    // Who is slow and not dead keeps its jobs: what it has asked of the provider would be asked twice.
-    let quick = "lease = \"12s\"\nbeat = \"200ms\"\npoll = \"50ms\"\n[webhooks]\nallow_private = true\n";
+    let quick = "beat = \"200ms\"\npoll = \"50ms\"\n[webhooks]\nallow_private = true\n";
     set(&mut config, &["broker", "jobs"], quick.parse::<Table>().unwrap());
-    set(&mut config, &["broker", "queue"], "beat = \"100ms\"".parse::<Table>().unwrap());
+    set(&mut config, &["broker", "jobs", "lease"], silence.jobs);
+    set(&mut config, &["broker", "queue", "beat"], silence.line);
+    // On a slow machine nobody loses the turn that he is about to use.
+    set(&mut config, &["broker", "queue", "turn"], "30s");
     toml::to_string(&config).unwrap()
 }
 
@@ -116,7 +131,7 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open(accounts: Option<&str>) -> Self {
+    async fn open(users: usize, accounts: Option<&str>, silence: Silence) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let gallery = tempfile::tempdir().unwrap();
         let minute = (MINUTE_MS / 1000).to_string();
@@ -127,11 +142,11 @@ impl Shop {
             ["--limits", limit, "--rate-window-secs", &minute, "--generation-ms", "1000-2250", "--runners", "50"];
         let provider = Provider::start(&weir_executable().unwrap(), gallery.path(), &args).await.unwrap();
         let folder = gallery.path().join("pictures");
-        let more_config = config(&provider, &folder, accounts);
+        let more_config = config(&provider, &folder, accounts, silence);
         let options = Options { provider: Some(Rc::new(provider)), more_config, ..Options::new(Mode::Separate) };
         let deployment = Deployment::start(options).await.unwrap();
         let second = second_broker(&deployment).await;
-        let users = join_all((0..USERS).map(async |nth| {
+        let users = join_all((0..users).map(async |nth| {
             Tenant::create(&deployment.siblings, &format!("User {nth}"), "plans/normal", Vec::new()).await.unwrap()
         }));
         let users = users.await;
@@ -221,6 +236,26 @@ impl Shop {
         assert!(seen <= most, "{seen} in a minute");
     }
 
+    /// Waits until a job stands in the provider's line.
+    async fn stands_in_line(&self, user: &Tenant, id: &str) {
+        for _ in 0..1200 {
+            let job = self.ask(user, Method::GET, &format!("/api/v1/jobs/{id}"), None).await;
+            let job: Value = job.json().await.unwrap();
+            if job["state"] == "processing" && job["queue"]["position"].is_number() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{id} never stands in line");
+    }
+
+    /// The reservation of a user's only picture.
+    async fn reservation(&self, user: &Tenant) -> String {
+        let events: Value = self.ask(user, Method::GET, "/api/v1/usage/events", None).await.json().await.unwrap();
+        let [event] = events["events"].as_array().unwrap().as_slice() else { panic!("one picture: {events}") };
+        event["id"].as_str().unwrap().to_owned()
+    }
+
     /// The gallery's files have the size that is promised, and there is one for each user.
     fn check_gallery(&self) {
         let tenants = std::fs::read_dir(self.gallery.path().join("pictures")).unwrap();
@@ -240,7 +275,7 @@ impl Shop {
         let organizations: Vec<String> = self.users.iter().map(|user| user.organization.clone()).collect();
         let books = Books::of(&self.deployment.siblings, &organizations).await.unwrap();
         // A megapixel each, at $0.025.
-        let requests = i64::try_from(USERS).unwrap();
+        let requests = i64::try_from(self.users.len()).unwrap();
         let totals = Totals { requests, cost_nano_usd: requests * 25_000_000, ..Totals::default() };
         let book = Book { totals, estimated: 0 };
         assert_eq!((books.quota, books.usage, books.billing), (book, book, book));
@@ -249,7 +284,7 @@ impl Shop {
 
 #[tokio::test]
 async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_halfway() {
-    let mut shop = Shop::open(None).await;
+    let mut shop = Shop::open(USERS, None, QUICK).await;
     let orders = join_all(shop.users.iter().enumerate().map(|(nth, user)| shop.order(nth, user))).await;
     let mut second = shop.second.take().unwrap();
     let pictures = join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id)));
@@ -303,7 +338,7 @@ async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_half
 
 #[tokio::test]
 async fn four_accounts_of_ten_a_minute_add_up() {
-    let shop = Shop::open(Some("accounts.toml")).await;
+    let shop = Shop::open(USERS, Some("accounts.toml"), QUICK).await;
     let orders = join_all(shop.users.iter().enumerate().map(|(nth, user)| shop.order(nth, user))).await;
     join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id))).await;
     let submitted = shop.submissions().await;
@@ -318,4 +353,36 @@ async fn four_accounts_of_ten_a_minute_add_up() {
         assert!(submitted.len() >= 10, "{}", submitted.len());
     }
     shop.check_books().await;
+}
+
+#[tokio::test]
+async fn high_goes_before_normal_and_of_each_who_came_first() {
+    const NORMAL: usize = 5;
+    const HIGH: usize = 3;
+    let shop = Shop::open(NORMAL + HIGH, None, NEVER).await;
+    for user in &shop.users[NORMAL..] {
+        user.subscribe(&shop.deployment.siblings, "plans/high", Vec::new()).await.unwrap();
+    }
+    // No room for anybody until all stand in line, one behind the other.
+    let full = Fault { simulate: "status=429,retry_after=1".parse().unwrap(), ..Fault::default() };
+    shop.deployment.provider.add_fault(&full).await.unwrap();
+    let mut orders = Vec::new();
+    for (nth, user) in shop.users.iter().enumerate() {
+        let id = shop.order(nth, user).await;
+        shop.stands_in_line(user, &id).await;
+        orders.push(id);
+    }
+    shop.deployment.provider.clear_faults().await.unwrap();
+    join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id))).await;
+    shop.check_books().await;
+
+    // Who looks for room makes a reservation, whose id says when.
+    let reservations = join_all(shop.users.iter().map(|user| shop.reservation(user))).await;
+    let mut turns: Vec<(u64, usize)> =
+        reservations.iter().enumerate().map(|(nth, id)| (begun_at(id), (nth + HIGH) % (NORMAL + HIGH))).collect();
+    // The first normal one may have had the turn already when the first high one came.
+    let first_normal = turns.remove(0).0;
+    turns.sort_by_key(|(_, place)| *place);
+    assert!(turns.is_sorted(), "high ones as they came, then normal ones as they came: {turns:?}");
+    assert!(first_normal <= turns[HIGH].0, "{first_normal} {turns:?}");
 }

@@ -38,6 +38,6 @@ impl QueueConfig {
 
 impl From<&QueueConfig> for QueueOptions {
     fn from(config: &QueueConfig) -> Self {
-        Self { turns: config.turns, look: config.look, beat: config.beat }
+        Self { turns: config.turns, turn: config.turn, look: config.look, beat: config.beat }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::common::v1::ErrorReason;
-use weir_simulator::{ApiKey, Options, Simulator};
+use weir_simulator::{ApiKey, Fault, Options, Simulator};
 
 use crate::scene::{Scene, chat, streamed};
 
@@ -130,6 +130,9 @@ fn when_a_broker_is_killed_halfway_the_calls_of_the_other_are_all_served() {
         };
         (Arc::new(Simulator::start(options).await.unwrap()), weir_testing::redis().await.unwrap())
     });
+    // No room until the victim's calls stand in line.
+    let simulate = "status=429,retry_after=0.1".parse().unwrap();
+    provider.add_fault(Fault { simulate, ..Fault::default() });
     let survivor = here.block_on(Scene::beside(&provider, &redis, settings));
     let victim = Arc::new(there.block_on(Scene::beside(&provider, &redis, settings)));
     for _ in 0..25 {
@@ -138,6 +141,7 @@ fn when_a_broker_is_killed_halfway_the_calls_of_the_other_are_all_served() {
     }
     let positions = here.block_on(async {
         survivor.eventually("the other's calls stand in line", async |survivor| place(survivor).await > 10).await;
+        provider.clear_faults();
         let calls = join_all((0..25).map(|_| async { survivor.invoke(&chat(1, "")).await }));
         let kill = async {
             let served = || provider.served().iter().filter(|served| served.status == 200).count();
@@ -148,4 +152,32 @@ fn when_a_broker_is_killed_halfway_the_calls_of_the_other_are_all_served() {
         calls.into_iter().map(|call| call.unwrap().accounting.unwrap().queue_position).collect::<Vec<_>>()
     });
     assert!(positions.iter().any(|position| *position > 25), "one line for both: {positions:?}");
+}
+
+/// Three calls that find no room for a moment, with one turn for all of them, at a provider that answers none within the hour: it has
+/// all three of them all the same.
+async fn the_turn_goes_on_although_nobody_is_answered(scope: &str, turn: &str) {
+    let options = Options { latency: Duration::from_secs(3_600), ..Options::default() };
+    let provider = Arc::new(Simulator::start(options).await.unwrap());
+    let settings = format!("queue.turns = 1\nqueue.turn = \"{turn}\"");
+    let scene = Scene::patient_for_answers(&provider, &settings).await;
+    *scene.siblings.refusing_scope.lock() = scope.into();
+    scene.siblings.refuse.store(3, Ordering::Relaxed);
+    let body = chat(1, "");
+    let calls = join_all((0..3).map(|_| scene.invoke(&body)));
+    let all = scene.eventually("the provider has all of them", async |_| provider.stats().in_flight == 3);
+    tokio::select! {
+        answers = calls => panic!("{answers:?}"),
+        () = all => {}
+    }
+}
+
+#[tokio::test]
+async fn who_has_found_room_by_the_providers_own_limits_lets_the_next_one_try() {
+    the_turn_goes_on_although_nobody_is_answered("provider", "60s").await;
+}
+
+#[tokio::test]
+async fn who_waits_for_the_answer_of_a_provider_without_known_limits_lets_the_next_one_try_when_his_turn_is_over() {
+    the_turn_goes_on_although_nobody_is_answered("provider_key", "50ms").await;
 }

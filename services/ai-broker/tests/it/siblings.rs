@@ -109,7 +109,10 @@ impl QuotaService for FakeQuota {
         };
         let handle = Bytes::from(format!("handle of {}", request.reservation_id));
         state.reserved.lock().insert(request.reservation_id.clone(), request);
-        let limits = vec![limit("request", 1), limit("token", 40)];
+        let mut limits = vec![limit("request", 1), limit("token", 40)];
+        // The provider's own limit, which refuses others, lets this one through.
+        let scope = state.refusing_scope.lock().clone();
+        limits.extend((scope == "provider").then(|| quota::LimitState { scope, ..limit("request", 1) }));
         Ok(Response::new(quota::ReserveResponse { handle, limits, epoch: state.epoch.load(Ordering::Relaxed) }))
     }
 

@@ -68,6 +68,10 @@ struct Desk {
 struct Waiting {
     newcomer: Newcomer,
     news: watch::Sender<News>,
+    /// Since when it has the turn.
+    turn: Option<Instant>,
+    /// It has found room, or has looked for it as long as a turn lasts: it does not wait any more, unless it is blocked.
+    admitted: bool,
     /// It has the turn, or something to say that the line has not heard: what the line says of its turn is out of date.
     deaf: bool,
 }
@@ -86,17 +90,19 @@ impl Line {
         if !desk.closed {
             desk.words.push(joins(ticket, &newcomer));
             desk.words.push(Word::Asks(ticket));
-            desk.waiting.insert(ticket, Waiting { newcomer, news: sender, deaf: false });
+            desk.waiting.insert(ticket, Waiting { newcomer, news: sender, turn: None, admitted: false, deaf: false });
+            self.busy.store(true, Ordering::Relaxed);
         }
         drop(desk);
-        self.busy.store(true, Ordering::Relaxed);
         self.said.notify_one();
         Place::new(Arc::clone(self), ticket, news, newcomer.until)
     }
 
     pub(super) fn admitted(&self, ticket: Ticket) {
         let mut desk = self.desk.lock();
-        if desk.waiting.contains_key(&ticket) {
+        if let Some(waiting) = desk.waiting.get_mut(&ticket)
+            && !std::mem::replace(&mut waiting.admitted, true)
+        {
             desk.words.push(Word::Admitted(ticket));
             drop(desk);
             self.said.notify_one();
@@ -123,10 +129,13 @@ impl Line {
     pub(super) fn blocked(&self, ticket: Ticket, wait: Duration) {
         let mut desk = self.desk.lock();
         if let Some(waiting) = desk.waiting.get_mut(&ticket) {
-            waiting.deaf = true;
+            (waiting.turn, waiting.admitted, waiting.deaf) = (None, false, true);
             waiting.news.send_replace(News::Waiting(None));
+            self.busy.store(true, Ordering::Relaxed);
         }
         desk.words.push(Word::Blocked(ticket, millis(wait)));
+        // Its caller is told at once where it stands now.
+        desk.words.push(Word::Asks(ticket));
         drop(desk);
         self.said.notify_one();
     }
@@ -142,8 +151,7 @@ impl Line {
         let mut told = Instant::now();
         while !stop.is_cancelled() {
             let beat = told.elapsed() >= options.beat;
-            let Some(words) = self.take(beat) else {
-                self.busy.store(false, Ordering::Relaxed);
+            let Some(words) = self.take(beat, options.turn) else {
                 tokio::select! {
                     () = self.said.notified() => {}
                     () = stop.cancelled() => {}
@@ -184,15 +192,21 @@ impl Line {
     }
 
     /// Everything that is to be said; none if there is nothing and nobody waits.
-    fn take(&self, beat: bool) -> Option<Vec<Word>> {
+    fn take(&self, beat: bool, turn: Duration) -> Option<Vec<Word>> {
         let mut desk = self.desk.lock();
+        self.busy.store(desk.waiting.values().any(|waiting| !waiting.admitted), Ordering::Relaxed);
         if desk.words.is_empty() && desk.waiting.is_empty() {
             return None;
         }
         let mut words = std::mem::take(&mut desk.words);
         for (ticket, waiting) in &mut desk.waiting {
-            waiting.deaf = *waiting.news.borrow() == News::Turn;
-            if beat {
+            waiting.deaf = waiting.turn.is_some();
+            // Who has not been refused by now is being served.
+            if !waiting.admitted && waiting.turn.is_some_and(|since| since.elapsed() >= turn) {
+                waiting.admitted = true;
+                words.push(Word::Admitted(*ticket));
+            }
+            if beat && !waiting.admitted {
                 words.push(Word::Asks(*ticket));
             }
         }
@@ -234,9 +248,12 @@ impl Line {
             }
         }
         for ticket in &answer.turns {
-            match desk.waiting.get(ticket) {
+            match desk.waiting.get_mut(ticket) {
                 Some(waiting) if waiting.deaf => {}
-                Some(waiting) => drop(waiting.news.send_replace(News::Turn)),
+                Some(waiting) => {
+                    waiting.turn.get_or_insert_with(Instant::now);
+                    waiting.news.send_replace(News::Turn);
+                }
                 // Its caller left before the line knew it.
                 None => desk.words.push(Word::Leaves(*ticket)),
             }

@@ -90,6 +90,8 @@ fn position(standing: Standing) -> i32 {
 pub(crate) struct QueueOptions {
     /// How many, of all brokers, may try at once.
     pub(crate) turns: usize,
+    /// For how long one may try before the next is let forward.
+    pub(crate) turn: Duration,
     /// How often a broker with waiting calls looks whether one of them has the turn.
     pub(crate) look: Duration,
     /// How often waiting callers are told where they stand. Also the broker's sign of life.

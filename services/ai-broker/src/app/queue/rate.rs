@@ -22,7 +22,12 @@ const TENANTS: u128 = 50;
 
 const RULES: Rules = Rules { capacity: 10_000, aging: 3_000, turn: 2_000 };
 /// As `config.defaults.toml` has them.
-const OPTIONS: QueueOptions = QueueOptions { turns: 16, look: Duration::from_millis(25), beat: Duration::from_secs(1) };
+const OPTIONS: QueueOptions = QueueOptions {
+    turns: 16,
+    turn: Duration::from_secs(2),
+    look: Duration::from_millis(25),
+    beat: Duration::from_secs(1),
+};
 
 /// `cargo test --release -p weir-ai-broker --lib -- --ignored --nocapture pairs_per_second`
 #[tokio::test]

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::join_all;
 use weir_proto::broker::v1::{Job, JobState, WatchJobRequest};
-use weir_simulator::{ApiKey, Options, Simulator};
+use weir_simulator::{ApiKey, Fault, Options, Simulator};
 
 use super::{House, QUICK, invoke, one_step};
 use crate::database;
@@ -21,11 +21,25 @@ fn fifteen() -> Options {
 #[tokio::test]
 async fn fifty_jobs_at_once_on_a_provider_of_fifteen_a_window_all_complete_and_positions_only_fall() {
     let House { scene, .. } = &House::with(fifteen(), "queue.beat = \"20ms\"").await;
+    // No room until everybody has been told where he stands.
+    let simulate = "status=429,retry_after=0.1".parse().unwrap();
+    scene.provider.add_fault(Fault { simulate, ..Fault::default() });
     let jobs = join_all((0..50).map(|_| scene.create(one_step("")))).await;
+    let know = AtomicUsize::new(0);
     let watched = jobs.iter().map(|job| async {
         let request = scene.bearer.request(WatchJobRequest { name: job.name.clone() });
-        let told = scene.jobs.clone().watch_job(request).await.unwrap().into_inner();
-        let told: Vec<Job> = told.map(|told| told.unwrap().job.unwrap()).collect().await;
+        let mut stream = scene.jobs.clone().watch_job(request).await.unwrap().into_inner();
+        let (mut told, mut knows): (Vec<Job>, bool) = (Vec::new(), false);
+        while let Some(next) = stream.message().await.unwrap() {
+            let job = next.job.unwrap();
+            if job.standing.is_some()
+                && !std::mem::replace(&mut knows, true)
+                && know.fetch_add(1, Ordering::Relaxed) == 49
+            {
+                scene.provider.clear_faults();
+            }
+            told.push(job);
+        }
         assert_eq!(told.last().unwrap().state(), JobState::Complete, "{:?}", told.last());
         told.iter().filter_map(|job| Some(job.standing?.position)).collect::<Vec<_>>()
     });

@@ -120,6 +120,13 @@ impl Scene {
         Self::build(Arc::clone(provider), None, None, &["sk-one"], settings, &["*"], "60s").await
     }
 
+    /// The same, and for an answer for an hour.
+    pub(crate) async fn patient_for_answers(provider: &Arc<Simulator>, settings: &str) -> Self {
+        let text = text(&provider.base_url(), &["sk-one"], settings, "60s");
+        let text = text.replace("first_byte_timeout = \"2s\"", "first_byte_timeout = \"3600s\"");
+        Self::start(Arc::clone(provider), None, None, load(&text), &["*"]).await
+    }
+
     /// Over a database with the keys that callers have brought, beside one key of the platform's.
     pub(crate) async fn with_own_keys(
         provider: &Arc<Simulator>,
