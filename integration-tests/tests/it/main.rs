@@ -6,6 +6,7 @@ mod bad_input;
 mod brokers;
 mod chaos;
 mod client;
+mod interview_coach;
 mod jewelshot;
 mod kept_answers;
 mod key_limits;

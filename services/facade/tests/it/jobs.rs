@@ -67,7 +67,7 @@ fn job_json(state: &str) -> Value {
             "backoff_seconds": 2, "timeout_seconds": 600,
             "result": {
                 "body": {"id": "a", "n": 1.0}, "base64": null, "content_type": "application/json", "attempts": 2,
-                "end_time": THEN_TEXT, "cost_nano_usd": 5, "input_tokens": 3, "output_tokens": 4,
+                "end_time": THEN_TEXT, "cached": false, "cost_nano_usd": 5, "input_tokens": 3, "output_tokens": 4,
             },
         }],
         "queue": {"position": 7, "eta_seconds": 9},

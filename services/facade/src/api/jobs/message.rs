@@ -201,6 +201,8 @@ pub(crate) struct StepResult {
     /// The tries that it took.
     attempts: i32,
     end_time: DateTime<Utc>,
+    /// Of a call to a model: whether its answer was kept from an earlier one.
+    cached: Option<bool>,
     /// Of a call to a model: what it cost.
     cost_nano_usd: Option<i64>,
     input_tokens: Option<i64>,
@@ -402,6 +404,7 @@ impl TryFrom<proto::StepResult> for StepResult {
             content_type: result.content_type,
             attempts: result.attempts,
             end_time: required(result.end_time)?,
+            cached: accounting.as_ref().map(|one| one.cached),
             cost_nano_usd: accounting.as_ref().map(|one| one.cost_nano_usd),
             input_tokens: accounting.as_ref().map(|one| one.input_tokens),
             output_tokens: accounting.as_ref().map(|one| one.output_tokens),
