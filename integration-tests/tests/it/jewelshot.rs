@@ -267,8 +267,9 @@ impl Shop {
         assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() <= 500_000));
     }
 
-    /// Every picture is in the books once, and nothing else is.
-    async fn check_books(&self) {
+    /// Every picture is in the books once, and nothing else is. Of a broker that is killed between the last byte and the books only
+    /// its draft is known, which says as much here; at most so many are `estimated`.
+    async fn check_books(&self, estimated: i64) {
         books::settle(&self.deployment.siblings, Duration::from_secs(60)).await.unwrap();
         let audited = self.deployment.audit().await.unwrap();
         assert!(audited.clean, "{}", audited.text);
@@ -277,8 +278,9 @@ impl Shop {
         // A megapixel each, at $0.025.
         let requests = i64::try_from(self.users.len()).unwrap();
         let totals = Totals { requests, cost_nano_usd: requests * 25_000_000, ..Totals::default() };
-        let book = Book { totals, estimated: 0 };
+        let book = Book { totals, ..books.usage };
         assert_eq!((books.quota, books.usage, books.billing), (book, book, book));
+        assert!(book.estimated <= estimated, "{book:?}");
     }
 }
 
@@ -322,7 +324,8 @@ async fn fifty_users_at_once_get_a_picture_each_although_a_broker_is_killed_half
     assert_eq!((told.len(), &of), (USERS, &urls), "each is told of once, under an id of its own");
     assert!(told.values().any(|(times, _)| *times > 1), "some were told again");
     shop.check_gallery();
-    shop.check_books().await;
+    // The second broker had a part of thirty.
+    shop.check_books(30).await;
 
     // The picture is there for everybody, and may be kept.
     let path = urls.iter().next().unwrap().strip_prefix("https://api.example.com").unwrap();
@@ -352,7 +355,7 @@ async fn four_accounts_of_ten_a_minute_add_up() {
         shop.check_windows(submitted, 10);
         assert!(submitted.len() >= 10, "{}", submitted.len());
     }
-    shop.check_books().await;
+    shop.check_books(0).await;
 }
 
 #[tokio::test]
