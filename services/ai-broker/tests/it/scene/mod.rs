@@ -123,7 +123,7 @@ impl Scene {
     /// The same, and for an answer for an hour.
     pub(crate) async fn patient_for_answers(provider: &Arc<Simulator>, settings: &str) -> Self {
         let text = text(&provider.base_url(), &["sk-one"], settings, "60s");
-        let text = text.replace("first_byte_timeout = \"2s\"", "first_byte_timeout = \"3600s\"");
+        let text = text.replace("first_byte_timeout = \"6s\"", "first_byte_timeout = \"3600s\"");
         Self::start(Arc::clone(provider), None, None, load(&text), &["*"]).await
     }
 
