@@ -377,7 +377,7 @@ async fn high_goes_before_normal_and_of_each_who_came_first() {
     }
     shop.deployment.provider.clear_faults().await.unwrap();
     join_all(shop.users.iter().zip(&orders).map(|(user, id)| shop.picture(user, id))).await;
-    shop.check_books().await;
+    shop.check_books(0).await;
 
     // Who looks for room makes a reservation, whose id says when.
     let reservations = join_all(shop.users.iter().map(|user| shop.reservation(user))).await;
