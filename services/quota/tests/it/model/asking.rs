@@ -120,7 +120,7 @@ impl Play<'_> {
         };
         match answer {
             Ok((duplicate, committed)) => self.observe(|world| {
-                let mut after = world.clone();
+                let mut after = world.counted_to_settle(id, bare);
                 if !world.is_findable(id, bare, asked) {
                     return Err("settled although nobody knows it".to_owned());
                 }
@@ -142,11 +142,13 @@ impl Play<'_> {
                 self.observe(|world| {
                     let mut worlds = vec![world.clone()];
                     if world.is_findable(id, bare, asked) {
+                        let counted = world.counted_to_settle(id, bare);
                         for told in [false, true] {
-                            let mut after = world.clone();
+                            let mut after = counted.clone();
                             after.settle(id, asked, told);
                             worlds.push(after);
                         }
+                        worlds.push(counted);
                     }
                     Ok(worlds)
                 })?;

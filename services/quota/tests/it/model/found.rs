@@ -186,6 +186,23 @@ async fn what_has_left_a_rolling_window_gives_nothing_back_when_the_clock_goes_b
     }
 }
 
+/// What a long rolling window must know is announced before it ends, and then as a whole.
+#[tokio::test]
+async fn what_is_settled_before_it_is_announced_counts_in_its_rates_too() {
+    let limits = vec![
+        limit("rate", Scope::Organization, "request", Window::Rolling(60_000)),
+        limit("money", Scope::Organization, "nano_usd", Window::Rolling(DAY)),
+    ];
+    let steps = vec![
+        reserve(0, &[("request", 40), ("nano_usd", 0)]),
+        Step::Lose { announce: false },
+        commit(0, Used::Half, false, With::Handle),
+        reserve(1, &[("request", 81)]),
+        reserve(2, &[("request", 80)]),
+    ];
+    play(limits, [0, 0], steps).await;
+}
+
 /// It was the last of its scope, but no limit of the reservation's own.
 #[tokio::test]
 async fn a_limit_that_has_left_the_plan_does_not_limit_what_grows() {

@@ -2,7 +2,10 @@
 
 use weir_quota::domain::{Millis, lease};
 
-use super::{Amounts, Fate, Known, Made, Reference, Who};
+use super::{Amounts, Fate, Known, Made, Reference, Who, Window};
+
+/// The lease of what is announced because it is about to be settled.
+const TO_SETTLE: Millis = 3_600_000;
 
 /// The answer to a settlement.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +45,19 @@ impl Reference {
             (Fate::Released, Fate::Committed { .. }) => Settled::WasReleased,
             (stands, _) => Settled::Done { fate: stands.clone(), duplicate: true, late },
         }
+    }
+
+    /// What the store has lost is announced before it is settled by its handle, if it is held in a rolling window whose truth is in
+    /// Postgres: then it counts as what it used in what only the store knows, too.
+    #[must_use]
+    pub(crate) fn counted_to_settle(&self, id: u64, bare: bool) -> Self {
+        let mut after = self.clone();
+        let is_long = |limit: usize| self.is_durable(limit) && matches!(self.limits[limit].window, Window::Rolling(_));
+        let is_held = |made: &Made| made.fate == Fate::Held && made.touches.iter().any(|touch| is_long(touch.limit));
+        if !bare && self.made.get(&id).is_some_and(is_held) && matches!(self.made[&id].known, Known::Lost(_)) {
+            after.extend(id, TO_SETTLE);
+        }
+        after
     }
 
     /// The books say it, and if `told` the fast store knows.
