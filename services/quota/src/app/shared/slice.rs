@@ -1,6 +1,9 @@
 //! What this process holds of one account: its slice, and what it has not said yet. No store and no await: what requests take is
 //! taken under a lock that is never held across one.
 
+mod pace;
+mod rounds;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -9,14 +12,10 @@ use tokio::time::Instant;
 use weir_types::ReservationId;
 
 use crate::domain::period::FOREVER;
-use crate::domain::shared::{Answer, Ended, HolderId, Measure, Round, Terms, Use};
+use crate::domain::shared::{Answer, Ended, HolderId, Measure};
 use crate::domain::{Millis, Period};
-use crate::error::{Error, Result};
-
-/// The most reservations of each kind in one message.
-const BATCH: usize = 500;
-/// For how long nothing is kept in stock after others have asked for it.
-const CALM: Duration = Duration::from_secs(1);
+use crate::error::Result;
+use pace::Pace;
 
 /// This process's part of an account.
 #[derive(Debug, Default)]
@@ -76,26 +75,6 @@ struct GivenOut {
     generation: u64,
     holder: HolderId,
     reserved_at: Millis,
-}
-
-/// How fast the slice is used.
-#[derive(Debug, Default)]
-struct Pace {
-    since: Option<Instant>,
-    used: i64,
-    /// For one report's time.
-    ahead: i64,
-}
-
-/// A message on its way.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) round: Round,
-    pub(super) number: u64,
-    sent: Instant,
-    keep: i64,
-    uses: Vec<GivenOut>,
-    ended: Vec<(Ended, oneshot::Sender<Result<()>>)>,
 }
 
 /// Whether waiting may help.
@@ -258,130 +237,6 @@ impl Slice {
         self.clock = Some((time, now));
     }
 
-    /// What to say next.
-    pub(super) fn compose(
-        &mut self,
-        (generation, period): (u64, Period),
-        terms: Terms,
-        holder: HolderId,
-        now: Instant,
-    ) -> Flight {
-        let origin = Origin { generation, period, ..self.origin };
-        if origin != self.origin {
-            // What is not decided yet of another origin ends there.
-            (self.unspent, self.taken, self.good_until, self.origin) = (0, 0, None, origin);
-        }
-        if self.good_until.is_some_and(|until| now >= until) {
-            self.unspent = 0;
-        }
-        if terms.durable {
-            // What is held from an earlier generation is announced; what was settled is in the totals that were loaded.
-            self.uses.retain(|one| one.at.is_none() || one.generation == generation);
-        }
-        let calm = self.calm_until.is_some_and(|until| now < until);
-        self.pace.step(now, terms.lease);
-        let ahead = if calm || self.closed { 0 } else { self.pace.ahead };
-        let (mut waited, mut least) = (0_i64, 0);
-        if !self.closed {
-            for (amount, count) in &self.waiting {
-                waited = waited.saturating_add(amount.saturating_mul(i64::try_from(*count).unwrap_or(i64::MAX)));
-            }
-            least = self.waiting.keys().next().copied().unwrap_or(0);
-        }
-        // What is too little for whoever waits goes back, where others may add to it; what is needed is kept; the rest goes back.
-        let needed = if self.unspent < least { 0 } else { waited.saturating_add(ahead.saturating_mul(2)) };
-        self.unspent = self.unspent.min(needed);
-        let uses: Vec<GivenOut> = self.uses.drain(..self.uses.len().min(BATCH)).collect();
-        let ended: Vec<_> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
-        self.asked = false;
-        self.seq += 1;
-        self.begun += 1;
-        let keep = self.unspent + self.taken;
-        let round = Round {
-            terms,
-            holder,
-            seq: self.seq,
-            keep,
-            ask: waited.saturating_sub(self.unspent).max(0),
-            least: (least - self.unspent).max(0),
-            ahead: waited.saturating_add(ahead).saturating_sub(self.unspent.max(waited)).max(0),
-            leaving: self.closed && self.taken == 0,
-            uses: uses.iter().map(|one| one.told(now)).collect(),
-            ended: ended.iter().map(|(ended, _)| *ended).collect(),
-        };
-        Flight { round, number: self.begun, sent: now, keep, uses, ended }
-    }
-
-    /// The account has answered.
-    pub(super) fn land(&mut self, flight: Flight, answer: Answer, lease: Duration) {
-        let received = Instant::now();
-        self.lose(flight.keep - answer.kept);
-        self.unspent += answer.granted;
-        self.good_until = Some(flight.sent + lease);
-        self.clock = Some((answer.now, received));
-        self.landed = Some(received);
-        if answer.recalled {
-            self.calm_until = Some(received + CALM);
-        }
-        self.last = Some(Ok(answer));
-        self.over = flight.number;
-        for (_, told) in flight.ended {
-            // Whoever left asks again.
-            let _ = told.send(Ok(()));
-        }
-    }
-
-    /// The account does not have all of it any more. What is not decided yet and goes back must not be given out again then.
-    const fn lose(&mut self, missing: i64) {
-        if missing > self.unspent {
-            (self.unspent, self.taken) = (0, 0);
-            self.origin.term += 1;
-        } else {
-            self.unspent -= missing;
-        }
-    }
-
-    /// The account did not take the message: what was given out is said again, who waits for an end is told to ask again.
-    pub(super) fn crash(&mut self, flight: Flight, error: &Error) {
-        self.restore(flight.uses);
-        self.last = Some(Err(error.clone()));
-        self.over = flight.number;
-        for (_, told) in flight.ended {
-            let _ = told.send(Err(error.clone()));
-        }
-    }
-
-    /// The account did not look at the message: all of it is said again.
-    pub(super) fn return_to_sender(&mut self, flight: Flight) {
-        self.restore(flight.uses);
-        for one in flight.ended.into_iter().rev() {
-            self.ended.push_front(one);
-        }
-        self.asked = true;
-    }
-
-    /// There was no message.
-    pub(super) fn fail(&mut self, error: &Error) {
-        self.asked = false;
-        self.begun += 1;
-        self.over = self.begun;
-        self.last = Some(Err(error.clone()));
-        for (_, told) in self.ended.drain(..) {
-            let _ = told.send(Err(error.clone()));
-        }
-    }
-
-    fn restore(&mut self, uses: Vec<GivenOut>) {
-        for one in uses.into_iter().rev() {
-            self.uses.push_front(one);
-        }
-    }
-
-    /// Another message of this process was there first, of a life that it does not remember.
-    pub(super) const fn skip_ahead(&mut self) {
-        self.seq += 3_600_000;
-    }
-
     /// The last answer; the error if there is none.
     pub(super) fn last(&self) -> Option<&Result<Answer>> {
         self.last.as_ref()
@@ -406,37 +261,6 @@ impl Slice {
     }
 }
 
-impl GivenOut {
-    fn told(&self, now: Instant) -> Use {
-        Use {
-            id: self.id,
-            amount: self.amount,
-            place: self.place,
-            age: self.at.map(|at| millis(now.saturating_duration_since(at))),
-            holder: self.holder,
-            reserved_at: self.reserved_at,
-        }
-    }
-}
-
-impl Pace {
-    /// Twice of what is used between two reports is kept in stock; what is not used any more goes back by halves.
-    fn step(&mut self, now: Instant, lease: Millis) {
-        const REPORT: i64 = 50;
-        let Some(since) = self.since else {
-            self.since = Some(now);
-            return;
-        };
-        let passed = millis(now.saturating_duration_since(since));
-        if passed < REPORT.min(lease / 8).max(1) {
-            return;
-        }
-        let recent = self.used.saturating_mul(2 * REPORT) / passed;
-        self.ahead = recent.max(self.ahead / 2);
-        (self.since, self.used) = (Some(now), 0);
-    }
-}
-
 /// How an account counts, at an instant.
 pub(super) fn measure(limit: &crate::domain::PlanLimit, period: Period) -> Measure {
     match limit.rolling() {
@@ -450,5 +274,4 @@ fn millis(span: Duration) -> Millis {
 }
 
 #[cfg(test)]
-#[path = "slice_tests.rs"]
 mod tests;

@@ -1,5 +1,7 @@
 //! Taking from slices: all that a request asks for, or nothing.
 
+mod doubts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +14,9 @@ use super::seats::{Seats, TakenSeat};
 use super::slice::{Origin, Verdict};
 use super::{Account, Ask, Asks, Shared};
 use crate::domain::handle::{HandleShared, SharedCounter, entry};
-use crate::domain::{Handle, Millis, OnFailure, Period};
+use crate::domain::{Millis, OnFailure, Period};
 use crate::error::{Error, Result};
+pub(super) use doubts::Doubt;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -59,29 +62,8 @@ struct Item {
     origin: Origin,
 }
 
-/// A request of which nobody knows whether it was carried out. What it took stays in this process's slices and is said to no
-/// account: the request may be repeated, with other amounts or by another process, and only the one that was carried out counts.
-#[derive(Debug)]
-pub(super) struct Doubt {
-    taker: Taker,
-    since: Instant,
-    /// When the store is asked next.
-    look: Instant,
-    /// What the reservation's handle has if it was carried out.
-    part: HandleShared,
-    items: Vec<Item>,
-    seats: Vec<Arc<Seats>>,
-}
-
 /// Between two looks at whether what is missing has come back.
 const PAUSE: Duration = Duration::from_millis(10);
-/// After so long it is looked up what became of a command that was not answered.
-const LOOK: Duration = Duration::from_millis(100);
-/// After so long a command that was not answered has been carried out or never will be.
-const DOUBT: Duration = Duration::from_secs(3);
-/// Doubts beyond these are not resolved: what they took counts as used, by nobody.
-const MOST_DOUBTS: usize = 10_000;
-
 /// Registers what a request waits for, and takes it off again.
 struct Waiting<'a> {
     ask: &'a Ask,
@@ -167,12 +149,6 @@ impl Shared {
             self.use_up(items, taker.entry(), now);
         }
         Some(HandleShared { growth: taker.growth, taken_at: now, holder: self.holder, counters })
-    }
-
-    fn take_doubt(&self, taker: Taker) -> Option<Doubt> {
-        let mut doubts = self.doubts.lock();
-        let place = doubts.iter().position(|doubt| doubt.taker == taker)?;
-        Some(doubts.remove(place))
     }
 
     fn take_now(&self, asks: &[Ask], generation: u64) -> Option<Vec<Item>> {
@@ -284,41 +260,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn has_doubts(&self) -> bool {
-        let now = Instant::now();
-        self.doubts.lock().iter().any(|doubt| doubt.look <= now)
-    }
-
-    /// Finds out what became of requests that were not answered.
-    pub(super) async fn resolve_doubts(&self) {
-        let now = Instant::now();
-        let due: Vec<Doubt> = self.doubts.lock().extract_if(.., |doubt| doubt.look <= now).take(100).collect();
-        for doubt in due {
-            let again = match self.store.find(&doubt.taker.organization, &doubt.taker.reservation).await {
-                Ok(record) => self.resolve(doubt, record.and_then(|record| Handle::decode(&record.handle()).ok())),
-                Err(_) => Some(Doubt { since: Instant::now(), look: Instant::now() + LOOK, ..doubt }),
-            };
-            self.doubts.lock().extend(again);
-        }
-    }
-
-    /// What was carried out is used; what was not goes back once it can't be any more, and is in doubt until then. Of what is
-    /// settled meanwhile the accounts know, or are told by whoever settles it.
-    fn resolve(&self, doubt: Doubt, held: Option<Handle>) -> Option<Doubt> {
-        let parts = held.iter().flat_map(|handle| &handle.shared);
-        match parts.clone().find(|part| part.is_what_was_taken(&doubt.part)) {
-            Some(part) => self.use_up(doubt.items, doubt.taker.entry(), part.taken_at),
-            None if doubt.since.elapsed() < DOUBT => return Some(Doubt { look: doubt.since + DOUBT, ..doubt }),
-            None => give_back(doubt.items),
-        }
-        // A seat is the reservation's own, whichever of its requests took it.
-        let has = |seats: &Seats| parts.clone().any(|part| part.counters.iter().any(|one| one.account == seats.key));
-        for seats in doubt.seats.iter().filter(|seats| !has(seats)) {
-            self.give_seat_back(seats, doubt.taker.reservation);
-        }
-        None
-    }
-
     /// What was taken was given out, and counts under this id.
     fn use_up(&self, items: Vec<Item>, entry: ReservationId, at: Millis) {
         for item in items {
@@ -411,26 +352,6 @@ impl Taken {
         for seat in self.seats.drain(..) {
             self.shared.keep_seat(&seat, self.taker.reservation);
         }
-    }
-
-    /// Nobody has said what became of the request.
-    fn doubt(&mut self) {
-        let doubt = Doubt {
-            taker: self.taker,
-            since: Instant::now(),
-            look: Instant::now() + LOOK,
-            part: self.handle(),
-            items: std::mem::take(&mut self.items),
-            seats: self.seats.iter().filter(|seat| seat.new).map(|seat| Arc::clone(&seat.seats)).collect(),
-        };
-        self.keep_seats();
-        let mut doubts = self.shared.doubts.lock();
-        if doubts.len() < MOST_DOUBTS {
-            doubts.push(doubt);
-            return;
-        }
-        drop(doubts);
-        self.shared.use_up(doubt.items, ReservationId::new_v7(), self.shared.now());
     }
 }
 

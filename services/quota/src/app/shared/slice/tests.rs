@@ -1,6 +1,8 @@
 //! What a process still has after an account has answered.
 
+use super::rounds::Flight;
 use super::*;
+use crate::domain::shared::Terms;
 
 const LEASE: Duration = Duration::from_secs(60);
 
