@@ -214,6 +214,7 @@ async fn a_limit_that_has_left_the_plan_does_not_limit_what_grows() {
         reserve(0, &[("request", 40)]),
         Step::Cap { limit: 1, cap: Some(200) },
         Step::Cap { limit: 0, cap: None },
+        Step::Clock(1_000),
         grow(0, &[("request", 90)]),
         commit(0, Used::Half, false, With::Handle),
     ];
