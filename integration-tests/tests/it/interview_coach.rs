@@ -1,9 +1,9 @@
 //! `deploy/scenarios/interview-coach`: own keys and the platform's, sessions, recordings, analyses and speech, with the true providers
-//! and the bucket replaced.
+//! and the bucket replaced, and what everybody shares scaled from 3,500 a minute to 20 in three seconds.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder, Response};
@@ -17,6 +17,9 @@ use weir_integration_tests::provider::Provider;
 use weir_integration_tests::tenants::Tenant;
 use weir_proto::billing::v1::{Lifetime, Limit, OnFailure, Window, window};
 
+use crate::brokers::{most_within, started_anew};
+
+const WINDOW_MS: u64 = 3_000;
 const PLATFORM: [&str; 2] = ["sk-platform-openai", "sk-platform-elevenlabs"];
 
 fn scenario(file: &str) -> PathBuf {
@@ -39,9 +42,11 @@ fn config(provider: &Provider, folder: &Path) -> String {
         set(&mut config, &["broker", "providers", name, "base_url"], format!("http://{}/v1", provider.address()));
         set(&mut config, &["broker", "providers", name, "keys", "main"], key);
     }
-    let limits = config["quota"]["shared"].as_array().unwrap();
+    let limits = config["quota"]["shared"].as_array_mut().unwrap();
     let amounts: Vec<_> = limits.iter().map(|limit| limit["amount"].as_integer().unwrap()).collect();
     assert_eq!(amounts, [3_500, 600]);
+    set(limits[0].as_table_mut().unwrap(), &["amount"], 20);
+    set(limits[0].as_table_mut().unwrap(), &["window", "rolling"], format!("{WINDOW_MS}ms"));
     // On a slow machine a look-up may take its time.
     set(&mut config, &["broker", "cache"], "deadline = \"1s\"".parse::<Table>().unwrap());
     set(&mut config, &["broker", "results", "bucket", "name"], "");
@@ -335,5 +340,27 @@ async fn the_paid_plans_go_by_the_platforms_keys_up_to_the_ceiling() {
     coach.api(&poor, Method::POST, "/api/v1/provider-keys", &key).await;
     assert_eq!(coach.chat(&poor, "coach").await.status(), 200);
     is_refused(coach.chat(&poor, "coach").await, 429, "own-key-requests-per-minute").await;
+    coach.end().await;
+}
+
+#[tokio::test]
+async fn everybody_shares_openais_quota_and_one_user_can_not_eat_it_all() {
+    let coach = Coach::begin().await;
+    let users = join_all((0..5).map(|_| coach.user("pro", Vec::new()))).await;
+    let zero = started_anew(&coach.deployment.provider).await;
+    // One asks for more than all may have together; the others for their share.
+    let greedy = join_all((0..40).map(|_| coach.chat(&users[0], "coach")));
+    let others = join_all(users[1..].iter().flat_map(|user| (0..10).map(|_| coach.chat(user, "coach"))));
+    let began = Instant::now();
+    let (greedy, others) = tokio::join!(greedy, others);
+    let got = greedy.iter().filter(|answer| answer.status() == 200).count();
+    let statuses: Vec<_> = greedy.iter().map(Response::status).collect();
+    assert!(got == 10 || got > 10 && began.elapsed() > Duration::from_secs(60), "{got} in a minute: {statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status.as_u16(), 200 | 429)), "{statuses:?}");
+    assert!(others.iter().all(|answer| answer.status() == 200), "who finds no room waits");
+    let served = coach.deployment.provider.served().await.unwrap();
+    assert_eq!(served.len(), 40 + got);
+    let seen = most_within(&served, zero, WINDOW_MS, |_| 1);
+    assert!(seen <= 20, "{seen} at once");
     coach.end().await;
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::join_all;
 use prost::Message as _;
 use weir_proto::quota::v1::ExpiredReservation;
 use weir_proto::usage::v1::{Outcome, UsageEvent};
@@ -33,6 +34,17 @@ async fn what_quota_could_not_settle_yet_is_told_to_it_again() {
     scene.invoke(&chat(2, "status=400")).await.unwrap_err();
     scene.eventually("it is released", async |scene| !scene.siblings.released.lock().is_empty()).await;
     assert_eq!(scene.siblings.half_settled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn of_calls_that_are_settled_together_each_is_told_until_it_is() {
+    let scene = Scene::with(&["k"], "settle_linger = \"500ms\"").await;
+    // The first of them, whichever that is.
+    scene.siblings.half_settled.store(1, Ordering::Relaxed);
+    let body = chat(2, "");
+    let calls = join_all((0..4).map(|_| scene.invoke(&body))).await;
+    assert!(calls.iter().all(Result::is_ok));
+    assert_eq!(scene.ends().await, (4, 4, 0));
 }
 
 #[tokio::test]

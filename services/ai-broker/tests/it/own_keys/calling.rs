@@ -2,9 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use prost::Message as _;
 use serde_json::json;
-use weir_proto::broker::v1::ProviderKeyLimits;
+use weir_proto::broker::v1::{InvokeRequest, Operation, ProviderKeyLimits};
 use weir_proto::common::v1::ErrorReason;
+use weir_proto::usage::v1::UsageEvent;
 use weir_simulator::Fault;
 use weir_types::UserId;
 
@@ -40,6 +42,10 @@ async fn an_own_key_is_used_first_and_its_calls_cost_the_platform_nothing_and_ar
     assert!(held("own_nano_usd") >= Some(paid.cost_nano_usd) && held("token").is_some());
     let labels = reserved.subject.unwrap().labels;
     assert_eq!(labels.keys().map(String::as_str).collect::<Vec<_>>(), ["own_key"], "the platform's room is left alone");
+    // So it is if nobody sees how it ends.
+    let draft = UsageEvent::decode(reserved.context).unwrap();
+    assert_eq!((draft.provider_key.as_str(), draft.cost_nano_usd), (key.name.as_str(), 0));
+    assert_eq!(draft.quantities.get("own_nano_usd"), held("own_nano_usd").as_ref());
     let told: Vec<_> = reserved.limits.iter().map(|limit| (limit.unit.as_str(), limit.amount)).collect();
     assert_eq!(told[0], ("request", 7));
     assert_eq!(told.len(), 3);
@@ -51,6 +57,34 @@ async fn an_own_key_is_used_first_and_its_calls_cost_the_platform_nothing_and_ar
     let (text, accounting, failure) = scene.stream_whole(&streamed(3, "")).await;
     assert!(failure.is_none() && text.contains("[DONE]"));
     assert_eq!(accounting.unwrap().provider_key, key.name);
+}
+
+#[tokio::test]
+async fn who_has_a_key_calls_by_it_although_the_same_call_is_under_way() {
+    let (sim, admin) = (simulator().await, database().await);
+    let together = "[broker.routes.together]\nprovider = \"sim\"\nmodel = \"sim-small\"\ncache = { coalesce = true }\n";
+    let mut scene = broker(&sim, connect(&admin.url).await, &format!("{}{together}", first_master())).await;
+    let (with, without) = (UserId::new_v7(), UserId::new_v7());
+    scene.bearer = scene.member(with);
+    scene.store(&scene.bearer, Some(with), &secret("mine"), ProviderKeyLimits::default()).await.unwrap();
+    let mut body = chat(1, "latency_ms=1000");
+    body["model"] = "together".into();
+    let ask = async |user: UserId| {
+        let asked = InvokeRequest {
+            operation: Operation::ChatCompletions.into(),
+            body: body.to_string().into(),
+            ..InvokeRequest::default()
+        };
+        let answer = scene.broker.clone().invoke(scene.member(user).request(asked)).await.unwrap();
+        answer.into_inner().accounting.unwrap()
+    };
+    let late = async |user: UserId| {
+        scene.eventually("the first is under way", async |_| sim.stats().in_flight == 1).await;
+        ask(user).await
+    };
+    let (first, second) = tokio::join!(ask(without), late(with));
+    assert!(!first.coalesced && !second.coalesced && !second.provider_key.is_empty());
+    assert_eq!(served(&sim), ["0000", "mine"]);
 }
 
 #[tokio::test]
