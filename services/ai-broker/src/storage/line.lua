@@ -35,7 +35,8 @@ for p in string.gmatch(state.classes or '', '[^,]+') do classes[#classes + 1] = 
 
 -- Calls that were looked at: none is read twice, and those that changed are written once, at the end.
 local seen, altered = {}, {}
-local size = call('HLEN', prefix .. 'c')
+-- Those that wait: who has gone on takes no place in the line.
+local size = call('HLEN', prefix .. 'c') - call('ZCARD', prefix .. 'a')
 
 local function find(ticket)
   if seen[ticket] ~= nil then return seen[ticket] or nil end
@@ -64,7 +65,12 @@ local function widen()
 end
 
 local function put_back(c)
-  if call('ZREM', prefix .. 't', c.ticket) > 0 or call('ZREM', prefix .. 'a', c.ticket) > 0 then make_ready(c) end
+  if call('ZREM', prefix .. 't', c.ticket) > 0 then
+    make_ready(c)
+  elseif call('ZREM', prefix .. 'a', c.ticket) > 0 then
+    size = size + 1
+    make_ready(c)
+  end
 end
 
 local function set_aside(c, set_of, till)
@@ -115,12 +121,14 @@ local function forget_class(class)
 end
 
 local function remove(c, served)
-  size, seen[c.ticket], altered[c.ticket] = size - 1, false, nil
+  seen[c.ticket], altered[c.ticket] = false, nil
   call('HDEL', prefix .. 'c', c.ticket)
   call('ZREM', prefix .. 'd', c.ticket)
   if call('ZREM', prefix .. 't', c.ticket) > 0 then
+    size = size - 1
     if served then widen() end
   elseif call('ZREM', prefix .. 'a', c.ticket) == 0 then
+    size = size - 1
     call('ZREM', prefix .. 'o' .. c.class, member(c))
     call('ZREM', prefix .. 'g' .. c.class, c.ticket)
   end
@@ -186,6 +194,7 @@ for i = 8, #ARGV do
         put_back(c)
         set_aside(c, 'a', c.deadline)
       end
+      size = size - 1
     end
   end
 end

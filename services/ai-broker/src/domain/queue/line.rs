@@ -31,6 +31,8 @@ pub(crate) struct Line {
     turns: usize,
     /// How many may have it.
     width: usize,
+    /// How many have gone on to the provider, and take no place in the line.
+    gone_on: usize,
     pace: Pace,
 }
 
@@ -66,6 +68,7 @@ impl Line {
             arrivals: 0,
             turns: 0,
             width: usize::MAX,
+            gone_on: 0,
             pace: Pace::default(),
         }
     }
@@ -75,7 +78,7 @@ impl Line {
         if self.calls.contains_key(&call.ticket) {
             return true;
         }
-        if self.calls.len() >= self.rules.capacity {
+        if self.calls.len() - self.gone_on >= self.rules.capacity {
             return false;
         }
         self.arrivals += 1;
@@ -223,7 +226,9 @@ impl Line {
         let Some(waiting) = self.calls.get_mut(&ticket) else { return };
         if let Some(until) = waiting.aside.take() {
             self.aside.remove(&(until, ticket));
-            self.turns -= usize::from(std::mem::take(&mut waiting.has_turn));
+            let had_turn = std::mem::take(&mut waiting.has_turn);
+            self.turns -= usize::from(had_turn);
+            self.gone_on -= usize::from(!had_turn);
             let (place, call) = (waiting.place, waiting.call);
             self.classes.entry(call.priority).or_default().put_back(place, &call);
         }
@@ -234,6 +239,7 @@ impl Line {
         waiting.aside = Some(until);
         waiting.has_turn = has_turn;
         self.turns += usize::from(has_turn);
+        self.gone_on += usize::from(!has_turn);
         self.aside.insert((until, ticket));
         if let Some(class) = self.classes.get_mut(&waiting.call.priority) {
             class.set_aside(waiting.place, &waiting.call);
@@ -245,6 +251,7 @@ impl Line {
         self.turns -= usize::from(has_turn);
         if let Some(until) = aside {
             self.aside.remove(&(until, ticket));
+            self.gone_on -= usize::from(!has_turn);
         }
         self.deadlines.remove(&(call.deadline, ticket));
         if let Some(class) = self.classes.get_mut(&call.priority) {

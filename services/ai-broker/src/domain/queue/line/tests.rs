@@ -170,7 +170,12 @@ fn a_full_line_refuses_and_those_who_leave_or_expire_make_room() {
     line.leave(ticket(1));
     line.leave(ticket(1));
     assert_eq!(line.len(), 0);
-    assert!(line.join(call(3, 1, 0, 0)));
+    assert!(line.join(call(3, 1, 0, 0)) && line.join(call(4, 1, 0, 0)));
+    // Who has gone on to the provider waits no more.
+    assert_eq!(line.turns(1, 10), [ticket(3)]);
+    assert!(!line.join(call(5, 1, 0, 0)));
+    line.admitted(ticket(3));
+    assert!(line.join(call(5, 1, 0, 0)));
 }
 
 #[test]
@@ -224,7 +229,7 @@ proptest! {
                 Step::Join { tenant, priority, cost } => {
                     next += 1;
                     let joined = line.join(Call { cost, ..call(next, tenant, priority, now) });
-                    prop_assert_eq!(joined, waiting.len() < 30);
+                    prop_assert_eq!(joined, waiting.len() - admitted.len() < 30);
                     if joined {
                         waiting.push((ticket(next), (tenant, priority)));
                     }
@@ -273,6 +278,7 @@ proptest! {
         let served = serve(&mut line, now, 100);
         prop_assert_eq!(served.len(), waiting.len());
         prop_assert_eq!(line.wake_at(), None);
-        prop_assert!(line.classes.is_empty() && line.aside.is_empty() && line.deadlines.is_empty() && line.turns == 0);
+        prop_assert!(line.classes.is_empty() && line.aside.is_empty() && line.deadlines.is_empty());
+        prop_assert_eq!((line.turns, line.gone_on), (0, 0));
     }
 }
