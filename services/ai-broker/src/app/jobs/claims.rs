@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use weir_database::Error;
 
 use super::Jobs;
@@ -15,8 +16,9 @@ const MOST: usize = 500;
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Jobs {
-    /// Takes jobs until the shutdown.
-    pub(super) async fn take_jobs(self: Arc<Self>) {
+    /// Takes jobs until the shutdown. What it was about to take then is worked on, which hands it back: until then, as `_taking` says,
+    /// something is under way.
+    pub(super) async fn take_jobs(self: Arc<Self>, _taking: TaskTrackerToken) {
         while !self.stop.is_cancelled() {
             if self.broker.load.defers_jobs() {
                 if self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {

@@ -139,7 +139,7 @@ impl Jobs {
         let tasks = &context.tasks;
         tasks.spawn(Arc::clone(&jobs).insert_batches(new));
         tasks.spawn(Arc::clone(&jobs).write_batches(ended));
-        tasks.spawn(Arc::clone(&jobs).take_jobs());
+        tasks.spawn(Arc::clone(&jobs).take_jobs(jobs.tasks.token()));
         tasks.spawn(Arc::clone(&jobs).keep_beating());
         tasks.spawn(Arc::clone(&jobs).keep_up());
         tasks.spawn(Arc::clone(&jobs).follow_schedules());
@@ -151,7 +151,7 @@ impl Jobs {
         jobs
     }
 
-    /// Waits until nothing is under way any more, after the shutdown began.
+    /// Waits until nothing is under way any more, and nothing is being taken, after the shutdown began.
     pub(crate) async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;

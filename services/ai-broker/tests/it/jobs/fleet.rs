@@ -141,6 +141,36 @@ async fn a_shutdown_hands_its_jobs_on() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_being_taken_when_the_shutdown_begins_is_handed_on() {
+    let admin = database::database().await;
+    let provider = Arc::new(Simulator::start(Options::default()).await.unwrap());
+    let settings = format!("{QUICK}\njobs.lease = \"1h\"");
+    let scene = Scene::with_jobs(&provider, database::connect(&admin.url).await, &settings).await;
+    let in_an_hour = chrono::Utc::now().timestamp() + 3_600;
+    let run_time = Some(prost_types::Timestamp { seconds: in_an_hour, nanos: 0 });
+    scene.create(Job { run_time, ..one_step("") }).await;
+    // Whoever takes jobs waits for the table, in which the job is ready then.
+    let mut held = scene.database.pool().begin().await.unwrap();
+    for statement in ["lock table broker.jobs in exclusive mode", "update broker.jobs set state = 1, due_at = now()"] {
+        sqlx::query(statement).execute(&mut *held).await.unwrap();
+    }
+    let taking = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%j.attempt + 1%'
+                  and datname = current_database()";
+    let taking =
+        async |scene: &Scene| sqlx::query_scalar::<_, i64>(taking).fetch_one(scene.database.pool()).await.unwrap() > 0;
+    scene.eventually("the job is being taken", taking).await;
+    let letting_go = async {
+        // Long enough for all who have nothing to do to end.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        held.commit().await.unwrap();
+    };
+    tokio::join!(scene.shut_down(), letting_go);
+    let (state, attempt): (i16, i32) =
+        sqlx::query_as("select state, attempt from broker.jobs").fetch_one(scene.database.pool()).await.unwrap();
+    assert_eq!((state, attempt), (1, 1), "it was taken, and is ready for another broker");
+}
+
+#[tokio::test]
 async fn a_broker_whose_job_another_one_has_writes_nothing_more() {
     let admin = database::database().await;
     let provider = Arc::new(Simulator::start(Options::default()).await.unwrap());
