@@ -156,7 +156,8 @@ impl Jobs {
     /// Does the next step and writes what came of it; whether there is another one to be done.
     async fn advance(&self, work: &mut Work) -> bool {
         let index = usize::try_from(work.current_step).unwrap_or(usize::MAX);
-        let ending = self.attempt(work, index).await;
+        // After the shutdown nothing is begun: the next step is another broker's.
+        let ending = if self.stop.is_cancelled() { Ending::Released } else { self.attempt(work, index).await };
         let Some(next) = self.next(work, index, ending) else { return false };
         let (goes_on, step, ended) = (next.state == state::PROCESSING, next.current_step, next.is_end());
         let (state, last) = (next.state, next.result.as_ref().map(|(finished, _)| finished.body.clone()));
