@@ -1,7 +1,7 @@
 //! `deploy/scenarios/interview-coach`: own keys and the platform's, sessions, recordings, analyses and speech, with the true providers
 //! and the bucket replaced, and what everybody shares scaled from 3,500 a minute to 20 in three seconds.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use futures::future::join_all;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use toml::{Table, Value as Toml};
+use toml::Table;
 use weir_integration_tests::books;
 use weir_integration_tests::deployment::{Deployment, Mode, Options};
 use weir_integration_tests::process::weir_executable;
@@ -18,26 +18,18 @@ use weir_integration_tests::tenants::Tenant;
 use weir_proto::billing::v1::{Lifetime, Limit, OnFailure, Window, window};
 
 use crate::brokers::{most_within, started_anew};
+use crate::scenarios::{Scenario, set};
 
 const WINDOW_MS: u64 = 3_000;
 const PLATFORM: [&str; 2] = ["sk-platform-openai", "sk-platform-elevenlabs"];
 
-fn scenario(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios/interview-coach").join(file)
-}
-
-fn set(config: &mut Table, path: &[&str], value: impl Into<Toml>) {
-    let (last, tables) = path.split_last().unwrap();
-    let table = tables.iter().fold(config, |table, key| table[*key].as_table_mut().unwrap());
-    table.insert((*last).to_owned(), value.into());
-}
+const SCENARIO: Scenario = Scenario("interview-coach");
 
 /// The scenario's configuration, for the simulated providers and a folder.
 fn config(provider: &Provider, folder: &Path) -> String {
-    let mut config: Table = std::fs::read_to_string(scenario("weir.toml")).unwrap().parse().unwrap();
-    let list = |file: &str| vec![scenario(file).display().to_string()];
-    set(&mut config, &["billing", "plans"], list("plans.toml"));
-    set(&mut config, &["billing", "price_books"], list("prices.toml"));
+    let mut config = SCENARIO.read("weir.toml");
+    set(&mut config, &["billing", "plans"], SCENARIO.list("plans.toml"));
+    set(&mut config, &["billing", "price_books"], SCENARIO.list("prices.toml"));
     for (name, key) in ["openai", "elevenlabs"].into_iter().zip(PLATFORM) {
         set(&mut config, &["broker", "providers", name, "base_url"], format!("http://{}/v1", provider.address()));
         set(&mut config, &["broker", "providers", name, "keys", "main"], key);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio_postgres::NoTls;
-use toml::{Table, Value as Toml};
+use toml::Table;
 use weir_integration_tests::books::{self, Book, Books};
 use weir_integration_tests::deployment::{Deployment, Mode, Options};
 use weir_integration_tests::process::{Process, weir_executable};
@@ -25,24 +25,13 @@ use weir_integration_tests::totals::Totals;
 use weir_simulator::{Fault, Served};
 
 use crate::brokers::{begun_at, most_within, second_broker, started_anew};
+use crate::scenarios::{Scenario, set};
 
 /// A minute, scaled by twenty.
 const MINUTE_MS: u64 = 3_000;
 const USERS: usize = 50;
 
-fn scenario(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios/jewelshot").join(file)
-}
-
-fn read(file: &str) -> Table {
-    std::fs::read_to_string(scenario(file)).unwrap().parse().unwrap()
-}
-
-fn set(config: &mut Table, path: &[&str], value: impl Into<Toml>) {
-    let (last, tables) = path.split_last().unwrap();
-    let table = tables.iter().fold(config, |table, key| table[*key].as_table_mut().unwrap());
-    table.insert((*last).to_owned(), value.into());
-}
+const SCENARIO: Scenario = Scenario("jewelshot");
 
 /// How soon a broker that says nothing is taken for dead: what it has asked of the provider would be asked twice, and its calls lose
 /// their places in line.
@@ -59,8 +48,8 @@ const NEVER: Silence = Silence { jobs: "300s", line: "60s" };
 
 /// The scenario's configuration with `accounts`, for the simulated provider and a folder.
 fn config(provider: &Provider, folder: &Path, accounts: Option<&str>, silence: Silence) -> String {
-    let mut config = read("weir.toml");
-    if let Some(accounts) = accounts.map(read) {
+    let mut config = SCENARIO.read("weir.toml");
+    if let Some(accounts) = accounts.map(|file| SCENARIO.read(file)) {
         set(&mut config, &["quota", "shared"], accounts["quota"]["shared"].clone());
         set(
             &mut config,
@@ -76,9 +65,8 @@ fn config(provider: &Provider, folder: &Path, accounts: Option<&str>, silence: S
     let [limit] = limits.as_mut_slice() else { panic!("one limit: {limits:?}") };
     assert_eq!(limit["window"]["rolling"].as_str(), Some("60s"));
     set(limit.as_table_mut().unwrap(), &["window", "rolling"], format!("{MINUTE_MS}ms"));
-    let list = |file: &str| vec![scenario(file).display().to_string()];
-    set(&mut config, &["billing", "plans"], list("plans.toml"));
-    set(&mut config, &["billing", "price_books"], list("prices.toml"));
+    set(&mut config, &["billing", "plans"], SCENARIO.list("plans.toml"));
+    set(&mut config, &["billing", "price_books"], SCENARIO.list("prices.toml"));
     set(&mut config, &["broker", "providers", "fal", "base_url"], format!("http://{}", provider.address()));
     // A folder in place of the bucket, and receivers inside.
     set(&mut config, &["broker", "results", "bucket", "name"], "");

@@ -2,38 +2,31 @@
 //! 9,000 are used, 50 at once, becomes one of 24 in two seconds of which 18 are used, 6 at once. What is kept back is what can be on its
 //! way: calls that were let go before a span and come within it are at most those that are under way at its beginning.
 
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use toml::{Table, Value as Toml};
+use toml::Table;
 use weir_integration_tests::books;
 use weir_integration_tests::deployment::{Deployment, Mode, Options};
 use weir_integration_tests::process::weir_executable;
 use weir_integration_tests::provider::Provider;
 use weir_integration_tests::tenants::Tenant;
 
+use crate::scenarios::{Scenario, set};
+
 const PROVIDER: [&str; 6] = ["--limits", "requests:24/concurrent:6", "--rate-window-secs", "2", "--latency-ms", "200"];
 
 /// The most calls that had the turn when the premium ones came: `turns` of `[broker.queue]`.
 const TURNS: usize = 16;
 
-fn scenario(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios/live-coaching").join(file)
-}
-
-fn set(config: &mut Table, path: &[&str], value: impl Into<Toml>) {
-    let (last, tables) = path.split_last().unwrap();
-    let table = tables.iter().fold(config, |table, key| table[*key].as_table_mut().unwrap());
-    table.insert((*last).to_owned(), value.into());
-}
+const SCENARIO: Scenario = Scenario("live-coaching");
 
 /// The scenario's configuration, for the simulated provider.
 fn config(provider: &Provider) -> String {
-    let mut config: Table = std::fs::read_to_string(scenario("weir.toml")).unwrap().parse().unwrap();
-    set(&mut config, &["billing", "plans"], vec![scenario("plans.toml").display().to_string()]);
+    let mut config = SCENARIO.read("weir.toml");
+    set(&mut config, &["billing", "plans"], SCENARIO.list("plans.toml"));
     set(&mut config, &["broker", "providers", "openai", "base_url"], format!("http://{}/v1", provider.address()));
     set(&mut config, &["broker", "providers", "openai", "keys", "main"], "sk-simulated");
     for limit in config["quota"]["shared"].as_array_mut().unwrap() {

@@ -17,6 +17,7 @@ mod policies;
 mod provider_faults;
 mod quota;
 mod replay;
+mod scenarios;
 mod sdks;
 mod streams;
 
