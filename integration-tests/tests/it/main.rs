@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
+mod audit;
 mod bad_input;
 mod brokers;
 mod chaos;
