@@ -115,6 +115,12 @@ impl Config {
         self.own_keys.add_to(&mut context);
         context.finish().as_ref().try_into().unwrap_or([0; 32])
     }
+
+    /// Whether a folder or a bucket for results is named.
+    #[must_use]
+    pub fn stores_results(&self) -> bool {
+        self.results.place().is_some()
+    }
 }
 
 fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -29,10 +29,12 @@ pub(crate) struct ResultsGrpc(
 /// The tags that are looked at of those that a reader has.
 const MOST_TAGS: usize = 64;
 
+const NO_STORAGE: &str =
+    "No object storage is configured here. An operator names a folder or a bucket in `[broker.results]`.";
+
 impl ResultsGrpc {
     fn results(&self) -> Result<&Results, Error> {
-        let missing = || Error::new(ErrorReason::Unimplemented, "No object storage is configured here.");
-        self.0.as_deref().ok_or_else(missing)
+        self.0.as_deref().ok_or_else(|| Error::new(ErrorReason::Unimplemented, NO_STORAGE))
     }
 }
 

@@ -54,6 +54,24 @@ impl Home {
         self.dir.join("dev.env")
     }
 
+    /// Keeps results here, unless the configuration has a place for them; `url` is where clients fetch them.
+    pub(crate) fn results(&self, config: &weir_ai_broker::Config, url: &str) -> String {
+        if config.stores_results() {
+            return String::new();
+        }
+        let folder = self.dir.join("results");
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        format!("[broker.results]\nfolder = {:?}\npublic_url = {url:?}\n", folder.display().to_string())
+    }
+
+    /// How an operator's commands find this place: nothing where they look by themselves.
+    pub(crate) fn option(&self) -> String {
+        if self.dir == Path::new(super::DEFAULT_DIR) {
+            return String::new();
+        }
+        format!(" --config {}", self.dir.join(CONFIG_FILE).display())
+    }
+
     /// Lets `weir audit` and its like, run from the same place, find the services.
     pub(crate) fn write_config(&self, host: &Host) -> Result<(), Failure> {
         use std::fmt::Write as _;

@@ -70,13 +70,13 @@ pub(crate) fn run(file: Option<PathBuf>, arguments: &DevArguments) -> Result<(),
         };
         let servers = Servers::start(&config, &home, &master).await?;
         let provider = provider::choose(&config, &master).await?;
-        let settings = [servers.settings(), provider.settings()];
+        let url = addresses::public(&host);
+        let settings = [servers.settings(), provider.settings(), home.results(&config.broker, &url)];
         let config = load(&settings)?;
 
         migrate::everything(&config.database.url, &master).await?;
         serve::start(&mut host, &chosen, &config, &Source::new(move || load(&settings))).await?;
         home.write_config(&host)?;
-        let url = addresses::public(&host);
         demo::ensure(&home, &url, &mut host).await?;
         let screen = screen::text(&screen::Facts {
             url: &url,

@@ -37,11 +37,12 @@ Try it in another terminal:
   curl "$WEIR_URL/v1/chat/completions" -H "Authorization: Bearer $WEIR_API_KEY" -H "Content-Type: application/json" \
     -d '{{"model": "gpt-4o-mini", "max_tokens": 32, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
-Then ask the services whether their books balance: {weir} audit
+Then ask the services whether their books balance: {weir} audit{option}
 Ctrl-C stops everything and keeps the data."#,
         url = facts.url,
         provider = facts.provider.describe(),
         data = facts.servers.describe(),
+        option = facts.home.option(),
         weir = std::env::args().next().unwrap_or_else(|| "weir".to_owned()),
     )
 }

@@ -53,7 +53,14 @@ async fn a_newcomer_gets_a_working_api_whose_books_balance_and_whose_data_stays(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = directory();
     let running = start(dir.path());
-    for expected in ["/v1", "simulated", "home/dev.env", "curl", "Authorization: Bearer $WEIR_API_KEY"] {
+    for expected in [
+        "/v1",
+        "simulated",
+        "home/dev.env",
+        "curl",
+        "Authorization: Bearer $WEIR_API_KEY",
+        "audit --config home/weir.toml",
+    ] {
         assert!(running.said.contains(expected), "{expected} is missing in {}", running.said);
     }
     let first = environment(dir.path());
@@ -65,6 +72,10 @@ async fn a_newcomer_gets_a_working_api_whose_books_balance_and_whose_data_stays(
     let (status, answer) = chat(&first).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&3.into(), &7.into()));
+
+    let settings = format!("{}/api/v1/result-settings", first["WEIR_URL"]);
+    let settings = reqwest::Client::new().get(settings).bearer_auth(&first["WEIR_API_KEY"]).send().await.unwrap();
+    assert_eq!(settings.status(), 200, "results have a place");
 
     let (code, _, errors) = output(weir(dir.path()).args(["dev", "--dir", "home"]));
     assert_eq!(code, Some(64), "{errors}");
