@@ -131,8 +131,20 @@ fn wrong(part: &str, path: &str, error: impl std::fmt::Display) -> Problem {
 }
 
 fn mistake(part: &str, path: &str, error: impl std::fmt::Display) -> Error {
+    let error = plain(&error.to_string());
     if path == "." {
         return Error::new(ErrorReason::InvalidArgument, format!("The {part} can't be read: {error}"));
     }
-    Error::invalid(path, error.to_string())
+    Error::invalid(path, error)
+}
+
+/// serde's words without the names of our types, which say nothing to a caller.
+fn plain(error: &str) -> String {
+    match error.split_once("expected struct ") {
+        Some((before, after)) => {
+            let rest = after.find(' ').map_or("", |end| &after[end..]);
+            format!("{before}expected an object{rest}")
+        }
+        None => error.to_owned(),
+    }
 }

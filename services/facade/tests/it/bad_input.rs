@@ -43,6 +43,12 @@ async fn bodies_of_our_own_api_are_read_strictly_and_the_field_is_named() {
         (&keys, "{\"display_name\":\"x\",\"scopes\":[],\"user_id\":\"me\"}", Some("user_id"), "UUID"),
         (&keys, "{\"display_name\":\"x\",\"scopes\":[],\"expire_time\":\"soon\"}", Some("expire_time"), "invalid"),
         (&"/api/v1/users".to_owned(), "{\"email\":\"a@b.c\",\"role\":\"king\"}", Some("role"), "unknown variant"),
+        (
+            &"/api/v1/jobs".to_owned(),
+            "{\"steps\":[{\"key\":\"a\",\"store\":true}]}",
+            Some("steps[0].store"),
+            "expected an object",
+        ),
         (&"/api/v1/tokens".to_owned(), "{\"email\":\"a@b.c\"}", None, "password"),
         (&format!("/api/v1/keys/{id}/rotate"), "{}", None, "overlap_seconds"),
         (&format!("/api/v1/keys/{id}/rotate"), "{\"overlap_seconds\":-1}", Some("overlap_seconds"), "expected u32"),
@@ -80,6 +86,7 @@ async fn queries_are_read_strictly_and_the_parameter_is_named() {
         ("/api/v1/limits/explain?reservation=1".to_owned(), Some("reservation")),
         ("/api/v1/limits/explain?reservation_id=1".to_owned(), Some("reservation_id")),
         ("/api/v1/plans?page_size=3".to_owned(), Some("page_size")),
+        (format!("/api/v1/jobs/{}?view=short", ApiKeyId::new_v7()), Some("view")),
     ] {
         let (status, answer) = problem(scene.get(&path).send().await.unwrap()).await;
         assert_eq!((status, answer["type"].as_str()), (400, Some("urn:weir:problem:invalid-argument")), "{path}");

@@ -149,7 +149,10 @@ async fn jobs_are_listed_read_cancelled_and_run_again() {
     let path = format!("/api/v1/jobs/{ID}");
     scene.siblings.answer(GET_JOB, job(&scene, proto::JobState::Complete));
     assert_eq!(json_of(scene.get(&path), 200).await, job_json("complete"));
-    assert_eq!(scene.siblings.last::<proto::GetJobRequest>(GET_JOB).0.name, name);
+    let (asked, _) = scene.siblings.last::<proto::GetJobRequest>(GET_JOB);
+    assert_eq!((asked.name.as_str(), asked.view()), (name.as_str(), proto::JobView::Full));
+    json_of(scene.get(&format!("{path}?view=basic")), 200).await;
+    assert_eq!(scene.siblings.last::<proto::GetJobRequest>(GET_JOB).0.view(), proto::JobView::Basic);
     scene.siblings.answer(CANCEL_JOB, job(&scene, proto::JobState::Cancelled));
     let delete = scene.request("DELETE", &path).bearer_auth(crate::scene::KEY);
     assert_eq!(json_of(delete, 200).await, job_json("cancelled"));
@@ -167,7 +170,8 @@ async fn changes_come_as_events_until_the_end() {
         let told = told.clone().map(|job| Ok(proto::WatchJobResponse { job: Some(job) }));
         futures::stream::iter(told).boxed()
     });
-    let response = scene.get(&format!("/api/v1/jobs/{ID}/events")).send().await.unwrap();
+    let response = scene.get(&format!("/api/v1/jobs/{ID}/events?view=basic")).send().await.unwrap();
+    assert_eq!(scene.siblings.last::<proto::WatchJobRequest>(WATCH_JOB).0.view(), proto::JobView::Basic);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let text = response.text().await.unwrap();
     let events: Vec<_> =

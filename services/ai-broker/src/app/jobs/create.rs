@@ -12,7 +12,7 @@ use weir_types::OrganizationId;
 
 use super::batches::Batched;
 use super::manage::view;
-use super::{Jobs, View, new_id, unavailable};
+use super::{Detail, Jobs, View, new_id, unavailable};
 use crate::domain::jobs::Spec;
 use crate::storage::jobs::insert::{self, NewJob};
 use crate::storage::jobs::read::JobRow;
@@ -86,9 +86,11 @@ impl Jobs {
             Inserted::New => {
                 self.metrics.created.increment(1);
                 self.wake.notify_one();
-                view(fresh, Vec::new(), None)
+                view(fresh, Detail::Full, Vec::new(), None)
             }
-            Inserted::Known(known, known_hash) if known_hash.as_ref() == Some(&hash) => self.get(known).await,
+            Inserted::Known(known, known_hash) if known_hash.as_ref() == Some(&hash) => {
+                self.get(known, Detail::Full).await
+            }
             Inserted::Known(..) => {
                 Err(Error::new(ErrorReason::IdReused, "This idempotency key was used for another job."))
             }

@@ -22,9 +22,19 @@ const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) struct View {
     pub(crate) row: JobRow,
     pub(crate) spec: Spec,
-    /// Empty in lists.
+    pub(crate) detail: Detail,
+    /// So far; none without detail.
     pub(crate) results: Vec<ResultRow>,
     pub(crate) standing: Option<Standing>,
+}
+
+/// How much of a job is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What a list has of it.
+    Basic,
+    /// With bodies and results.
+    Full,
 }
 
 /// Where a job stands that waits.
@@ -52,22 +62,26 @@ pub(crate) struct Listed {
 }
 
 impl Jobs {
-    /// A job with the results so far.
+    /// A job as it stands.
     ///
     /// # Errors
     /// There is none, or Postgres is away.
-    pub(crate) async fn get(&self, key: JobKey) -> Result<View, Error> {
-        let found = self.database.bounded(self.find(key)).await.map_err(|error| unavailable(&error))?;
+    pub(crate) async fn get(&self, key: JobKey, detail: Detail) -> Result<View, Error> {
+        let found = self.database.bounded(self.find(key, detail)).await.map_err(|error| unavailable(&error))?;
         let (row, results, ahead) = found.ok_or_else(|| not_found(key))?;
         let standing = self.standing(key, &row, ahead);
-        view(row, results, standing)
+        view(row, detail, results, standing)
     }
 
-    async fn find(&self, key: JobKey) -> Result<Option<(JobRow, Vec<ResultRow>, Option<i64>)>, DatabaseError> {
+    async fn find(
+        &self,
+        key: JobKey,
+        detail: Detail,
+    ) -> Result<Option<(JobRow, Vec<ResultRow>, Option<i64>)>, DatabaseError> {
         let mut tx = self.database.begin_tenant(key.organization).await?;
         let found = read::find(&mut tx, key).await?;
         let results = match &found {
-            Some(row) if row.current_step > 0 => read::results(&mut tx, key).await?,
+            Some(row) if row.current_step > 0 && detail == Detail::Full => read::results(&mut tx, key).await?,
             _ => Vec::new(),
         };
         tx.rollback().await?;
@@ -113,7 +127,7 @@ impl Jobs {
         let jobs = rows.into_iter().map(|row| {
             let key = JobKey::new(row.organization_id, row.job_id);
             let standing = self.standing(key, &row, None);
-            view(row, Vec::new(), standing)
+            view(row, Detail::Basic, Vec::new(), standing)
         });
         Ok(Listed { jobs: jobs.collect::<Result<_, _>>()?, more })
     }
@@ -139,7 +153,7 @@ impl Jobs {
             state::DELAYED | state::READY => self.metrics.ended(state::CANCELLED, Duration::ZERO),
             _ => {}
         }
-        self.get(key).await
+        self.get(key, Detail::Full).await
     }
 
     async fn tell_of_cancelling(&self, tx: &mut sqlx::PgConnection, key: JobKey) -> Result<(), DatabaseError> {
@@ -166,7 +180,7 @@ impl Jobs {
             Ok(done)
         };
         let done = self.database.bounded(rerun).await.map_err(|error: DatabaseError| unavailable(&error))?;
-        let view = self.get(key).await?;
+        let view = self.get(key, Detail::Full).await?;
         if !done {
             let message = "Only a job that has failed or was cancelled can be run again.";
             return Err(Error::new(ErrorReason::InvalidArgument, message).field("name", message));
@@ -196,7 +210,12 @@ impl Jobs {
 }
 
 /// What a tenant sees of a row.
-pub(super) fn view(row: JobRow, results: Vec<ResultRow>, standing: Option<Standing>) -> Result<View, Error> {
+pub(super) fn view(
+    row: JobRow,
+    detail: Detail,
+    results: Vec<ResultRow>,
+    standing: Option<Standing>,
+) -> Result<View, Error> {
     let spec = serde_json::from_slice(&row.spec).map_err(Error::defect)?;
-    Ok(View { row, spec, results, standing })
+    Ok(View { row, spec, detail, results, standing })
 }

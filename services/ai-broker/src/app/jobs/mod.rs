@@ -48,7 +48,7 @@ use watch::Watches;
 use webhooks::Webhooks;
 
 pub(crate) use create::Asked;
-pub(crate) use manage::{Page, Standing, View};
+pub(crate) use manage::{Detail, Page, Standing, View};
 pub(crate) use schedule::NewSchedule;
 pub(crate) use webhooks::WebhookOptions;
 

@@ -11,7 +11,7 @@ use weir_database::Error as DatabaseError;
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Error;
 
-use super::{Jobs, View};
+use super::{Detail, Jobs, View};
 use crate::storage::jobs::read::{self, Glance};
 use crate::storage::jobs::{JobKey, state};
 
@@ -32,6 +32,7 @@ pub(super) struct Watches {
 struct Watching {
     jobs: Arc<Jobs>,
     key: JobKey,
+    detail: Detail,
     glances: watch::Receiver<Option<Glance>>,
     over: bool,
     _room: OwnedSemaphorePermit,
@@ -75,14 +76,14 @@ impl Jobs {
     ///
     /// # Errors
     /// There is none, or too many are watched.
-    pub(crate) async fn watch(self: &Arc<Self>, key: JobKey) -> Result<Watch, Error> {
+    pub(crate) async fn watch(self: &Arc<Self>, key: JobKey, detail: Detail) -> Result<Watch, Error> {
         let room = Arc::clone(&self.watches.room).try_acquire_owned().map_err(|_| {
             Error::new(ErrorReason::Overloaded, "too many jobs are watched").retry_after(Duration::from_secs(5))
         })?;
         let glances = self.watches.begin(key);
-        let first = self.get(key).await?;
+        let first = self.get(key, detail).await?;
         let over = first.row.state >= state::COMPLETE;
-        let watching = Watching { jobs: Arc::clone(self), key, glances, over, _room: room };
+        let watching = Watching { jobs: Arc::clone(self), key, detail, glances, over, _room: room };
         let rest = futures::stream::unfold(watching, Watching::next);
         Ok(Box::pin(futures::StreamExt::chain(futures::stream::once(async { Ok(first) }), rest)))
     }
@@ -123,7 +124,7 @@ impl Watching {
                 return Some((Err(Error::unavailable("ai-broker", "shutting down")), self));
             }
         }
-        let view = self.jobs.get(self.key).await;
+        let view = self.jobs.get(self.key, self.detail).await;
         self.over = view.as_ref().map_or(true, |view| view.row.state >= state::COMPLETE);
         Some((view, self))
     }

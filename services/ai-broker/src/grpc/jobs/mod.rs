@@ -46,7 +46,8 @@ impl JobService for JobsGrpc {
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
         let key = named(&request, &request.get_ref().name)?;
-        Ok(Response::new(render::job(self.0.get(key).await?)))
+        let detail = parse::detail(request.get_ref().view)?;
+        Ok(Response::new(render::job(self.0.get(key, detail).await?)))
     }
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
@@ -58,7 +59,7 @@ impl JobService for JobsGrpc {
         let listed = self.0.list(organization, parse::filter(asked.state)?, page).await?;
         let last = listed.jobs.last().map(|job| job.row.job_id);
         Ok(Response::new(ListJobsResponse {
-            jobs: listed.jobs.into_iter().map(render::listed).collect(),
+            jobs: listed.jobs.into_iter().map(render::job).collect(),
             next_page_token: next(&list, last.filter(|_| listed.more)),
         }))
     }
@@ -77,7 +78,7 @@ impl JobService for JobsGrpc {
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let key = named(&request, &request.get_ref().name)?;
-        let watch = self.0.watch(key).await?;
+        let watch = self.0.watch(key, parse::detail(request.get_ref().view)?).await?;
         let told = |view| WatchJobResponse { job: Some(render::job(view)) };
         Ok(Response::new(Box::pin(watch.map(move |view| view.map(told).map_err(Status::from)))))
     }

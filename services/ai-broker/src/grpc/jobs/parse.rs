@@ -5,9 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 use serde_json::value::RawValue;
-use weir_proto::broker::v1::{Job, JobState, JobStep, job_step, schedule};
+use weir_proto::broker::v1::{Job, JobState, JobStep, JobView, job_step, schedule};
 use weir_rpc::Error;
 
+use crate::app::jobs::Detail;
 use crate::domain::jobs::{Action, MAX_STEPS, Spec, Step, Who};
 use crate::storage::jobs::read::Filter;
 use crate::storage::jobs::state;
@@ -112,6 +113,15 @@ pub(super) fn filter(asked: i32) -> Result<Filter, Error> {
         Ok(JobState::Cancelled) => Filter::State(state::CANCELLED),
         Err(_) => return Err(Error::invalid("state", "is not known")),
     })
+}
+
+/// How much of a job is asked for.
+pub(super) fn detail(asked: i32) -> Result<Detail, Error> {
+    match JobView::try_from(asked) {
+        Ok(JobView::Basic) => Ok(Detail::Basic),
+        Ok(JobView::Unspecified | JobView::Full) => Ok(Detail::Full),
+        Err(_) => Err(Error::invalid("view", "is not known")),
+    }
 }
 
 /// A pattern, or milliseconds.

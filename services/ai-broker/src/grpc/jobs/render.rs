@@ -10,24 +10,15 @@ use weir_proto::broker::v1::{
 };
 use weir_rpc::Error;
 
-use crate::app::jobs::{Standing, View, name};
+use crate::app::jobs::{Detail, Standing, View, name};
 use crate::domain::jobs::{Action, Spec, Step};
 use crate::storage::jobs::read::ResultRow;
 use crate::storage::jobs::schedules::ScheduleRow;
 use crate::storage::jobs::{JobKey, state};
 
-/// A job with everything.
+/// A job, with bodies and results if it was read in full.
 pub(super) fn job(view: View) -> Job {
-    render(view, true)
-}
-
-/// A job in a list: without bodies and results.
-pub(super) fn listed(view: View) -> Job {
-    render(view, false)
-}
-
-fn render(view: View, bodies: bool) -> Job {
-    let View { row, spec, results, standing } = view;
+    let View { row, spec, detail, results, standing } = view;
     let key = JobKey::new(row.organization_id, row.job_id);
     let state = match row.state {
         state::DELAYED | state::READY => JobState::Queued,
@@ -45,7 +36,7 @@ fn render(view: View, bodies: bool) -> Job {
     Job {
         name: name(key),
         state: state.into(),
-        steps: steps(&spec, results, bodies),
+        steps: steps(&spec, results, detail == Detail::Full),
         create_time: Some(timestamp(row.created_at)),
         run_time: (state == JobState::Queued).then(|| timestamp(row.due_at)),
         expire_time: Some(timestamp(row.expires_at)),

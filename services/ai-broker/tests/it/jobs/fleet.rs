@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use weir_proto::broker::v1::{Job, JobState, WatchJobRequest};
+use weir_proto::broker::v1::{GetJobRequest, Job, JobState, WatchJobRequest};
 use weir_simulator::{ApiKey, Fault, Options, Simulator};
 
 use super::{House, QUICK, invoke, one_step};
@@ -27,7 +27,7 @@ async fn fifty_jobs_at_once_on_a_provider_of_fifteen_a_window_all_complete_and_p
     let jobs = join_all((0..50).map(|_| scene.create(one_step("")))).await;
     let know = AtomicUsize::new(0);
     let watched = jobs.iter().map(|job| async {
-        let request = scene.bearer.request(WatchJobRequest { name: job.name.clone() });
+        let request = scene.bearer.request(WatchJobRequest { name: job.name.clone(), ..WatchJobRequest::default() });
         let mut stream = scene.jobs.clone().watch_job(request).await.unwrap().into_inner();
         let (mut told, mut knows): (Vec<Job>, bool) = (Vec::new(), false);
         while let Some(next) = stream.message().await.unwrap() {
@@ -61,7 +61,7 @@ async fn many_jobs_of_one_tenant_do_not_keep_those_of_another_waiting() {
     };
     let theirs = scene.jobs.clone().create_job(scene.stranger.request(request)).await.unwrap().into_inner();
     let ended = async || {
-        let request = weir_proto::broker::v1::GetJobRequest { name: theirs.name.clone() };
+        let request = GetJobRequest { name: theirs.name.clone(), ..GetJobRequest::default() };
         scene.jobs.clone().get_job(scene.stranger.request(request)).await.unwrap().into_inner().end_time.is_some()
     };
     while !ended().await {

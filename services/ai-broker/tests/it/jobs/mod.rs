@@ -84,7 +84,7 @@ impl Scene {
     }
 
     pub(crate) async fn job(&self, name: &str) -> Job {
-        let request = self.bearer.request(GetJobRequest { name: name.into() });
+        let request = self.bearer.request(GetJobRequest { name: name.into(), ..GetJobRequest::default() });
         self.jobs.clone().get_job(request).await.unwrap().into_inner()
     }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt as _;
 use serde_json::json;
 use weir_proto::broker::v1::{
-    CancelJobRequest, CreateJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, WatchJobRequest,
+    CancelJobRequest, CreateJobRequest, GetJobRequest, Job, JobState, JobView, ListJobsRequest, WatchJobRequest,
+    job_step::Action,
 };
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Failure;
@@ -104,7 +105,10 @@ async fn nobody_sees_or_ends_the_jobs_of_another_organisation() {
     let House { scene, .. } = &House::new().await;
     let job = scene.create(one_step("latency_ms=300")).await;
     let mut jobs = scene.jobs.clone();
-    let seen = jobs.get_job(scene.stranger.request(GetJobRequest { name: job.name.clone() })).await.unwrap_err();
+    let seen = jobs
+        .get_job(scene.stranger.request(GetJobRequest { name: job.name.clone(), ..GetJobRequest::default() }))
+        .await
+        .unwrap_err();
     assert_eq!(Failure::from(seen).reason(), ErrorReason::NotFound);
     let ended = jobs.cancel_job(scene.stranger.request(CancelJobRequest { name: job.name.clone() })).await.unwrap_err();
     assert_eq!(Failure::from(ended).reason(), ErrorReason::NotFound);
@@ -119,7 +123,7 @@ async fn whoever_watches_sees_each_change_until_the_end() {
     let House { scene, .. } = &House::new().await;
     let steps = vec![invoke("one", &chat(1, "latency_ms=500")), invoke("two", &chat(1, "latency_ms=500"))];
     let job = scene.create(Job { steps, ..Job::default() }).await;
-    let request = scene.bearer.request(WatchJobRequest { name: job.name });
+    let request = scene.bearer.request(WatchJobRequest { name: job.name, ..WatchJobRequest::default() });
     let told = scene.jobs.clone().watch_job(request).await.unwrap().into_inner();
     let told: Vec<Job> = told.map(|told| told.unwrap().job.unwrap()).collect().await;
     let steps: Vec<i32> = told.iter().map(|job| job.current_step).collect();
@@ -127,6 +131,27 @@ async fn whoever_watches_sees_each_change_until_the_end() {
     let last = told.last().unwrap();
     assert_eq!((last.state(), last.current_step), (JobState::Complete, 2));
     assert!(last.steps.iter().all(|step| step.result.is_some()));
+}
+
+#[tokio::test]
+async fn who_asks_for_the_basic_view_gets_no_bodies_and_results() {
+    let House { scene, .. } = &House::new().await;
+    let name = scene.create(one_step("")).await.name;
+    assert!(scene.reaches(&name, JobState::Complete).await.steps[0].result.is_some());
+    let bare = |job: &Job| match &job.steps[0].action {
+        Some(Action::Invoke(invoke)) => invoke.body.is_empty() && job.steps[0].result.is_none(),
+        _ => false,
+    };
+    let view = JobView::Basic.into();
+    let request = scene.bearer.request(GetJobRequest { name: name.clone(), view });
+    let read = scene.jobs.clone().get_job(request).await.unwrap().into_inner();
+    assert_eq!((read.state(), read.current_step, bare(&read)), (JobState::Complete, 1, true));
+    let request = scene.bearer.request(WatchJobRequest { name: name.clone(), view });
+    let told = scene.jobs.clone().watch_job(request).await.unwrap().into_inner().next().await;
+    assert!(bare(&told.unwrap().unwrap().job.unwrap()));
+    let request = scene.bearer.request(GetJobRequest { name, view: 99 });
+    let refused = Failure::from(scene.jobs.clone().get_job(request).await.unwrap_err());
+    assert_eq!(refused.fields()[0].subject, "view");
 }
 
 #[tokio::test]

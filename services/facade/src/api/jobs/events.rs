@@ -17,8 +17,8 @@ use uuid::Uuid;
 use weir_proto::broker::v1::{WatchJobRequest, WatchJobResponse};
 
 use super::message::Job;
-use super::name;
-use crate::api::extract::{ApiPath, By, NoQuery};
+use super::{JobQuery, name};
+use crate::api::extract::{ApiPath, ApiQuery, By};
 use crate::api::problem::Problem;
 use crate::facade::Facade;
 
@@ -28,7 +28,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// Streams how a job stands: `event: job` with the job as `data`, at first and whenever something about it changes, until it has
 /// ended. A stream that is cut before may be opened again at any time.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/events", operation_id = "watchJob", tag = "jobs", params(("id" = Uuid, Path)),
+    get, path = "/api/v1/jobs/{id}/events", operation_id = "watchJob", tag = "jobs", params(("id" = Uuid, Path), JobQuery),
     responses(
         (status = 200, description = "Events.", body = Job, content_type = "text/event-stream"),
         (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
@@ -37,10 +37,10 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub(crate) async fn watch(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
-    _: NoQuery,
+    ApiQuery(asked): ApiQuery<JobQuery>,
     ApiPath(job): ApiPath<Uuid>,
 ) -> Result<Response<Body>, Problem> {
-    let request = WatchJobRequest { name: name(&caller.organization, job) };
+    let request = WatchJobRequest { name: name(&caller.organization, job), view: asked.view() };
     let told = facade.as_caller(&caller, request, async |request| facade.jobs.clone().watch_job(request).await).await?;
     let mut response = Response::new(Body::new(Events { told, over: false }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

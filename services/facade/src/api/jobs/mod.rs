@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -53,6 +53,36 @@ pub(crate) struct JobsQuery {
     #[serde(default)]
     #[param(inline)]
     state: Option<JobState>,
+}
+
+/// How much of a job is told.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct JobQuery {
+    /// `basic` leaves out the steps' bodies and results, which can be megabytes; `full` unless set.
+    #[serde(default)]
+    #[param(inline)]
+    view: Detail,
+}
+
+/// How much of a job is told.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Detail {
+    Basic,
+    #[default]
+    Full,
+}
+
+impl JobQuery {
+    fn view(&self) -> i32 {
+        let view = match self.view {
+            Detail::Basic => proto::JobView::Basic,
+            Detail::Full => proto::JobView::Full,
+        };
+        view.into()
+    }
 }
 
 fn name(organization: &OrganizationId, job: Uuid) -> String {
@@ -120,7 +150,7 @@ pub(crate) async fn list(
 
 /// Reads a job: how it stands, where it waits, and what its steps came to.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}", operation_id = "getJob", tag = "jobs", params(("id" = Uuid, Path)),
+    get, path = "/api/v1/jobs/{id}", operation_id = "getJob", tag = "jobs", params(("id" = Uuid, Path), JobQuery),
     responses(
         (status = 200, description = "The job.", body = Job),
         (status = "default", description = "A refusal.", body = Problem, content_type = "application/problem+json")
@@ -129,10 +159,10 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     State(facade): State<Arc<Facade>>,
     By(caller): By,
-    _: NoQuery,
+    ApiQuery(asked): ApiQuery<JobQuery>,
     ApiPath(job): ApiPath<Uuid>,
 ) -> Result<Json<Job>, Problem> {
-    let request = proto::GetJobRequest { name: name(&caller.organization, job) };
+    let request = proto::GetJobRequest { name: name(&caller.organization, job), view: asked.view() };
     let job = facade.as_caller(&caller, request, async |request| facade.jobs.clone().get_job(request).await).await?;
     Ok(Json(job.try_into()?))
 }
