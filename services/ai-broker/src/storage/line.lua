@@ -59,9 +59,25 @@ local function make_ready(c)
   call('ZADD', prefix .. 'g' .. c.class, c.since, c.ticket)
 end
 
--- One that had the turn found room.
-local function widen()
-  if state.width then set('width', number('width') + 1) end
+-- There is room for a call that has not gone on yet: the line moves.
+local function moves(c, had_turn)
+  if had_turn and state.width then set('width', number('width') + 1) end
+  set('v' .. c.class, math.max(number('v' .. c.class), c.start))
+  local last = number('last')
+  if last > 0 then
+    local sample = math.max(0, now - last) * 1000
+    local interval = tonumber(state.interval or -1)
+    local step = (sample - interval) / 8
+    -- Towards zero, as integers are divided.
+    step = step < 0 and math.ceil(step) or floor(step)
+    set('interval', interval < 0 and sample or interval + step)
+  end
+  set('last', now)
+end
+
+-- The time in which nobody waits says nothing of the pace.
+local function pause()
+  if size == 0 then set('last', 0) end
 end
 
 local function put_back(c)
@@ -126,27 +142,15 @@ local function remove(c, served)
   call('ZREM', prefix .. 'd', c.ticket)
   if call('ZREM', prefix .. 't', c.ticket) > 0 then
     size = size - 1
-    if served then widen() end
+    if served then moves(c, true) end
   elseif call('ZREM', prefix .. 'a', c.ticket) == 0 then
     size = size - 1
+    if served then moves(c, false) end
     call('ZREM', prefix .. 'o' .. c.class, member(c))
     call('ZREM', prefix .. 'g' .. c.class, c.ticket)
   end
   local left = number('n' .. c.class) - 1
   set('n' .. c.class, left)
-  if served then
-    set('v' .. c.class, math.max(number('v' .. c.class), c.start))
-    local last = number('last')
-    if last > 0 then
-      local sample = math.max(0, now - last) * 1000
-      local interval = tonumber(state.interval or -1)
-      local step = (sample - interval) / 8
-      -- Towards zero, as integers are divided.
-      step = step < 0 and math.ceil(step) or floor(step)
-      set('interval', interval < 0 and sample or interval + step)
-    end
-    set('last', now)
-  end
   if left == 0 then
     forget_class(c.class)
   elseif call('HLEN', prefix .. 'e' .. c.class) > 2 * left + 16 then
@@ -156,7 +160,7 @@ local function remove(c, served)
       if tonumber(ends[i + 1]) <= number('v' .. c.class) then call('HDEL', prefix .. 'e' .. c.class, ends[i]) end
     end
   end
-  if #classes == 0 then set('last', 0) end
+  pause()
 end
 
 -- Brokers that say nothing any more, and their calls.
@@ -188,13 +192,15 @@ for i = 8, #ARGV do
     if c and what == 'B' then put_back(c) end
     if c and what == 'A' then
       if call('ZREM', prefix .. 't', ticket) > 0 then
-        widen()
+        moves(c, true)
         call('ZADD', prefix .. 'a', c.deadline, ticket)
-      else
-        put_back(c)
+        size = size - 1
+      elseif not call('ZSCORE', prefix .. 'a', ticket) then
+        moves(c, false)
         set_aside(c, 'a', c.deadline)
+        size = size - 1
       end
-      size = size - 1
+      pause()
     end
   end
 end

@@ -123,7 +123,7 @@ fn exchange(line: &mut Line, words: &[Word], most: usize, now: Millis) -> Answer
                 let (since, deadline) = (now.saturating_sub(waited), now.saturating_add(patience));
                 joined.push(line.join(Call { ticket, tenant, priority, cost, since, deadline }));
             }
-            Word::Admitted(ticket) => line.admitted(ticket),
+            Word::Admitted(ticket) => line.admitted(ticket, now),
             Word::Served(ticket) => line.served(ticket, now),
             Word::Blocked(ticket, wait) => line.blocked(ticket, now.saturating_add(wait)),
             Word::Leaves(ticket) => line.leave(ticket),

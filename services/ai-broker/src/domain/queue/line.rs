@@ -52,7 +52,7 @@ struct Waiting {
 pub(crate) struct Standing {
     /// How many go before it. Never grows while it waits.
     pub(crate) ahead: usize,
-    /// How long it will take at the present pace; none before anything was served.
+    /// How long it will take at the present pace; none before two have found room.
     pub(crate) eta: Option<Millis>,
 }
 
@@ -104,22 +104,18 @@ impl Line {
 
     /// There was room, and it has gone on to the provider: others have the turn. It keeps its place until it is served, for the
     /// provider may refuse it.
-    pub(crate) fn admitted(&mut self, ticket: Ticket) {
-        let Some(Waiting { call, has_turn, .. }) = self.calls.get(&ticket) else { return };
-        let (deadline, has_turn) = (call.deadline, *has_turn);
-        self.widen(has_turn);
+    pub(crate) fn admitted(&mut self, ticket: Ticket, now: Millis) {
+        self.finds_room(ticket, now);
+        let Some(deadline) = self.calls.get(&ticket).map(|waiting| waiting.call.deadline) else { return };
         self.put_back(ticket);
         self.set_aside(ticket, deadline, false);
+        self.pause();
     }
 
     /// It was served.
     pub(crate) fn served(&mut self, ticket: Ticket, now: Millis) {
-        if let Some(waiting) = self.calls.get(&ticket) {
-            let has_turn = waiting.has_turn;
-            self.widen(has_turn);
-            self.pace.served(now);
-            self.remove(ticket, true);
-        }
+        self.finds_room(ticket, now);
+        self.remove(ticket);
     }
 
     /// It found that the provider has no room before `until`: it goes back to its place, and nobody has a turn before then. After
@@ -132,7 +128,7 @@ impl Line {
 
     /// The caller is gone.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
-        self.remove(ticket, false);
+        self.remove(ticket);
     }
 
     /// Forgets those whose deadline has passed.
@@ -140,7 +136,7 @@ impl Line {
         while let Some((deadline, ticket)) = self.deadlines.first().copied()
             && deadline <= now
         {
-            self.remove(ticket, false);
+            self.remove(ticket);
         }
     }
 
@@ -170,10 +166,25 @@ impl Line {
         self.calls.len()
     }
 
-    /// One that had the turn found room.
-    const fn widen(&mut self, had_turn: bool) {
-        if had_turn {
+    /// The line moves when there is room for a call, and not when its answer comes, which can take a minute.
+    fn finds_room(&mut self, ticket: Ticket, now: Millis) {
+        let Some(waiting) = self.calls.get(&ticket) else { return };
+        if waiting.has_gone_on() {
+            return;
+        }
+        if waiting.has_turn {
             self.width = self.width.saturating_add(1);
+        }
+        if let Some(class) = self.classes.get_mut(&waiting.call.priority) {
+            class.moves(waiting.place);
+        }
+        self.pace.moves(now);
+    }
+
+    /// The time in which nobody waits says nothing of the pace.
+    fn pause(&mut self) {
+        if self.calls.len() == self.gone_on {
+            self.pace.last = None;
         }
     }
 
@@ -246,7 +257,7 @@ impl Line {
         }
     }
 
-    fn remove(&mut self, ticket: Ticket, served: bool) {
+    fn remove(&mut self, ticket: Ticket) {
         let Some(Waiting { call, place, aside, has_turn, .. }) = self.calls.remove(&ticket) else { return };
         self.turns -= usize::from(has_turn);
         if let Some(until) = aside {
@@ -255,18 +266,23 @@ impl Line {
         }
         self.deadlines.remove(&(call.deadline, ticket));
         if let Some(class) = self.classes.get_mut(&call.priority) {
-            class.leave(place, &call, served);
+            class.leave(place, &call);
             if class.is_empty() {
                 self.classes.remove(&call.priority);
             }
         }
-        if self.calls.is_empty() {
-            self.pace.pause();
-        }
+        self.pause();
     }
 }
 
-/// How fast the line moves: an average of the time between two that are served, the later ones weighing more.
+impl Waiting {
+    /// Whether there was room for it, and the provider is asked.
+    const fn has_gone_on(&self) -> bool {
+        self.aside.is_some() && !self.has_turn
+    }
+}
+
+/// How fast the line moves: an average of the time between two that find room, the later ones weighing more.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Millis>,
@@ -275,16 +291,11 @@ struct Pace {
 }
 
 impl Pace {
-    fn served(&mut self, now: Millis) {
+    fn moves(&mut self, now: Millis) {
         if let Some(last) = self.last.replace(now) {
             let sample = now.saturating_sub(last).max(0).saturating_mul(1_000);
             self.interval = Some(self.interval.map_or(sample, |interval| interval + (sample - interval) / 8));
         }
-    }
-
-    /// The time in which nobody waits says nothing.
-    fn pause(&mut self) {
-        self.last = None;
     }
 
     fn interval(&self) -> Option<Millis> {

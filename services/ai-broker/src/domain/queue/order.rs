@@ -38,7 +38,7 @@ pub(super) struct Class {
     ages: BTreeSet<(Millis, Ticket)>,
     /// How many belong to the class, those that are not ready included.
     members: usize,
-    /// The virtual time: the start of the call that was served last.
+    /// The virtual time: the latest start of a call that found room.
     now: u64,
     /// Where the virtual service of each tenant's last call ends. Of no meaning once that is not after `now`.
     ends: HashMap<OrganizationId, u64>,
@@ -67,13 +67,15 @@ impl Class {
         self.ages.remove(&(call.since, call.ticket));
     }
 
-    /// Forgets a call; one that was served moves the virtual time.
-    pub(super) fn leave(&mut self, place: Place, call: &Call, served: bool) {
+    /// There is room for the call of this place: the virtual time moves.
+    pub(super) fn moves(&mut self, place: Place) {
+        self.now = self.now.max(place.0);
+    }
+
+    /// Forgets a call.
+    pub(super) fn leave(&mut self, place: Place, call: &Call) {
         self.set_aside(place, call);
         self.members -= 1;
-        if served {
-            self.now = self.now.max(place.0);
-        }
         if self.members == 0 {
             self.ends.clear();
         } else if self.ends.len() > 2 * self.members + 16 {

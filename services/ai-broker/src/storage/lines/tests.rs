@@ -90,7 +90,7 @@ fn the_shared_line_is_the_line() {
                     }
                     Step::Admit(n) => {
                         words.push(Word::Admitted(which(n)));
-                        line.admitted(which(n));
+                        line.admitted(which(n), now);
                     }
                     Step::Leave(n) => {
                         words.push(Word::Leaves(which(n)));

@@ -100,9 +100,9 @@ fn a_call_that_has_gone_on_to_the_provider_gives_its_turn_away_and_keeps_its_pla
     let mut line = Line::new(RULES);
     join_all(&mut line, 3);
     assert_eq!(line.turns(1, 0), [ticket(0)]);
-    line.admitted(ticket(0));
+    line.admitted(ticket(0), 0);
     assert_eq!(line.turns(1, 0), [ticket(1)]);
-    line.admitted(ticket(1));
+    line.admitted(ticket(1), 0);
     line.served(ticket(1), 0);
     assert_eq!(line.turns(1, 2 * RULES.turn), [ticket(2)], "the provider may take its time");
     // After all it has no room.
@@ -121,12 +121,12 @@ fn after_a_refusal_one_is_let_forward_and_one_more_with_each_that_finds_room() {
         line.blocked(ticket(n), 10);
     }
     assert_eq!(line.turns(4, 10), [ticket(0)]);
-    line.admitted(ticket(0));
+    line.admitted(ticket(0), 0);
     assert_eq!(line.turns(4, 10), [1, 2].map(ticket));
     line.served(ticket(0), 10);
     assert_eq!(line.turns(4, 10), [], "its turn was over");
     line.served(ticket(1), 10);
-    line.admitted(ticket(2));
+    line.admitted(ticket(2), 0);
     assert_eq!(line.turns(4, 10), [3, 4, 5, 6].map(ticket));
 }
 
@@ -174,7 +174,7 @@ fn a_full_line_refuses_and_those_who_leave_or_expire_make_room() {
     // Who has gone on to the provider waits no more.
     assert_eq!(line.turns(1, 10), [ticket(3)]);
     assert!(!line.join(call(5, 1, 0, 0)));
-    line.admitted(ticket(3));
+    line.admitted(ticket(3), 0);
     assert!(line.join(call(5, 1, 0, 0)));
 }
 
@@ -188,6 +188,41 @@ fn the_eta_is_the_pace_times_the_position() {
         line.served(turns[0], now);
     }
     assert_eq!(line.standing(ticket(19), 3_600), Some(Standing { ahead: 9, eta: Some(3_600) }));
+}
+
+#[test]
+fn the_line_moves_when_there_is_room_and_not_when_a_minute_later_the_picture_is_done() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 10);
+    for n in 0..5 {
+        let now = Millis::try_from(n).unwrap() * 400;
+        assert_eq!(line.turns(1, now), [ticket(n)]);
+        line.admitted(ticket(n), now);
+    }
+    assert_eq!(line.standing(ticket(9), 1_600), Some(Standing { ahead: 4, eta: Some(1_600) }));
+    // Who comes now goes in turn with those who wait, and is owed nothing for those who have gone on.
+    assert_eq!([10, 11].map(|n| join(&mut line, call(n, 2, 0, 1_600)).ahead), [0, 2]);
+    for n in 0..5 {
+        line.served(ticket(n), 60_000);
+    }
+    assert_eq!(line.standing(ticket(9), 60_000), Some(Standing { ahead: 4, eta: Some(1_600) }));
+}
+
+#[test]
+fn while_nobody_waits_the_pace_stands_still() {
+    let mut line = Line::new(RULES);
+    join_all(&mut line, 2);
+    for (n, now) in [(0, 0), (1, 400)] {
+        assert_eq!(line.turns(1, now), [ticket(n)]);
+        line.admitted(ticket(n), now);
+    }
+    join(&mut line, call(2, 1, 0, 90_000));
+    join(&mut line, call(3, 1, 0, 90_000));
+    assert_eq!(line.turns(1, 90_000), [ticket(2)]);
+    line.admitted(ticket(2), 90_000);
+    assert_eq!(line.turns(1, 90_000), [ticket(3)]);
+    join(&mut line, call(4, 1, 0, 90_000));
+    assert_eq!(line.standing(ticket(4), 90_000), Some(Standing { ahead: 1, eta: Some(400) }));
 }
 
 #[derive(Debug, Clone)]
@@ -213,6 +248,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// There is room for a call that has not gone on yet.
+fn found_room(line: &Line, which: Ticket, now: Millis, moved: &mut Option<Millis>, clocks: &mut HashMap<i32, u64>) {
+    let Waiting { call, place, .. } = &line.calls[&which];
+    *moved = Some(now);
+    let clock = clocks.entry(call.priority).or_default();
+    *clock = place.0.max(*clock);
+}
+
 proptest! {
     #[test]
     fn everybody_is_served_once_in_the_order_of_his_tenant_and_positions_only_fall(
@@ -224,6 +267,9 @@ proptest! {
         let mut admitted: VecDeque<Ticket> = VecDeque::new();
         let mut turns: VecDeque<Ticket> = VecDeque::new();
         let mut told: HashMap<Ticket, usize> = HashMap::new();
+        // When room was last found while somebody waited, and by class the latest start that found room.
+        let mut moved: Option<Millis> = None;
+        let mut clocks: HashMap<i32, u64> = HashMap::new();
         for step in steps {
             match step {
                 Step::Join { tenant, priority, cost } => {
@@ -232,6 +278,8 @@ proptest! {
                     prop_assert_eq!(joined, waiting.len() - admitted.len() < 30);
                     if joined {
                         waiting.push((ticket(next), (tenant, priority)));
+                        let clock = clocks.get(&priority).copied().unwrap_or(0);
+                        prop_assert!(line.calls[&ticket(next)].place.0 >= clock, "it would overtake who waited longer");
                     }
                 }
                 Step::Turns(most) => {
@@ -246,6 +294,9 @@ proptest! {
                     }
                 }
                 Step::Serve => if let Some(turn) = admitted.pop_front().or_else(|| turns.pop_front()) {
+                    if !line.calls[&turn].has_gone_on() {
+                        found_room(&line, turn, now, &mut moved, &mut clocks);
+                    }
                     line.served(turn, now);
                     waiting.retain(|(ticket, _)| *ticket != turn);
                 },
@@ -253,7 +304,8 @@ proptest! {
                     line.blocked(turn, now + until);
                 },
                 Step::Admit => if let Some(turn) = turns.pop_front() {
-                    line.admitted(turn);
+                    found_room(&line, turn, now, &mut moved, &mut clocks);
+                    line.admitted(turn, now);
                     admitted.push_back(turn);
                 },
                 Step::Leave(which) => if !waiting.is_empty() {
@@ -265,6 +317,9 @@ proptest! {
                 Step::Wait(time) => now += time,
             }
             prop_assert_eq!(line.len(), waiting.len());
+            moved = moved.filter(|_| waiting.len() > admitted.len());
+            clocks.retain(|class, _| waiting.iter().any(|(_, (_, priority))| priority == class));
+            prop_assert_eq!(line.pace.last, moved);
             for (ticket, _) in &waiting {
                 let standing = line.standing(*ticket, now).unwrap();
                 let before = told.insert(*ticket, standing.ahead);
