@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use weir_proto::broker::v1::Operation;
-use weir_proto::broker::v1::{Accounting, InvokeRequest};
+use weir_proto::broker::v1::{Accounting, InvokeRequest, Job, JobState};
 use weir_proto::common::v1::ErrorReason;
 
 use crate::cache::{House, of};
+use crate::jobs::invoke;
 use crate::scene::Scene;
 
 const TOGETHER: &str =
@@ -123,6 +124,21 @@ async fn a_refusal_of_the_provider_is_everybodys() {
         answers.iter().all(|answer| answer.as_ref().is_err_and(|why| why.reason() == ErrorReason::ProviderRejected))
     );
     assert_eq!(house.calls(), 1);
+}
+
+/// A job's call has the job's patience, and its own try in the books.
+#[tokio::test]
+async fn a_jobs_call_is_nobody_elses() {
+    let house = House::with("", TOGETHER).await;
+    let body = slow("one", "latency_ms=2000");
+    let job = async {
+        under_way(&house).await;
+        let job = house.scene.create(Job { steps: vec![invoke("one", &body)], ..Job::default() }).await;
+        house.scene.reaches(&job.name, JobState::Complete).await
+    };
+    let (plain, _) = tokio::join!(async { house.scene.invoke(&body).await.unwrap() }, job);
+    assert!(!plain.accounting.unwrap().coalesced);
+    assert_eq!(house.calls(), 2);
 }
 
 #[tokio::test]

@@ -72,3 +72,27 @@ impl Policies {
         self.known.insert(organization, Arc::new(Known { policy, until: Instant::now() + lasts }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_could_not_be_read_is_asked_for_again_much_sooner_than_one_that_could() {
+        let nowhere = weir_database::Config {
+            url: weir_config::Secret::from("postgres://nobody:x@127.0.0.1:1/weir".to_owned()),
+            max_connections: 1,
+            min_connections: 0,
+            acquire_timeout: Duration::from_millis(10),
+            idle_timeout: Duration::from_secs(60),
+            max_lifetime: Duration::from_secs(600),
+            statement_timeout: Duration::from_secs(1),
+            statement_cache_capacity: 0,
+        };
+        let policies = Policies::new(Database::connect(&nowhere, "broker").await.expect("a pool"));
+        let organization = OrganizationId::new_v7();
+        assert_eq!(policies.of(organization).await, TenantPolicy::default(), "nothing is allowed meanwhile");
+        let known = policies.known.get(&organization).expect("it is not asked for by every call");
+        assert!(known.until.saturating_duration_since(Instant::now()) <= UNREAD);
+    }
+}
