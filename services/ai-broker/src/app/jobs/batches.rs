@@ -1,6 +1,6 @@
 //! Many small writes as one transaction: what comes while one is under way goes with the next.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// The most in one transaction.
 const MOST: usize = 500;
@@ -10,16 +10,16 @@ pub(super) struct Batches<T, R> {
     sender: mpsc::Sender<(T, oneshot::Sender<R>)>,
 }
 
-/// The other end.
+/// The other end, for one who writes or several in turn.
 pub(super) struct Batched<T, R> {
-    receiver: mpsc::Receiver<(T, oneshot::Sender<R>)>,
+    receiver: Mutex<mpsc::Receiver<(T, oneshot::Sender<R>)>>,
 }
 
 impl<T, R> Batches<T, R> {
     /// With room for so many that wait.
     pub(super) fn new(room: usize) -> (Self, Batched<T, R>) {
         let (sender, receiver) = mpsc::channel(room);
-        (Self { sender }, Batched { receiver })
+        (Self { sender }, Batched { receiver: Mutex::new(receiver) })
     }
 
     /// Hands one in and waits for what comes of it; none if nobody writes any more.
@@ -32,17 +32,17 @@ impl<T, R> Batches<T, R> {
 
 impl<T, R> Batched<T, R> {
     /// What waits, once something does; none when nothing can come any more.
-    pub(super) async fn next(&mut self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
+    pub(super) async fn next(&self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
         let mut batch = Vec::new();
-        if self.receiver.recv_many(&mut batch, MOST).await == 0 {
+        if self.receiver.lock().await.recv_many(&mut batch, MOST).await == 0 {
             return None;
         }
         Some(batch.into_iter().unzip())
     }
 
     /// Takes no more; what was handed in before is given still.
-    pub(super) fn close(&mut self) {
-        self.receiver.close();
+    pub(super) async fn close(&self) {
+        self.receiver.lock().await.close();
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_meanwhile_goes_together_and_each_gets_its_own_answer() {
-        let (batches, mut batched) = Batches::<u32, u32>::new(10);
+        let (batches, batched) = Batches::<u32, u32>::new(10);
         let callers = futures::future::join_all((0..10).map(|n| batches.write(n)));
         let writer = async {
             let mut sizes = Vec::new();
@@ -68,7 +68,7 @@ mod tests {
         let (answers, sizes) = tokio::join!(callers, writer);
         assert_eq!(answers, (0..10).map(|n| Some(n * 2)).collect::<Vec<_>>());
         assert!(sizes.len() < 10, "{sizes:?}");
-        batched.close();
+        batched.close().await;
         assert_eq!(batches.write(1).await, None);
     }
 }

@@ -1,6 +1,7 @@
 //! Storing new jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,8 +13,10 @@ use weir_types::OrganizationId;
 
 use super::batches::Batched;
 use super::manage::view;
+use super::slots::Slot;
 use super::{Detail, Jobs, View, new_id, unavailable};
 use crate::domain::jobs::Spec;
+use crate::storage::jobs::claim::Claimed;
 use crate::storage::jobs::insert::{self, NewJob};
 use crate::storage::jobs::read::JobRow;
 use crate::storage::jobs::{JobKey, state};
@@ -85,7 +88,6 @@ impl Jobs {
         match inserted.map_err(|error| unavailable(&error))? {
             Inserted::New => {
                 self.metrics.created.increment(1);
-                self.wake.notify_one();
                 view(fresh, Detail::Full, Vec::new(), None)
             }
             Inserted::Known(known, known_hash) if known_hash.as_ref() == Some(&hash) => {
@@ -125,40 +127,55 @@ impl Jobs {
     }
 
     /// Stores what comes, until nothing does after the shutdown.
-    pub(super) async fn insert_batches(self: Arc<Self>, mut new: Batched<NewJob, Result<Inserted, DatabaseError>>) {
+    pub(super) async fn insert_batches(self: Arc<Self>, new: Batched<NewJob, Result<Inserted, DatabaseError>>) {
         loop {
             let batch = tokio::select! {
                 batch = new.next() => batch,
-                () = async { self.stop.cancelled().await; tokio::time::sleep(LAST).await } => { new.close(); new.next().await }
+                () = async { self.stop.cancelled().await; tokio::time::sleep(LAST).await } => { new.close().await; new.next().await }
             };
             let Some((jobs, answers)) = batch else { return };
-            let stored = self.database.bounded(self.store(&jobs)).await;
-            for (index, answer) in answers.into_iter().enumerate() {
-                let inserted = match &stored {
-                    Ok(inserted) => inserted.get(index).cloned().ok_or(DatabaseError::NotFound),
-                    Err(error) => Err(error.clone()),
-                };
+            for (inserted, answer) in self.store(jobs).await.into_iter().zip(answers) {
                 // The caller may have left.
                 drop(answer.send(inserted));
             }
         }
     }
 
-    async fn store(&self, jobs: &[NewJob]) -> Result<Vec<Inserted>, DatabaseError> {
-        let mut tx = self.database.begin().await?;
-        let stored = insert::insert(&mut tx, jobs).await?;
+    /// Stores them. Where there is room for all that are ready and nobody waits, they are stored as taken, and worked on.
+    async fn store(self: &Arc<Self>, jobs: Vec<NewJob>) -> Vec<Result<Inserted, DatabaseError>> {
+        // What is taken is handed back after the shutdown: until it is worked on, something is under way.
+        let _taking = self.tasks.token();
+        let ready = jobs.iter().filter(|job| job.due_at.is_none()).count();
+        let free = self.takes() && !self.backlog.load(Ordering::Relaxed);
+        let room = if free { Slot::free(&self.slots, ready) } else { None };
+        let room = room.filter(|room| room.permits() == ready);
+        let lease = room.as_ref().map(|_| self.options.lease);
+        let insert = insert::insert(self.database.pool(), &jobs, lease);
+        let stored = match self.database.bounded(insert).await {
+            Ok(stored) => stored,
+            Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
+        };
+        if lease.is_none() && ready > 0 {
+            self.backlog.store(true, Ordering::Relaxed);
+            self.wake.notify_one();
+        }
+        let now = self.broker.clock.now();
+        let ours = jobs.iter().filter(|job| job.due_at.is_none() && stored.contains(&job.key.job));
+        self.begin(ours.map(|job| Claimed::at_once(job, now)).collect(), room);
         let mut inserted = Vec::with_capacity(jobs.len());
-        for job in jobs {
+        for job in &jobs {
             inserted.push(match &job.idempotency_key {
-                Some(key) if !stored.contains(&job.key.job) => {
-                    let known = insert::known(&mut tx, job.key.organization, key).await?;
-                    let known = known.ok_or(DatabaseError::Serialization)?;
-                    Inserted::Known(JobKey { job: known.job_id, ..job.key }, known.body_hash)
-                }
-                _ => Inserted::New,
+                Some(key) if !stored.contains(&job.key.job) => self.known(job.key, key).await,
+                _ => Ok(Inserted::New),
             });
         }
-        tx.commit().await?;
-        Ok(inserted)
+        inserted
+    }
+
+    /// The job that has the idempotency key of this one.
+    async fn known(&self, new: JobKey, idempotency_key: &str) -> Result<Inserted, DatabaseError> {
+        let known = insert::known(self.database.pool(), new.organization, idempotency_key);
+        let known = self.database.bounded(known).await?.ok_or(DatabaseError::Serialization)?;
+        Ok(Inserted::Known(JobKey { job: known.job_id, ..new }, known.body_hash))
     }
 }

@@ -14,14 +14,17 @@ mod invoke;
 mod manage;
 mod metrics;
 mod schedule;
+mod slots;
 mod step;
 mod store;
 mod upkeep;
 mod watch;
 mod webhooks;
 mod work;
+mod writes;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -38,7 +41,6 @@ use super::Broker;
 use super::results::Results;
 use crate::storage::jobs::JobKey;
 use crate::storage::jobs::insert::NewJob;
-use crate::storage::jobs::transition::Transition;
 
 use batches::Batches;
 use create::Inserted;
@@ -46,6 +48,7 @@ use flights::Flights;
 use metrics::JobMetrics;
 use watch::Watches;
 use webhooks::Webhooks;
+use writes::Outcome;
 
 pub(crate) use create::Asked;
 pub(crate) use manage::{Detail, Page, Standing, View};
@@ -84,7 +87,7 @@ pub(crate) struct Jobs {
     waiting: Arc<Semaphore>,
     flights: Flights,
     inserts: Batches<NewJob, Result<Inserted, weir_database::Error>>,
-    transitions: Batches<Transition, bool>,
+    transitions: Batches<Outcome, bool>,
     webhooks: Webhooks,
     /// None without object storage.
     results: Option<Arc<Results>>,
@@ -95,6 +98,8 @@ pub(crate) struct Jobs {
     told: moka::sync::Cache<JobKey, i32>,
     /// There may be something to take.
     wake: Notify,
+    /// More was ready than there was room for.
+    backlog: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -104,6 +109,8 @@ const REMEMBERED: u64 = 100_000;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// Those who ask at once to have a job stored.
 const INSERTS: usize = 2000;
+/// Transactions with what becomes of jobs: while one waits for the disk the next one is filled.
+const WRITERS: usize = 2;
 
 impl Jobs {
     /// Begins to work.
@@ -116,6 +123,7 @@ impl Jobs {
     ) -> Arc<Self> {
         let (inserts, new) = Batches::new(INSERTS);
         let (transitions, ended) = Batches::new(options.concurrency + options.waiting);
+        let ended = Arc::new(ended);
         let jobs = Arc::new(Self {
             slots: Arc::new(Semaphore::new(options.concurrency)),
             waiting: Arc::new(Semaphore::new(options.waiting)),
@@ -126,6 +134,7 @@ impl Jobs {
             places: remembering(),
             told: remembering(),
             wake: Notify::new(),
+            backlog: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: context.shutdown.clone(),
             master: context.master.clone(),
@@ -138,7 +147,9 @@ impl Jobs {
         });
         let tasks = &context.tasks;
         tasks.spawn(Arc::clone(&jobs).insert_batches(new));
-        tasks.spawn(Arc::clone(&jobs).write_batches(ended));
+        for _ in 0..WRITERS {
+            tasks.spawn(Arc::clone(&jobs).write_batches(Arc::clone(&ended)));
+        }
         tasks.spawn(Arc::clone(&jobs).take_jobs(jobs.tasks.token()));
         tasks.spawn(Arc::clone(&jobs).keep_beating());
         tasks.spawn(Arc::clone(&jobs).keep_up());

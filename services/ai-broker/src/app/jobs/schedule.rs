@@ -137,7 +137,7 @@ impl Jobs {
         let now = self.broker.clock.now();
         let jobs: Vec<NewJob> = due.iter().map(|row| self.scheduled(row, now)).collect();
         if !jobs.is_empty() {
-            insert::insert(&mut tx, &jobs).await?;
+            insert::insert(&mut *tx, &jobs, None).await?;
         }
         for row in &due {
             let next =

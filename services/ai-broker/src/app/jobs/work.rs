@@ -5,52 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use weir_database::Error;
 use weir_proto::common::v1::ErrorReason;
 
-use super::batches::Batched;
 use super::flights::Flight;
+use super::slots::Slot;
+use super::writes::Outcome;
 use super::{Jobs, webhooks};
 use crate::domain::jobs::{Ending, Failed, JobError, Spec, Verdict, backoff, is_resolved, judge};
 use crate::storage::jobs::claim::{self, Claimed};
-use crate::storage::jobs::transition::{self, Transition};
+use crate::storage::jobs::transition::Transition;
 use crate::storage::jobs::{JobKey, state};
 
-/// Between two attempts to write.
+/// Between two attempts to read.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long is tried to write at the end. After it the job's lease ends, and another broker has it.
-const LAST: Duration = Duration::from_secs(10);
 /// The longest message that is stored.
 const MAX_MESSAGE: usize = 2000;
-
-/// Room that is taken.
-pub(super) struct Slot(OwnedSemaphorePermit);
-
-impl Slot {
-    pub(super) const fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(permit)
-    }
-
-    /// How many jobs it is for.
-    pub(super) fn permits(&self) -> usize {
-        self.0.num_permits()
-    }
-
-    /// Takes what else is free.
-    pub(super) fn grow(&mut self, slots: &Arc<Semaphore>) {
-        let more = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
-        if let Ok(more) = Arc::clone(slots).try_acquire_many_owned(more) {
-            self.0.merge(more);
-        }
-    }
-
-    /// The room for one job of it.
-    pub(super) fn split(&mut self) -> Option<Self> {
-        self.0.split(1).map(Self)
-    }
-}
 
 /// A job under way.
 pub(super) struct Work {
@@ -65,14 +37,15 @@ pub(super) struct Work {
     pub(super) expires: Instant,
     current_step: i16,
     tries: i16,
-    slot: Slot,
+    /// Until what becomes of the job is written.
+    slot: Option<Slot>,
 }
 
 impl Work {
     /// It only waits in a provider's line: its room is free for others.
     pub(super) fn step_aside(&mut self, waiting: &Arc<Semaphore>) {
         if let Ok(place) = Arc::clone(waiting).try_acquire_owned() {
-            self.slot = Slot(place);
+            self.slot = Some(Slot::new(place));
         }
     }
 }
@@ -96,7 +69,7 @@ impl Jobs {
                     result: None,
                     delivery: None,
                 };
-                self.transitions.write(over).await;
+                self.transitions.write(Outcome { next: over, slot: None }).await;
             }
         }
         self.flights.end(&flight);
@@ -121,7 +94,7 @@ impl Jobs {
             tries: claimed.tries,
             flight,
             spec,
-            slot,
+            slot: Some(slot),
         };
         if claimed.losses > self.options.max_losses {
             let message = format!("{} brokers were lost while they worked on it", claimed.losses);
@@ -161,7 +134,9 @@ impl Jobs {
         let Some(next) = self.next(work, index, ending) else { return false };
         let (goes_on, step, ended) = (next.state == state::PROCESSING, next.current_step, next.is_end());
         let (state, last) = (next.state, next.result.as_ref().map(|(finished, _)| finished.body.clone()));
-        if !self.transitions.write(next).await.unwrap_or(false) {
+        // The room of a job that goes no further here is the next one's.
+        let slot = if goes_on { None } else { work.slot.take() };
+        if !self.transitions.write(Outcome { next, slot }).await.unwrap_or(false) {
             self.metrics.fenced.increment(1);
             tracing::debug!(job = %work.key.job, attempt = work.attempt, "another attempt has the job: its end was not written");
             return false;
@@ -239,56 +214,6 @@ impl Jobs {
                 next.state = state::FAILED;
             }
         }
-    }
-
-    /// Writes what comes of jobs, until no job is under way after the shutdown.
-    pub(super) async fn write_batches(self: Arc<Self>, mut ended: Batched<Transition, bool>) {
-        loop {
-            let batch = tokio::select! {
-                batch = ended.next() => batch,
-                () = async { self.stop.cancelled().await; self.drained().await } => { ended.close(); ended.next().await }
-            };
-            let Some((all, answers)) = batch else { return };
-            self.write_all(all, answers).await;
-        }
-    }
-
-    /// Tries until Postgres has it: an answer that was paid for is not thrown away because of an outage.
-    async fn write_all(&self, all: Vec<Transition>, answers: Vec<oneshot::Sender<bool>>) {
-        let mut stopping: Option<Instant> = None;
-        let moved = loop {
-            match self.database.bounded(self.try_write(&all)).await {
-                Ok(moved) => break moved,
-                Err(Error::Unavailable(_) | Error::Serialization) => {}
-                // One that can't be written must not take the others with it.
-                Err(_) => break self.write_each(&all).await,
-            }
-            if self.stop.is_cancelled() && stopping.get_or_insert_with(Instant::now).elapsed() > LAST {
-                break std::collections::HashSet::new();
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
-        for (one, answer) in all.iter().zip(answers) {
-            // The job's task waits for it, unless the process ends.
-            let _gone = answer.send(moved.contains(&one.key.job));
-        }
-    }
-
-    async fn write_each(&self, all: &[Transition]) -> std::collections::HashSet<uuid::Uuid> {
-        let mut moved = std::collections::HashSet::new();
-        for one in all {
-            if let Ok(written) = self.database.bounded(self.try_write(std::slice::from_ref(one))).await {
-                moved.extend(written);
-            }
-        }
-        moved
-    }
-
-    async fn try_write(&self, all: &[Transition]) -> Result<std::collections::HashSet<uuid::Uuid>, Error> {
-        let mut tx = self.database.begin().await?;
-        let moved = transition::write(&mut tx, all).await?;
-        tx.commit().await?;
-        Ok(moved)
     }
 }
 
