@@ -1,10 +1,6 @@
 //! Signs of life: leases are prolonged, and clients' wishes heard.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use uuid::Uuid;
-use weir_database::Error;
 
 use super::Jobs;
 use crate::storage::jobs::beat::{self, Beat};
@@ -25,7 +21,8 @@ impl Jobs {
             for some in flights.chunks(MOST) {
                 let beats: Vec<Beat> = some.iter().map(|flight| flight.beat()).collect();
                 // While Postgres is away nobody else can take them either.
-                let Ok(ours) = self.database.bounded(self.beat(&beats)).await else { continue };
+                let ours = beat::beat(self.database.pool(), &beats, self.options.lease);
+                let Ok(ours) = self.database.bounded(ours).await else { continue };
                 for flight in some {
                     match ours.get(&flight.key.job) {
                         Some(true) => flight.cancelled.cancel(),
@@ -36,12 +33,5 @@ impl Jobs {
                 }
             }
         }
-    }
-
-    async fn beat(&self, beats: &[Beat]) -> Result<HashMap<Uuid, bool>, Error> {
-        let mut tx = self.database.begin().await?;
-        let ours = beat::beat(&mut tx, beats, self.options.lease).await?;
-        tx.commit().await?;
-        Ok(ours)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 use weir_database::Error;
 
@@ -21,7 +21,11 @@ pub(crate) struct Beat {
 
 /// Prolongs their leases; answers those that this broker has still, and whether their clients asked for the end. A position is
 /// never told to grow.
-pub(crate) async fn beat(tx: &mut PgConnection, beats: &[Beat], lease: Duration) -> Result<HashMap<Uuid, bool>, Error> {
+pub(crate) async fn beat(
+    database: impl PgExecutor<'_>,
+    beats: &[Beat],
+    lease: Duration,
+) -> Result<HashMap<Uuid, bool>, Error> {
     let rows: Vec<(Uuid, bool)> = sqlx::query_as(
         "update broker.jobs j
          set leased_until = now() + $6 * interval '1 ms',
@@ -37,7 +41,7 @@ pub(crate) async fn beat(tx: &mut PgConnection, beats: &[Beat], lease: Duration)
     .bind(beats.iter().map(|beat| beat.position).collect::<Vec<_>>())
     .bind(beats.iter().map(|beat| beat.eta_ms).collect::<Vec<_>>())
     .bind(millis(lease))
-    .fetch_all(tx)
+    .fetch_all(database)
     .await?;
     Ok(rows.into_iter().collect())
 }
