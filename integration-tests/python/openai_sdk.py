@@ -184,6 +184,20 @@ def pictures():
     assert answer.usage.output_tokens == 2 * 272, answer.usage
 
 
+def edited_pictures():
+    arguments = {"model": "gpt-image-1", "prompt": "a weir", "size": "1024x1024", "quality": "low"}
+    given = [("a.png", b"png"), ("b.png", b"png")]
+    answer = client.images.edit(image=given, mask=("mask.png", b"png"), input_fidelity="high", n=2, **arguments)
+    assert len(answer.data) == 2 and answer.data[0].b64_json
+    usage = answer.usage
+    assert usage.output_tokens == 2 * 272 and usage.input_tokens_details.image_tokens == 3 * 85, usage
+    events = list(client.images.edit(image=given[0], stream=True, partial_images=1, **arguments))
+    kinds = [event.type for event in events]
+    assert kinds == ["image_edit.partial_image", "image_edit.completed"], kinds
+    error = fails(openai.BadRequestError, lambda: client.images.edit(image=given, stream=True, n=2, **arguments))
+    assert error.param == "n", error.body
+
+
 def the_models():
     names = [model.id for model in client.models.list()]
     assert MODEL in names, names
@@ -251,6 +265,7 @@ CHECKS = [
     a_streamed_transcription,
     speech,
     pictures,
+    edited_pictures,
     a_streamed_picture,
     a_service_tier,
     the_models,

@@ -19,6 +19,7 @@
 //! | `POST /v1/audio/transcriptions` | all answer formats, plain and streamed; the duration is the file's own |
 //! | `POST /v1/audio/speech` | mp3, wav, pcm; sent piece by piece |
 //! | `POST /v1/images/generations` | base64, or URLs that lead here |
+//! | `POST /v1/images/edits` | the same, of a form; a picture that is given counts as one in a message |
 //! | `GET /v1/models`, `GET /v1/models/{model}` | OpenAI's and Anthropic's, told apart by the kind of key |
 //! | `POST /v1/messages` | Anthropic: plain and streamed, tools, thinking, prompt cache |
 //! | `POST /v1/messages/count_tokens` | |

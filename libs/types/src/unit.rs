@@ -26,6 +26,8 @@ pub const CACHE_WRITE_TOKEN: &str = "cache_write_token";
 pub const CACHE_WRITE_1H_TOKEN: &str = "cache_write_1h_token";
 /// Of input, a token of audio.
 pub const AUDIO_INPUT_TOKEN: &str = "audio_input_token";
+/// Of input, a token of a picture.
+pub const IMAGE_INPUT_TOKEN: &str = "image_input_token";
 /// Of output, a token of audio.
 pub const AUDIO_OUTPUT_TOKEN: &str = "audio_output_token";
 /// Of output, a token that was thought and not said.

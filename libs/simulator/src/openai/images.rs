@@ -1,4 +1,4 @@
-//! `POST /v1/images/generations`.
+//! `POST /v1/images/generations` and `POST /v1/images/edits`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::chat::now;
 use super::errors;
+use super::multipart::Form;
 use super::prompt::{Metadata, read_json, within};
 use crate::books::Extras;
 use crate::dialect::header;
@@ -36,11 +37,54 @@ struct Body {
     stream: Option<bool>,
     partial_images: Option<i64>,
     metadata: Option<Metadata>,
+    /// What is edited, with the mask.
+    #[serde(skip)]
+    given: u64,
 }
 
-pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
+pub(crate) async fn generate(call: &Call, body: Incoming) -> Answered {
     let body = call.read(body).await?;
-    let body: Body = read_json(&body)?;
+    make(call, read_json(&body)?, &GENERATIONS).await
+}
+
+pub(crate) async fn edit(call: &Call, body: Incoming) -> Answered {
+    let body = call.read(body).await?;
+    let form = Form::read(&call.headers, &body)?;
+    let number = |name: &'static str| {
+        let wrong = |_| Refusal::invalid(format!("Invalid type for '{name}': expected an integer.")).param(name);
+        form.text(name).map(str::parse).transpose().map_err(wrong)
+    };
+    let text = |name| form.text(name).map(str::to_owned);
+    let pictures = form.files(&["image", "image[]"]);
+    if pictures == 0 {
+        return Err(errors::missing("image").into());
+    }
+    let body = Body {
+        model: text("model"),
+        prompt: text("prompt"),
+        n: number("n")?,
+        size: text("size"),
+        quality: text("quality"),
+        response_format: text("response_format"),
+        stream: form.text("stream").map(|text| text == "true"),
+        partial_images: number("partial_images")?,
+        metadata: None,
+        given: pictures + form.files(&["mask"]),
+    };
+    make(call, body, &EDITS).await
+}
+
+/// How an endpoint calls what it does.
+struct Words {
+    operation: &'static str,
+    event: &'static str,
+}
+
+const GENERATIONS: Words = Words { operation: "images.generations", event: "image_generation" };
+const EDITS: Words = Words { operation: "images.edits", event: "image_edit" };
+
+async fn make(call: &Call, body: Body, words: &Words) -> Answered {
+    let given = if body.given == 0 { 0 } else { body.given * call.state.options.image_tokens };
     let model = body.model.unwrap_or_else(|| "dall-e-2".to_owned());
     let prompt = body.prompt.filter(|prompt| !prompt.is_empty()).ok_or_else(|| errors::missing("prompt"))?;
     let pictures = within("n", body.n, MOST_PICTURES)?.unwrap_or(1);
@@ -67,9 +111,10 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
         let message = "Unknown parameter: 'stream'.";
         return Err(Refusal::invalid(message).param("stream").code("unknown_parameter").into());
     }
-    let (input, output) = if gpt { (count_words(&prompt), output_tokens(size, quality) * pictures) } else { (0, 0) };
+    let (input, output) =
+        if gpt { (count_words(&prompt) + given, output_tokens(size, quality) * pictures) } else { (0, 0) };
     let simulate = body.metadata.as_ref().and_then(|metadata| metadata.simulate.as_deref());
-    let asking = Asking { simulate, streamed, ..Asking::of("images.generations", &model) };
+    let asking = Asking { simulate, streamed, ..Asking::of(words.operation, &model) };
     let charge = |admitted: &Admitted| {
         admitted.entry.charge(input, output);
         admitted.entry.charge_extras(Extras { images: pictures, ..Extras::default() });
@@ -84,8 +129,9 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
                 "background": "opaque", "output_format": "png",
             }),
         };
-        let usage = (!admitted.directive.without_usage).then(|| usage(input, output + partial * PARTIAL_TOKENS));
-        return Ok(call.stream(admitted, EVENT_STREAM, drawn.script(partial, usage)));
+        let usage =
+            (!admitted.directive.without_usage).then(|| usage((input, given), output + partial * PARTIAL_TOKENS));
+        return Ok(call.stream(admitted, EVENT_STREAM, drawn.script(words.event, partial, usage)));
     }
     let base64 = gpt || body.response_format.as_deref() == Some("b64_json");
     let host = header(&call.headers, HOST.as_str()).unwrap_or("localhost").to_owned();
@@ -110,16 +156,17 @@ pub(crate) async fn answer(call: &Call, body: Incoming) -> Answered {
         answer["quality"] = quality.into();
         answer["size"] = format!("{}x{}", size.0, size.1).into();
         if !admitted.directive.without_usage {
-            answer["usage"] = usage(input, output);
+            answer["usage"] = usage((input, given), output);
         }
     }
     Ok(call.respond(admitted, Output::json(answer.to_string())))
 }
 
-fn usage(input: u64, output: u64) -> Value {
+/// `given`: of the input, what were pictures.
+fn usage((input, given): (u64, u64), output: u64) -> Value {
     json!({
         "input_tokens": input,
-        "input_tokens_details": {"image_tokens": 0, "text_tokens": input},
+        "input_tokens_details": {"image_tokens": given, "text_tokens": input - given},
         "output_tokens": output,
         "total_tokens": input + output,
     })
@@ -134,24 +181,24 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn event(&self, name: &str, more: impl FnOnce(&mut Value)) -> Bytes {
+    fn event(&self, of: &str, name: &str, more: impl FnOnce(&mut Value)) -> Bytes {
         let mut data = self.said.clone();
-        data["type"] = name.into();
+        let name = format!("{of}.{name}");
+        data["type"] = name.as_str().into();
         data["b64_json"] = self.picture.as_str().into();
         more(&mut data);
         Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
     }
 
     /// It is shown so many times, and then done.
-    fn script(self, partial: u64, usage: Option<Value>) -> Script {
-        let completed = self.event("image_generation.completed", |data| {
+    fn script(self, of: &'static str, partial: u64, usage: Option<Value>) -> Script {
+        let completed = self.event(of, "completed", |data| {
             if let Some(usage) = usage {
                 data["usage"] = usage;
             }
         });
-        let make = Box::new(move |nth: u64| {
-            self.event("image_generation.partial_image", |data| data["partial_image_index"] = nth.into())
-        });
+        let make =
+            Box::new(move |nth: u64| self.event(of, "partial_image", |data| data["partial_image_index"] = nth.into()));
         Script {
             segments: vec![
                 Segment::Made { count: partial, tokens: PARTIAL_TOKENS, make },

@@ -29,7 +29,8 @@ pub(crate) async fn route(call: &Call, method: &Method, path: &str, body: Incomi
         ("/v1/embeddings", &Method::POST) => embeddings::answer(call, body).await,
         ("/v1/audio/transcriptions", &Method::POST) => transcriptions::answer(call, body).await,
         ("/v1/audio/speech", &Method::POST) => speech::answer(call, body).await,
-        ("/v1/images/generations", &Method::POST) => images::answer(call, body).await,
+        ("/v1/images/generations", &Method::POST) => images::generate(call, body).await,
+        ("/v1/images/edits", &Method::POST) => images::edit(call, body).await,
         ("/v1/models", &Method::GET) => models::list(call).await,
         (path, &Method::GET) if path.starts_with("/v1/models/") => {
             models::get(call, &path["/v1/models/".len()..]).await
@@ -43,6 +44,7 @@ pub(crate) async fn route(call: &Call, method: &Method, path: &str, body: Incomi
                     | "/v1/audio/transcriptions"
                     | "/v1/audio/speech"
                     | "/v1/images/generations"
+                    | "/v1/images/edits"
                     | "/v1/models"
             );
             Err(nowhere(Dialect::OpenAi, method, path, exists).into())

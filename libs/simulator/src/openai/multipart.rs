@@ -1,4 +1,4 @@
-//! `multipart/form-data` (RFC 7578), as far as a form with one file needs it.
+//! `multipart/form-data` (RFC 7578), as far as forms with files need it.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
@@ -50,6 +50,12 @@ impl Form {
     /// The text of a field.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|part| part.name == name).and_then(|part| std::str::from_utf8(&part.data).ok())
+    }
+
+    /// How many files have one of these names.
+    pub(crate) fn files(&self, names: &[&str]) -> u64 {
+        let is_one = |part: &&Part| names.contains(&&*part.name) && part.filename.is_some();
+        self.0.iter().filter(is_one).count() as u64
     }
 
     /// A field that is a file.

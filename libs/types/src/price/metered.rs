@@ -58,11 +58,12 @@ impl Metered {
 }
 
 /// The kinds of tokens that an event has no field for.
-fn parts(tokens: &mut Tokens) -> [(&'static str, &mut i64); 5] {
+fn parts(tokens: &mut Tokens) -> [(&'static str, &mut i64); 6] {
     [
         (unit::CACHE_WRITE_TOKEN, &mut tokens.cache_write),
         (unit::CACHE_WRITE_1H_TOKEN, &mut tokens.cache_write_long),
         (unit::AUDIO_INPUT_TOKEN, &mut tokens.audio_input),
+        (unit::IMAGE_INPUT_TOKEN, &mut tokens.image_input),
         (unit::REASONING_TOKEN, &mut tokens.reasoning),
         (unit::AUDIO_OUTPUT_TOKEN, &mut tokens.audio_output),
     ]
@@ -77,13 +78,14 @@ mod tests {
 
     prop_compose! {
         fn any_metered()(
-            counts in prop::array::uniform8(0i64..1 << 30),
+            counts in prop::array::uniform9(0i64..1 << 30),
             seconds in 0i64..100_000,
             tier in prop::option::of(prop::sample::select(vec!["batch", "flex"])),
         ) -> Metered {
-            let [input, cached_input, cache_write, cache_write_long, audio_input, output, reasoning, audio_output] = counts;
+            let [input, cached_input, cache_write, cache_write_long, audio_input, image_input, output, reasoning, audio_output] =
+                counts;
             let tokens = Tokens {
-                input, cached_input, cache_write, cache_write_long, audio_input, output, reasoning, audio_output,
+                input, cached_input, cache_write, cache_write_long, audio_input, image_input, output, reasoning, audio_output,
             };
             let units = [("second".to_owned(), seconds)].into_iter().filter(|(_, count)| *count > 0).collect();
             Metered { tokens, tier: tier.map(str::to_owned), units }
@@ -91,9 +93,9 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_tokens()(prices in prop::array::uniform7(0i64..1 << 40)) -> TokenPrice {
-            let [input, cached_input, cache_write, cache_write_long, audio_input, output, audio_output] = prices;
-            TokenPrice { input, cached_input, cache_write, cache_write_long, audio_input, output, audio_output }
+        fn any_tokens()(prices in prop::array::uniform8(0i64..1 << 40)) -> TokenPrice {
+            let [input, cached_input, cache_write, cache_write_long, audio_input, image_input, output, audio_output] = prices;
+            TokenPrice { input, cached_input, cache_write, cache_write_long, audio_input, image_input, output, audio_output }
         }
     }
 

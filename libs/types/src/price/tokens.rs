@@ -6,8 +6,9 @@ use crate::money::Overflow;
 
 /// What each kind of token costs, in nano-USD per million.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct TokenPrice {
-    /// Text (and pictures) that no cache has to do with.
+    /// Text that no cache has to do with.
     pub input: i64,
     /// What was read from the provider's cache.
     pub cached_input: i64,
@@ -17,10 +18,41 @@ pub struct TokenPrice {
     pub cache_write_long: i64,
     /// Audio.
     pub audio_input: i64,
+    /// Pictures.
+    pub image_input: i64,
     /// Text, reasoning included.
     pub output: i64,
     /// Audio.
     pub audio_output: i64,
+}
+
+/// A list as it was once written down.
+#[derive(Deserialize)]
+struct Stored {
+    input: i64,
+    cached_input: i64,
+    cache_write: i64,
+    cache_write_long: i64,
+    audio_input: i64,
+    /// Lists did not always have it.
+    image_input: Option<i64>,
+    output: i64,
+    audio_output: i64,
+}
+
+impl From<Stored> for TokenPrice {
+    fn from(list: Stored) -> Self {
+        Self {
+            input: list.input,
+            cached_input: list.cached_input,
+            cache_write: list.cache_write,
+            cache_write_long: list.cache_write_long,
+            audio_input: list.audio_input,
+            image_input: list.image_input.unwrap_or(list.input),
+            output: list.output,
+            audio_output: list.audio_output,
+        }
+    }
 }
 
 /// The tokens of one usage line.
@@ -36,6 +68,8 @@ pub struct Tokens {
     pub cache_write_long: i64,
     /// Of the rest of `input`, what was audio.
     pub audio_input: i64,
+    /// Of the rest of `input`, what were pictures.
+    pub image_input: i64,
     /// All output.
     pub output: i64,
     /// Of `output`, what was thought and not said: it costs what output costs.
@@ -45,7 +79,7 @@ pub struct Tokens {
 }
 
 impl TokenPrice {
-    /// A list that says no more: what is written to a cache costs what input costs, and audio what text costs.
+    /// A list that says no more: what is written to a cache costs what input costs, and audio and pictures what text costs.
     #[must_use]
     pub const fn of_text(input: i64, cached_input: i64, output: i64) -> Self {
         Self {
@@ -54,6 +88,7 @@ impl TokenPrice {
             cache_write: input,
             cache_write_long: input,
             audio_input: input,
+            image_input: input,
             output,
             audio_output: output,
         }
@@ -67,6 +102,7 @@ impl TokenPrice {
             self.cache_write,
             self.cache_write_long,
             self.audio_input,
+            self.image_input,
             self.output,
             self.audio_output,
         ];
@@ -79,6 +115,7 @@ impl TokenPrice {
             (tokens.cache_write_long, self.cache_write_long),
             (tokens.cache_write, self.cache_write),
             (tokens.audio_input, self.audio_input),
+            (tokens.image_input, self.image_input),
         ] {
             let count = count.min(rest);
             rest -= count;
@@ -99,13 +136,14 @@ impl Tokens {
         self.input == 0 && self.output == 0
     }
 
-    fn counts(&self) -> [i64; 8] {
+    fn counts(&self) -> [i64; 9] {
         [
             self.input,
             self.cached_input,
             self.cache_write,
             self.cache_write_long,
             self.audio_input,
+            self.image_input,
             self.output,
             self.reasoning,
             self.audio_output,
@@ -123,6 +161,7 @@ mod tests {
         cache_write: 125,
         cache_write_long: 200,
         audio_input: 1000,
+        image_input: 300,
         output: 500,
         audio_output: 5000,
     };
@@ -135,9 +174,10 @@ mod tests {
             cache_write: 3,
             cache_write_long: 2,
             audio_input: 1,
+            image_input: 2,
             ..Tokens::default()
         };
-        assert_eq!(PRICE.millionths(&input), Ok(5 * 100 + 4 * 10 + 3 * 125 + 2 * 200 + 1000));
+        assert_eq!(PRICE.millionths(&input), Ok(3 * 100 + 4 * 10 + 3 * 125 + 2 * 200 + 1000 + 2 * 300));
         let output = Tokens { output: 9, reasoning: 4, audio_output: 2, ..Tokens::default() };
         assert_eq!(PRICE.millionths(&output), Ok(7 * 500 + 2 * 5000), "reasoning is output");
     }

@@ -117,6 +117,12 @@ fn token_price(price: &TokenPrices) -> TokenPrice {
         cache_write: price.cache_write_per_million,
         cache_write_long: price.cache_write_1h_per_million,
         audio_input: price.audio_input_per_million,
+        // A billing service of an earlier version does not say it.
+        image_input: if price.image_input_per_million == 0 {
+            price.input_per_million
+        } else {
+            price.image_input_per_million
+        },
         output: price.output_per_million,
         audio_output: price.audio_output_per_million,
     }

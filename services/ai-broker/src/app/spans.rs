@@ -67,7 +67,7 @@ const fn operation(api: Api) -> &'static str {
         Api::CountTokens => "count_tokens",
         Api::Transcriptions => "transcription",
         Api::Speech | Api::TextToSpeech => "speech",
-        Api::Images | Api::FalQueue => "image_generation",
+        Api::Images | Api::ImageEdits | Api::FalQueue => "image_generation",
     }
 }
 

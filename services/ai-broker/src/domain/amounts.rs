@@ -150,10 +150,14 @@ fn dearest(list: &TokenPrice, (input, output): (i64, i64), api: Api, body: &[u8]
     if audio {
         kinds.push((list.audio_input, 3));
     }
+    if api == Api::ImageEdits {
+        kinds.push((list.image_input, 4));
+    }
     match kinds.into_iter().max().map(|(_, kind)| kind) {
         Some(1) => tokens.cache_write = input,
         Some(2) => tokens.cache_write_long = input,
         Some(3) => tokens.audio_input = input,
+        Some(4) => tokens.image_input = input,
         _ => {}
     }
     if audio && list.audio_output > list.output {
@@ -214,7 +218,7 @@ fn request_unit(operation: &str) -> Option<&'static str> {
         "embeddings" => Some(unit::EMBEDDING_REQUEST),
         "audio.transcriptions" => Some(unit::TRANSCRIPTION_REQUEST),
         "audio.speech" => Some(unit::SPEECH_REQUEST),
-        "images.generations" => Some(unit::IMAGE_REQUEST),
+        "images.generations" | "images.edits" => Some(unit::IMAGE_REQUEST),
         _ => None,
     }
 }

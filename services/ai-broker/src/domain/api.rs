@@ -36,6 +36,8 @@ pub(crate) enum Api {
     Speech,
     /// OpenAI's `POST /v1/images/generations`.
     Images,
+    /// OpenAI's `POST /v1/images/edits`.
+    ImageEdits,
     /// ElevenLabs' `POST /v1/text-to-speech/{voice}`.
     TextToSpeech,
     /// FAL's queue, `POST /{model}`: the request is submitted, and its result is fetched when it is done.
@@ -54,6 +56,7 @@ impl Api {
             Self::Transcriptions => "audio.transcriptions",
             Self::Speech | Self::TextToSpeech => "audio.speech",
             Self::Images | Self::FalQueue => "images.generations",
+            Self::ImageEdits => "images.edits",
         }
     }
 
@@ -69,7 +72,7 @@ impl Api {
 
     /// Whether sounds are heard or pictures made, which models may do without streaming although they are asked to.
     pub(crate) const fn is_media(self) -> bool {
-        matches!(self, Self::Transcriptions | Self::Images)
+        matches!(self, Self::Transcriptions | Self::Images | Self::ImageEdits)
     }
 
     /// The endpoint of a provider that answers such a request.
@@ -112,6 +115,10 @@ mod tests {
         assert_eq!(Api::TextToSpeech.at(Dialect::OpenAi), None);
         assert_eq!(Api::Images.at(Dialect::Fal), Some(Api::FalQueue));
         assert_eq!(Api::Chat.at(Dialect::Fal), None);
+        assert_eq!(
+            (Api::ImageEdits.at(Dialect::OpenAi), Api::ImageEdits.at(Dialect::Fal)),
+            (Some(Api::ImageEdits), None)
+        );
         assert!(Api::Embeddings.not_at("m").message.contains("embeddings"));
     }
 }

@@ -113,7 +113,7 @@ impl Exchange {
             Api::Messages => of_answer(usage::Dialect::Messages, body),
             Api::Responses => of_answer(usage::Dialect::Responses, body),
             Api::Transcriptions => transcribed(body, most),
-            Api::Images | Api::FalQueue => drawn(body, most),
+            Api::Images | Api::ImageEdits | Api::FalQueue => drawn(body, most),
             Api::Speech | Api::TextToSpeech | Api::CountTokens => Reported::Used(most.clone()),
         }
     }

@@ -166,6 +166,7 @@ pub(crate) fn api(operation: Operation) -> Option<Api> {
         Operation::Speech => Some(Api::Speech),
         Operation::TextToSpeech => Some(Api::TextToSpeech),
         Operation::Images => Some(Api::Images),
+        Operation::ImageEdits => Some(Api::ImageEdits),
         Operation::CountTokens => Some(Api::CountTokens),
         Operation::Unspecified => None,
     }

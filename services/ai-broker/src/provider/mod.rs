@@ -44,7 +44,7 @@ pub(crate) struct Provider {
     pub(crate) max_wait: Duration,
     pub(crate) client: Client,
     /// By [`Api`].
-    urls: [Uri; 9],
+    urls: [Uri; 10],
     base_url: String,
     query: String,
     /// ElevenLabs' endpoint, before the voice.
@@ -126,6 +126,7 @@ impl Provider {
                 url("/images/generations")?,
                 url("/text-to-speech")?,
                 url("/messages/count_tokens")?,
+                url("/images/edits")?,
             ],
             base_url: config.base_url.clone(),
             query: config.query.clone(),
@@ -148,6 +149,7 @@ impl Provider {
             Api::Images => 6,
             Api::TextToSpeech => 7,
             Api::CountTokens => 8,
+            Api::ImageEdits => 9,
             Api::FalQueue => return self.endpoint(suffix).unwrap_or_else(|| self.urls[0].clone()),
         };
         let with_voice = (!suffix.is_empty()).then(|| format!("{}{suffix}", self.text_to_speech).parse().ok());

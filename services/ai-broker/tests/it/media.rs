@@ -275,6 +275,63 @@ async fn pictures_are_charged_by_size_and_quality_and_counted_alike() {
     assert_eq!(scene.settled().await.cost_nano_usd, 40_000_000);
 }
 
+/// A form with a picture and a mask, and these fields.
+fn edit(model: &str, fields: &[(&str, &str)]) -> InvokeRequest {
+    let field = |(name, value): &(&str, &str)| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let file = |name: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a.png\"\r\n\r\npng\r\n")
+    };
+    let fixed = [("model", model), ("prompt", "a weir"), ("size", "1024x1024")];
+    let body =
+        fixed.iter().chain(fields).map(field).collect::<String>() + &file("image[]") + &file("mask") + "--b--\r\n";
+    let headers = [("content-type".to_owned(), "multipart/form-data; boundary=b".to_owned())].into();
+    InvokeRequest { operation: Operation::ImageEdits.into(), body: body.into(), headers, ..Default::default() }
+}
+
+#[tokio::test]
+async fn an_edit_is_charged_by_what_it_was_given_and_what_it_made() {
+    let scene = Scene::new().await;
+    let answer = scene.invoke_request(edit("gpt-image-1", &[("quality", "low"), ("n", "2")])).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(answer["data"].as_array().unwrap().len(), 2);
+    let event = scene.settled().await;
+    // Two words and two pictures of 85 tokens, which cost twice what words cost.
+    assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (172, 2 * 272, false));
+    assert_eq!((event.quantities["image_input_token"], event.operation.as_str()), (170, "images.edits"));
+    assert_eq!(event.cost_nano_usd, 2 * 150 + 170 * 300 + 2 * 272 * 600);
+    assert_eq!(amounts(&scene, &event, "image"), (Some(2), Some(2)));
+    assert_eq!(amounts(&scene, &event, "image_request"), (Some(1), Some(1)));
+    let (reserved, used) = amounts(&scene, &event, "nano_usd");
+    assert!(reserved >= used, "{reserved:?} {used:?}");
+    let served = &scene.provider.served_as(&event.event_id)[0];
+    assert_eq!((served.operation.as_str(), served.images), ("images.edits", 2));
+    let scene = Scene::new().await;
+    scene.invoke_request(edit("dall-e-3", &[("quality", "hd")])).await.unwrap();
+    assert_eq!(scene.settled().await.cost_nano_usd, 80_000_000);
+}
+
+#[tokio::test]
+async fn a_streamed_edit_is_charged_by_its_last_event_and_a_broken_one_as_reserved() {
+    let streamed = || edit("gpt-image-1", &[("quality", "low"), ("stream", "true"), ("partial_images", "1")]);
+    let scene = Scene::new().await;
+    let (kind, text, failure) = heard(scene.stream_request(streamed()).await.unwrap()).await;
+    let text = String::from_utf8(text).unwrap();
+    assert!(failure.is_none() && kind.starts_with("text/event-stream"), "{kind} {failure:?}");
+    let events =
+        ["partial_image", "completed"].map(|name| text.matches(&format!("event: image_edit.{name}\n")).count());
+    assert_eq!(events, [1, 1], "{text}");
+    let event = scene.settled().await;
+    assert_eq!((event.input_tokens, event.output_tokens, event.estimated), (172, 372, false));
+    let scene = Scene::new().await;
+    simulate(&scene, "cut_after=1");
+    let (_, _, failure) = heard(scene.stream_request(streamed()).await.unwrap()).await;
+    assert_eq!(failure.unwrap().reason(), ErrorReason::ProviderFailed);
+    let event = scene.settled().await;
+    assert_eq!((event.output_tokens, event.estimated, event.outcome()), (372, true, Outcome::Broken));
+}
+
 #[tokio::test]
 async fn pictures_that_cant_be_read_are_charged_and_refused_ones_are_not() {
     let body = json!({"model": "dall-e-3", "prompt": "a weir", "size": "1024x1024", "quality": "hd"});
@@ -297,6 +354,9 @@ async fn what_cant_be_counted_or_has_no_such_api_is_refused_before_anything_is_r
         (transcription("sim-claude", FLAC, "json"), "model"),
         (request(Operation::Images, &json!({"model": "sim-claude", "prompt": "x"})), "model"),
         (request(Operation::Images, &json!({"model": "whisper-1", "prompt": "x"})), "model"),
+        (edit("sim-claude", &[]), "model"),
+        (edit("fal-ai/flux/dev", &[]), "model"),
+        (edit("gpt-image-1", &[("n", "11")]), "size"),
     ] {
         let failure = scene.invoke_request(asked).await.unwrap_err();
         assert_eq!((failure.reason(), failure.fields()[0].subject.as_str()), (ErrorReason::InvalidArgument, field));

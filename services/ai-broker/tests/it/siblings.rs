@@ -262,6 +262,7 @@ impl BillingService for FakeBilling {
             cache_write_per_million: times * 75_000_000,
             cache_write_1h_per_million: times * 75_000_000,
             audio_input_per_million: times * 75_000_000,
+            image_input_per_million: times * 75_000_000,
             output_per_million: times * 300_000_000,
             audio_output_per_million: times * 300_000_000,
         };
@@ -270,6 +271,9 @@ impl BillingService for FakeBilling {
             ..model
         };
         let claude = billing::ModelPrice { provider: "claude".into(), ..tiered(price("sim-claude", 1)) };
+        // A picture that is given costs twice what text costs.
+        let tokens = billing::TokenPrices { image_input_per_million: 300_000_000, ..in_tier(2) };
+        let drawing = billing::ModelPrice { tokens: Some(tokens), ..price("gpt-image-1", 1) };
         let by_unit = |provider: &str, model: &str, units: &[(&str, i64)]| billing::ModelPrice {
             provider: provider.into(),
             model: model.into(),
@@ -280,7 +284,7 @@ impl BillingService for FakeBilling {
             tiered(price("sim-small", 1)),
             price("sim-large", 10),
             claude,
-            price("gpt-image-1", 1),
+            drawing,
             price("gpt-4o-transcribe", 1),
             by_unit("simulated", "whisper-1", &[("second", 100_000_000_000)]),
             by_unit("simulated", "tts-1", &[("character", 15_000_000_000)]),

@@ -40,6 +40,7 @@ fn tokens(reader: &mut Reader<'_>, answers: bool, faults: &mut Faults) -> Option
     let cache_write_long =
         if reader.has("cache_write_1h") { reader.dollars("cache_write_1h", faults) } else { cache_write };
     let audio_input = if reader.has("audio_input") { paid("audio_input", reader, faults) } else { input };
+    let image_input = if reader.has("image_input") { paid("image_input", reader, faults) } else { input };
     if let (Some(cached), Some(full)) = (cached_input, input)
         && cached > full
     {
@@ -59,6 +60,7 @@ fn tokens(reader: &mut Reader<'_>, answers: bool, faults: &mut Faults) -> Option
         cache_write: cache_write?.0,
         cache_write_long: cache_write_long?.0,
         audio_input: audio_input?.0,
+        image_input: image_input?.0,
         output: output?.0,
         audio_output: if speaks { audio_output?.0 } else { output?.0 },
     })
@@ -125,15 +127,26 @@ mod tests {
 
     #[test]
     fn what_a_list_does_not_say_costs_what_its_whole_costs() {
-        let (price, faults) = parsed("input = \"2.00\"\noutput = \"8.00\"\ncache_write = \"2.50\"");
+        let (price, faults) =
+            parsed("input = \"2.00\"\noutput = \"8.00\"\ncache_write = \"2.50\"\nimage_input = \"3.00\"");
         let tokens = price.expect("prices").0.tokens;
         assert_eq!(faults, Vec::<String>::new());
         let expected = TokenPrice {
             cache_write: 2_500_000_000,
             cache_write_long: 2_500_000_000,
+            image_input: 3_000_000_000,
             ..TokenPrice::of_text(2_000_000_000, 2_000_000_000, 8_000_000_000)
         };
         assert_eq!(tokens, expected);
+    }
+
+    #[test]
+    fn in_a_list_that_was_stored_before_pictures_had_a_price_they_cost_what_text_costs() {
+        let price = TokenPrice { image_input: 7, ..TokenPrice::of_text(2, 1, 8) };
+        let mut stored = Table::try_from(price).expect("a table");
+        assert_eq!(stored.clone().try_into::<TokenPrice>().expect("a list"), price);
+        stored.remove("image_input");
+        assert_eq!(stored.try_into::<TokenPrice>().expect("a list"), TokenPrice::of_text(2, 1, 8));
     }
 
     #[test]

@@ -134,6 +134,7 @@ fn token_prices(price: &TokenPrice) -> proto::TokenPrices {
         cache_write_per_million: price.cache_write,
         cache_write_1h_per_million: price.cache_write_long,
         audio_input_per_million: price.audio_input,
+        image_input_per_million: price.image_input,
         output_per_million: price.output,
         audio_output_per_million: price.audio_output,
     }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::Response;
-use axum::http::header::CONTENT_TYPE;
 use weir_proto::broker::v1::Operation;
 
 use super::errors::{ErrorBody, OpenAiError};
 use super::form;
-use crate::calls::{self, Asked};
+use crate::calls;
 use crate::facade::Facade;
-use crate::refusal::Refusal;
 use crate::shape::Shape;
 
 /// Writes down what an audio file says. How long it plays is read from the file itself.
@@ -28,21 +26,7 @@ pub(crate) async fn transcribe(
     State(facade): State<Arc<Facade>>,
     request: Request,
 ) -> Result<Response<Body>, OpenAiError> {
-    Ok(transcription(&facade, request).await?)
-}
-
-async fn transcription(facade: &Facade, request: Request) -> Result<Response<Body>, Refusal> {
-    let mut asked = Asked::from(Operation::Transcriptions);
-    if let Some(kind) = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) {
-        asked.headers.insert(CONTENT_TYPE.to_string(), kind.to_owned());
-    }
-    let incoming = facade.receive_upload(request).await?;
-    let streams = asked.headers.get(CONTENT_TYPE.as_str()).is_some_and(|kind| form::streams(kind, &incoming.body));
-    if streams {
-        calls::stream(facade, incoming, asked, Shape::OpenAi).await
-    } else {
-        calls::invoke(facade, incoming, asked, Shape::OpenAi).await
-    }
+    Ok(form::call(&facade, request, Operation::Transcriptions).await?)
 }
 
 /// Speaks a text. The answer comes as the provider makes it.

@@ -1,9 +1,34 @@
 //! What a form (`multipart/form-data`) asks for, as far as the answer's way depends on it. All else of it is the broker's to judge.
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
+use axum::http::header::CONTENT_TYPE;
 use memchr::memmem;
+use weir_proto::broker::v1::Operation;
+
+use crate::calls::{self, Asked};
+use crate::facade::Facade;
+use crate::refusal::Refusal;
+use crate::shape::Shape;
+
+/// Asks the broker, with the form as it came.
+pub(super) async fn call(facade: &Facade, request: Request, operation: Operation) -> Result<Response<Body>, Refusal> {
+    let mut asked = Asked::from(operation);
+    if let Some(kind) = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) {
+        asked.headers.insert(CONTENT_TYPE.to_string(), kind.to_owned());
+    }
+    let incoming = facade.receive_upload(request).await?;
+    let streams = asked.headers.get(CONTENT_TYPE.as_str()).is_some_and(|kind| streams(kind, &incoming.body));
+    if streams {
+        calls::stream(facade, incoming, asked, Shape::OpenAi).await
+    } else {
+        calls::invoke(facade, incoming, asked, Shape::OpenAi).await
+    }
+}
 
 /// Whether the field `stream` is true.
-pub(super) fn streams(content_type: &str, body: &[u8]) -> bool {
+fn streams(content_type: &str, body: &[u8]) -> bool {
     let boundary = content_type.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="));
     let Some(boundary) = boundary.map(|value| value.trim_matches('"')).filter(|value| !value.is_empty()) else {
         return false;

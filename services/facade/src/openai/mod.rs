@@ -28,6 +28,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(audio::transcribe))
         .routes(routes!(audio::speak))
         .routes(routes!(images::create))
+        .routes(routes!(images::edit))
         .routes(routes!(models::list))
         .routes(routes!(models::get))
 }

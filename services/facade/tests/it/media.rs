@@ -85,24 +85,34 @@ async fn a_form_and_a_picture_are_streamed_where_they_ask_for_it() {
         let event = Bytes::from_static(b"data: {\"type\":\"transcript.text.delta\"}\n\n");
         futures::stream::iter([part(Part::Start(start)), part(Part::Chunk(event))]).boxed()
     });
-    let form = |stream: &str| {
+    let form_at = |path: &str, stream: &str| {
         let body = format!("--b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\n{stream}\r\n--b--\r\n");
-        let request = scene.request("POST", "/v1/audio/transcriptions").bearer_auth(KEY);
+        let request = scene.request("POST", path).bearer_auth(KEY);
         request.header("content-type", "multipart/form-data; boundary=b").body(body)
     };
+    let form = |stream: &str| form_at("/v1/audio/transcriptions", stream);
+    let edit = |stream: &str| form_at("/v1/images/edits", stream);
     let drawing = |stream: bool| scene.post("/v1/images/generations", &json!({"stream": stream}));
-    for (request, operation) in [(form("true"), Operation::Transcriptions), (drawing(true), Operation::Images)] {
+    for (request, operation) in [
+        (form("true"), Operation::Transcriptions),
+        (drawing(true), Operation::Images),
+        (edit("true"), Operation::ImageEdits),
+    ] {
         let response = request.send().await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert!(response.text().await.unwrap().contains("transcript.text.delta"));
         let asked = scene.siblings.last::<StreamInvokeRequest>(STREAM).0.request.unwrap();
         assert_eq!(asked.operation(), operation);
     }
-    for (request, operation) in [(form("false"), Operation::Transcriptions), (drawing(false), Operation::Images)] {
+    for (request, operation) in [
+        (form("false"), Operation::Transcriptions),
+        (drawing(false), Operation::Images),
+        (edit("false"), Operation::ImageEdits),
+    ] {
         assert_eq!(request.send().await.unwrap().text().await.unwrap(), "{}");
         assert_eq!(scene.siblings.last::<InvokeRequest>(INVOKE).0.operation(), operation);
     }
-    assert_eq!((scene.siblings.count(STREAM), scene.siblings.count(INVOKE)), (2, 2));
+    assert_eq!((scene.siblings.count(STREAM), scene.siblings.count(INVOKE)), (3, 3));
 }
 
 #[tokio::test]

@@ -54,19 +54,35 @@ impl Pictures {
             partial_images: Option<i64>,
         }
         let body: Body = serde_json::from_slice(body).ok()?;
-        let partial = body.partial_images.unwrap_or(0);
+        Self::openai(body.n, body.size.as_deref(), body.quality.as_deref(), body.partial_images)
+    }
+
+    /// Reads the fields of such a request that is a form.
+    #[must_use]
+    pub fn of_form(
+        n: Option<&str>,
+        size: Option<&str>,
+        quality: Option<&str>,
+        partial_images: Option<&str>,
+    ) -> Option<Self> {
+        let number = |text: Option<&str>| text.map(str::parse).transpose().ok();
+        Self::openai(number(n)?, size, quality, number(partial_images)?)
+    }
+
+    fn openai(n: Option<i64>, size: Option<&str>, quality: Option<&str>, partial: Option<i64>) -> Option<Self> {
+        let partial = partial.unwrap_or(0);
         if !(0..=MOST_PARTIAL).contains(&partial) {
             return None;
         }
-        let size = match body.size.as_deref() {
+        let size = match size {
             None | Some("auto") => None,
             Some(size) => {
                 let (width, height) = size.split_once('x')?;
                 Some(within(width.parse().ok()?, height.parse().ok()?)?)
             }
         };
-        let quality = body.quality.filter(|quality| quality != "auto");
-        Some(Self { count: count(body.n)?, size, quality, partial })
+        let quality = quality.filter(|quality| *quality != "auto").map(str::to_owned);
+        Some(Self { count: count(n)?, size, quality, partial })
     }
 
     /// Reads a request of FAL's image models; nothing if it asks for what no model makes.

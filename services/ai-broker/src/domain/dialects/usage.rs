@@ -21,6 +21,8 @@ pub struct Usage {
     pub cache_write_long: i64,
     /// Of the input, what was audio.
     pub audio_input: i64,
+    /// Of the input, what were pictures, where they are counted apart.
+    pub image_input: i64,
     /// All output, reasoning included.
     pub output: i64,
     /// Of the output, what was thought and not said.
@@ -48,6 +50,7 @@ struct Details {
     cached_tokens: Option<i64>,
     cache_write_tokens: Option<i64>,
     audio_tokens: Option<i64>,
+    image_tokens: Option<i64>,
     reasoning_tokens: Option<i64>,
     thinking_tokens: Option<i64>,
 }
@@ -156,6 +159,7 @@ impl Usage {
             self.cache_write,
             self.cache_write_long,
             self.audio_input,
+            self.image_input,
             self.output,
             self.reasoning,
             self.audio_output,
@@ -170,6 +174,7 @@ impl Usage {
             cache_write_long,
             cache_write: self.cache_write.min(self.input - cached_input - cache_write_long),
             audio_input: self.audio_input.min(self.input),
+            image_input: self.image_input.min(self.input),
             reasoning: self.reasoning.min(self.output),
             audio_output: self.audio_output.min(self.output),
             ..self
@@ -212,9 +217,17 @@ impl Usage {
 
 impl From<Usage> for Tokens {
     fn from(usage: Usage) -> Self {
-        let Usage { input, cached_input, cache_write, cache_write_long, audio_input, output, reasoning, audio_output } =
-            usage;
-        Self { input, cached_input, cache_write, cache_write_long, audio_input, output, reasoning, audio_output }
+        Self {
+            input: usage.input,
+            cached_input: usage.cached_input,
+            cache_write: usage.cache_write,
+            cache_write_long: usage.cache_write_long,
+            audio_input: usage.audio_input,
+            image_input: usage.image_input,
+            output: usage.output,
+            reasoning: usage.reasoning,
+            audio_output: usage.audio_output,
+        }
     }
 }
 
@@ -228,6 +241,7 @@ impl From<ChatUsage> for Usage {
             cache_write: input.cache_write_tokens.unwrap_or(0),
             cache_write_long: 0,
             audio_input: input.audio_tokens.unwrap_or(0),
+            image_input: input.image_tokens.unwrap_or(0),
             output: usage.completion_tokens.unwrap_or(0),
             reasoning: output.reasoning_tokens.unwrap_or(0),
             audio_output: output.audio_tokens.unwrap_or(0),
@@ -245,6 +259,7 @@ impl From<ResponsesUsage> for Usage {
             cache_write: input.cache_write_tokens.unwrap_or(0),
             cache_write_long: 0,
             audio_input: input.audio_tokens.unwrap_or(0),
+            image_input: input.image_tokens.unwrap_or(0),
             output: usage.output_tokens.unwrap_or(0),
             reasoning: output.reasoning_tokens.unwrap_or(0),
             audio_output: output.audio_tokens.unwrap_or(0),
@@ -401,10 +416,10 @@ mod tests {
 
     #[test]
     fn media_are_counted_in_their_own_units() {
-        let image = br#"{"usage":{"input_tokens":13,"input_tokens_details":{"image_tokens":0,"text_tokens":13},
+        let image = br#"{"usage":{"input_tokens":13,"input_tokens_details":{"image_tokens":3,"text_tokens":10},
             "output_tokens":1056,"total_tokens":1069}}"#;
         let usage = Usage::of_answer(Dialect::Responses, image).expect("usage");
-        assert_eq!((usage.input, usage.output), (13, 1056));
+        assert_eq!((usage.input, usage.image_input, usage.output), (13, 3, 1056));
         let tokens =
             br#"{"text":"hi","usage":{"type":"tokens","input_tokens":40,"input_token_details":{"text_tokens":2,
             "audio_tokens":38},"output_tokens":3,"total_tokens":43}}"#;

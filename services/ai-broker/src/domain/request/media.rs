@@ -1,18 +1,21 @@
 //! Requests for speech, transcriptions and pictures: charged in units of their own.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
-use super::{Fields, InvalidRequest, MediaUnits, ModelRequest, ServiceTier, boolean};
+use super::{Fields, InvalidRequest, MediaUnits, ModelRequest, ServiceTier, boolean, count};
 use crate::domain::api::Api;
 use crate::domain::dialects::media::{Pictures, audio_millis, characters};
 use crate::domain::multipart;
 
 /// The longest text that any provider speaks.
 const MAX_CHARACTERS: i64 = 100_000;
+/// The most pictures that one edit begins with (OpenAI's own bound).
+const MOST_GIVEN: i64 = 16;
 
 impl ModelRequest {
     /// Reads `POST /v1/audio/speech`.
@@ -42,45 +45,95 @@ impl ModelRequest {
         if fields.prompt.is_none_or(|prompt| !prompt.get().starts_with('"') || prompt.get() == "\"\"") {
             return Err(InvalidRequest::new("prompt", "`prompt` is required and must be a text"));
         }
-        let pictures = Pictures::of_openai(body).ok_or_else(|| {
-            InvalidRequest::new(
-                "size",
-                "`n` must be from 1 to 10, `size` as 1024x1024, `quality` a text, and `partial_images` from 0 to 3",
-            )
-        })?;
-        // Of several streamed pictures it is not said whether each counts itself or all.
-        if stream && pictures.count > 1 {
-            return Err(InvalidRequest::new("n", "`n` can only be 1 with `stream`"));
-        }
+        let pictures = drawn(Pictures::of_openai(body), stream)?;
         Ok(Self { units: MediaUnits::Pictures(pictures), stream, ..Self::of_model(Api::Images, &fields, body)? })
+    }
+
+    /// Reads `POST /v1/images/edits`, which is a form. What the pictures in it count is bounded as that of any picture.
+    pub(crate) fn image_edits(body: &[u8], headers: &HeaderMap) -> Result<Self, InvalidRequest> {
+        let form = Form::read(body, headers)?;
+        let given = form.count(&["image", "image[]"]);
+        if !(1..=MOST_GIVEN).contains(&given) {
+            return Err(InvalidRequest::new("image", format!("`image` is required, {MOST_GIVEN} at most")));
+        }
+        let prompt = form.value("prompt").filter(|prompt| !prompt.is_empty());
+        let prompt = prompt.ok_or_else(|| InvalidRequest::new("prompt", "`prompt` is required and must be a text"))?;
+        let [n, size, quality, partial] = ["n", "size", "quality", "partial_images"].map(|name| form.text(name));
+        let units = drawn(Pictures::of_form(n?, size?, quality?, partial?), form.streams())?;
+        let (input_bytes, media_parts) = (count(prompt.len()), given + form.count(&["mask"]));
+        Ok(Self { input_bytes, media_parts, units: MediaUnits::Pictures(units), ..form.request(Api::ImageEdits)? })
     }
 
     /// Reads `POST /v1/audio/transcriptions`, which is a form.
     pub(crate) fn transcription(body: &[u8], headers: &HeaderMap) -> Result<Self, InvalidRequest> {
+        let form = Form::read(body, headers)?;
+        let request = form.request(Api::Transcriptions)?;
+        let file = form.value("file").ok_or_else(|| InvalidRequest::new("file", "`file` is required"))?;
+        let millis = audio_millis(file)
+            .map_err(|error| InvalidRequest::new("file", format!("`file` does not say how long it plays: {error}")))?;
+        let seconds = millis.div_euclid(1_000) + i64::from(millis.rem_euclid(1_000) > 0);
+        Ok(Self { units: MediaUnits::Seconds(seconds), ..request })
+    }
+}
+
+/// A request that is a form.
+struct Form<'a> {
+    body: &'a [u8],
+    parts: Vec<multipart::Part>,
+}
+
+impl<'a> Form<'a> {
+    fn read(body: &'a [u8], headers: &HeaderMap) -> Result<Self, InvalidRequest> {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let parts = multipart::parts(body, content_type)
             .ok_or_else(|| InvalidRequest::new("", "the body must be a form (multipart/form-data)"))?;
-        let of = |name: &str| parts.iter().find(|part| part.name == name).map(|part| part.at.clone());
-        let model_at = of("model").ok_or_else(|| InvalidRequest::new("model", "`model` is required"))?;
-        let model = std::str::from_utf8(&body[model_at.clone()]).unwrap_or_default();
+        Ok(Self { body, parts })
+    }
+
+    fn at(&self, name: &str) -> Option<Range<usize>> {
+        self.parts.iter().find(|part| part.name == name).map(|part| part.at.clone())
+    }
+
+    fn value(&self, name: &str) -> Option<&'a [u8]> {
+        self.at(name).map(|at| &self.body[at])
+    }
+
+    /// The text of a field; one that counts and stands there twice is refused, as each side might read another one.
+    fn text(&self, name: &'static str) -> Result<Option<&'a str>, InvalidRequest> {
+        if self.count(&[name]) > 1 {
+            return Err(InvalidRequest::new(name, format!("`{name}` must stand in the form once")));
+        }
+        let text = |value| std::str::from_utf8(value).map(str::trim);
+        let text = self.value(name).map(text).transpose();
+        text.map_err(|_| InvalidRequest::new(name, format!("`{name}` must be a text")))
+    }
+
+    /// How many fields have one of these names.
+    fn count(&self, names: &[&str]) -> i64 {
+        count(self.parts.iter().filter(|part| names.contains(&&*part.name)).count())
+    }
+
+    fn streams(&self) -> bool {
+        self.value("stream").is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"true"))
+    }
+
+    /// Without what the API counts in.
+    fn request(&self, api: Api) -> Result<ModelRequest, InvalidRequest> {
+        let model_at = self.at("model").ok_or_else(|| InvalidRequest::new("model", "`model` is required"))?;
+        let model = std::str::from_utf8(&self.body[model_at.clone()]).unwrap_or_default();
         if model.is_empty() || model.len() > 200 {
             return Err(InvalidRequest::new("model", "`model` must have 1 to 200 characters"));
         }
-        let stream = of("stream").is_some_and(|at| body[at].trim_ascii().eq_ignore_ascii_case(b"true"));
-        let file = of("file").ok_or_else(|| InvalidRequest::new("file", "`file` is required"))?;
-        let millis = audio_millis(&body[file])
-            .map_err(|error| InvalidRequest::new("file", format!("`file` does not say how long it plays: {error}")))?;
-        let seconds = millis.div_euclid(1_000) + i64::from(millis.rem_euclid(1_000) > 0);
-        Ok(Self {
-            api: Api::Transcriptions,
+        Ok(ModelRequest {
+            api,
             model: model.to_owned(),
-            stream,
+            stream: self.streams(),
             include_usage: false,
             max_output: None,
             choices: 1,
             input_bytes: i64::MAX,
             media_parts: 0,
-            units: MediaUnits::Seconds(seconds),
+            units: MediaUnits::None,
             tier: ServiceTier::Usual,
             suffix: String::new(),
             model_at,
@@ -89,6 +142,21 @@ impl ModelRequest {
             open: 0,
         })
     }
+}
+
+/// Pictures that can be made, and be streamed if they shall.
+fn drawn(pictures: Option<Pictures>, stream: bool) -> Result<Pictures, InvalidRequest> {
+    let pictures = pictures.ok_or_else(|| {
+        InvalidRequest::new(
+            "size",
+            "`n` must be from 1 to 10, `size` as 1024x1024, `quality` a text, and `partial_images` from 0 to 3",
+        )
+    })?;
+    // Of several streamed pictures it is not said whether each counts itself or all.
+    if stream && pictures.count > 1 {
+        return Err(InvalidRequest::new("n", "`n` can only be 1 with `stream`"));
+    }
+    Ok(pictures)
 }
 
 fn spoken(param: &'static str, text: Option<&str>) -> Result<MediaUnits, InvalidRequest> {
@@ -200,6 +268,43 @@ mod tests {
         assert_eq!(passed.len(), body.len() + 2);
         assert_eq!(ModelRequest::transcription(&form(b"no sound"), &headers).expect_err("refused").param, "file");
         assert_eq!(ModelRequest::transcription(b"{}", &headers).expect_err("refused").param, "");
+    }
+
+    #[test]
+    fn an_edit_is_charged_by_what_it_makes_and_what_it_is_given() {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, "multipart/form-data; boundary=b".parse().expect("a value"))]);
+        let read = |fields: &[(&str, &str)]| {
+            let part = |(name, value): &(&str, &str)| {
+                format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+            };
+            let body = fields.iter().map(part).collect::<String>() + "--b--\r\n";
+            ModelRequest::image_edits(body.as_bytes(), &headers)
+        };
+        let least = [("model", "m"), ("prompt", "x"), ("image", "png")];
+        let with = |more: &[(&'static str, &'static str)]| read(&[&least[..], more].concat());
+        let request =
+            with(&[("image[]", "png"), ("mask", "png"), ("n", "2"), ("size", "1024x1536"), ("quality", "low")]);
+        let request = request.expect("valid");
+        assert_eq!((request.media_parts, request.input_bytes, request.stream), (3, 1, false));
+        let MediaUnits::Pictures(pictures) = request.units else { panic!("no pictures") };
+        assert_eq!((pictures.count, pictures.price_key().as_str()), (2, "1024x1536/low"));
+        assert!(with(&[("stream", "true"), ("partial_images", "2")]).expect("valid").stream);
+        for (more, field) in [
+            (&[("n", "2"), ("stream", "true")][..], "n"),
+            (&[("n", "11")], "size"),
+            (&[("n", "1"), ("n", "2")], "n"),
+            (&[("size", "big")], "size"),
+            (&[("partial_images", "4")], "size"),
+            (&[("image[]", "png"); 16], "image"),
+        ] {
+            assert_eq!(with(more).expect_err("refused").param, field, "{more:?}");
+        }
+        for (left_out, field) in least.iter().map(|(name, _)| (*name, *name)) {
+            let rest: Vec<_> = least.into_iter().filter(|(name, _)| *name != left_out).collect();
+            assert_eq!(read(&rest).expect_err("refused").param, field);
+        }
+        assert_eq!(ModelRequest::image_edits(b"{}", &headers).expect_err("refused").param, "");
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl ModelRequest {
             Api::Speech => Self::speech(body),
             Api::TextToSpeech => Self::text_to_speech(body),
             Api::Images => Self::images(body),
+            Api::ImageEdits => Self::image_edits(body, headers),
             Api::FalQueue => Err(InvalidRequest::new("", "pictures are asked for in OpenAI's words")),
         }
     }

@@ -73,7 +73,7 @@ impl Watch {
         match self.api {
             Api::Messages => self.see_message(kind(), data),
             Api::Responses => self.see_response(kind(), data),
-            Api::Transcriptions | Api::Images => self.see_media(kind(), data),
+            Api::Transcriptions | Api::Images | Api::ImageEdits => self.see_media(kind(), data),
             _ => return self.see_chunk(data),
         }
         false
@@ -81,7 +81,7 @@ impl Watch {
 
     /// Whether an event holds a whole picture.
     pub(super) fn of_pictures(&self) -> bool {
-        self.api == Api::Images
+        matches!(self.api, Api::Images | Api::ImageEdits)
     }
 
     /// What the stream used, as far as it was said.
@@ -188,7 +188,7 @@ impl Watch {
                 self.content_events += 1;
                 self.content_bytes += content_length(data);
             }
-            b"transcript.text.done" | b"image_generation.completed" => {
+            b"transcript.text.done" | b"image_generation.completed" | b"image_edit.completed" => {
                 let usage = serde_json::from_slice::<Closing<'_>>(data).ok().and_then(|closing| closing.usage);
                 let usage = usage.map_or("null", RawValue::get);
                 self.closing = Some(format!("{{\"data\":[0],\"usage\":{usage}}}").into_bytes());

@@ -298,6 +298,7 @@ fn operation(operation: proto::Operation) -> Option<Operation> {
         proto::Operation::Speech => Some(Operation::Speech),
         // What is asked is no JSON, or has more than a body, or is no work.
         proto::Operation::Transcriptions
+        | proto::Operation::ImageEdits
         | proto::Operation::TextToSpeech
         | proto::Operation::CountTokens
         | proto::Operation::Unspecified => None,
