@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::Codec")
         // Their secrets must not come into a log by way of `{:?}`.
         .skip_debug([".weir.broker.v1.CreateProviderKeyRequest", ".weir.broker.v1.RotateProviderKeyRequest"])
         .compile_fds(descriptors)?;

@@ -1,9 +1,12 @@
-//! The generated messages, clients and servers of `proto/`, and their descriptors. Nothing else.
+//! The generated messages, clients and servers of `proto/`, and their descriptors; and how messages go from one to the other.
 //!
-//! The documentation of every item is in the `.proto` files.
+//! The documentation of every generated item is in the `.proto` files.
 
 // Generated code.
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+
+#[warn(missing_docs, clippy::all, unreachable_pub)]
+pub mod codec;
 
 /// The encoded `FileDescriptorSet` of all services, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

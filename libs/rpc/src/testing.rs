@@ -27,9 +27,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::{Grpc, NamedService};
-use tonic_prost::ProstCodec;
 use weir_config::{Loader, MasterKey, Problem, Validate};
 use weir_proto::auth::v1::{Revocation, SigningKey, SigningKeys, WatchRevocationsRequest, revocation::Subject};
+use weir_proto::codec::Codec;
 use weir_types::{ApiKeyId, Clock, OrganizationId, Scope, ScopeSet, SystemClock, UserId, names};
 
 use crate::caller::Admitted;
@@ -320,12 +320,12 @@ impl tower::Service<Request<Body>> for FakeAuth {
         Box::pin(async move {
             Ok(if request.uri().path().ends_with("/GetSigningKeys") {
                 let answer = tower::service_fn(move |_: tonic::Request<()>| std::future::ready(this.signing_keys()));
-                Grpc::new(ProstCodec::<SigningKeys, ()>::default()).unary(answer, request).await
+                Grpc::new(Codec::<SigningKeys, ()>::default()).unary(answer, request).await
             } else {
                 let answer = tower::service_fn(move |_: tonic::Request<WatchRevocationsRequest>| {
                     std::future::ready(this.revocations())
                 });
-                Grpc::new(ProstCodec::<Revocation, WatchRevocationsRequest>::default())
+                Grpc::new(Codec::<Revocation, WatchRevocationsRequest>::default())
                     .server_streaming(answer, request)
                     .await
             })

@@ -1,4 +1,4 @@
-//! The answer's body from another process.
+//! Bodies of calls: of answers from another process, and of both ways within this one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
+use tonic::body::Body;
+use weir_proto::codec::hand_over;
 
 use super::unavailable;
 
@@ -35,7 +37,7 @@ pub(super) struct RemoteBody {
     pub(super) _in_flight: InFlight,
 }
 
-impl Body for RemoteBody {
+impl http_body::Body for RemoteBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -49,6 +51,32 @@ impl Body for RemoteBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// A body that is written and read in this process: its messages are handed over as they are.
+pub(super) struct LocalBody(Body);
+
+impl LocalBody {
+    pub(super) fn around(body: Body) -> Body {
+        Body::new(Self(body))
+    }
+}
+
+impl http_body::Body for LocalBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        hand_over(|| Pin::new(&mut self.0).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 

@@ -25,6 +25,7 @@ use crate::call::{self, GRPC_TIMEOUT, REQUEST_ID};
 use crate::config::Config;
 use crate::error::silent_status;
 use crate::{Error, ServiceIdentity};
+use body::LocalBody;
 pub use local::LocalSlot;
 use pool::Pool;
 
@@ -49,7 +50,7 @@ enum Transport {
 }
 
 impl Channel {
-    /// To a service in this process: its own layers, no socket.
+    /// To a service in this process: its own layers, no socket, and no encoding of messages.
     #[must_use]
     pub fn local(slot: LocalSlot, identity: ServiceIdentity, config: &Config) -> Self {
         Self::new(Transport::Local(slot), identity, config)
@@ -136,7 +137,7 @@ impl tower::Service<Request<Body>> for Channel {
         ResponseFuture(match &self.0.transport {
             // The server's own layers keep the deadline.
             Transport::Local(slot) => match slot.get() {
-                Some(service) => Kind::Local(service.handle(request)),
+                Some(service) => Kind::Local(service.handle(request.map(LocalBody::around))),
                 None => Kind::Refused(Some(unavailable(slot.name(), "has not started yet"))),
             },
             Transport::Remote(pool) => {
@@ -167,7 +168,7 @@ impl Future for ResponseFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Kind::Local(answer) => answer.as_mut().poll(cx).map(Ok),
+            Kind::Local(answer) => answer.as_mut().poll(cx).map(|answer| Ok(answer.map(LocalBody::around))),
             Kind::Remote(answer) => answer.as_mut().poll(cx),
             Kind::Refused(status) => {
                 Poll::Ready(Err(status.take().unwrap_or_else(|| Status::internal("polled after it was ready"))))

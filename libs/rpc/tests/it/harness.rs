@@ -74,6 +74,9 @@ impl Broker {
                     .map_err(|status| Error::from(Failure::from(status)))?
                     .into_inner())
             }
+            text if text.starts_with("as it is") => {
+                Ok(InvokeResponse { body: request.into_inner().body, ..Default::default() })
+            }
             _ => answer(text),
         }
     }
@@ -103,6 +106,17 @@ impl BrokerService for Broker {
                 }))
                 .boxed(),
             b"raw" => first.chain(futures::stream::iter([Err(Status::internal("the secret is 42"))])).boxed(),
+            b"asks" => {
+                let next = self.next.clone().unwrap();
+                let asked = futures::stream::iter(0..3).then(move |n| {
+                    let mut next = next.clone();
+                    async move {
+                        let answer = next.invoke(body(format!("{n}"))).await?.into_inner();
+                        Ok(StreamInvokeResponse { part: Some(Part::Chunk(answer.body)) })
+                    }
+                });
+                first.chain(asked).chain(futures::stream::iter([chunk("two")])).boxed()
+            }
             b"slow" => first
                 .chain(futures::stream::once(async move {
                     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -5,6 +5,7 @@
 mod access;
 mod deadlines;
 mod errors;
+mod handed_over;
 mod harness;
 mod load;
 mod open;

@@ -1,27 +1,32 @@
 //! A facade at a socket, its siblings, and a caller with a key.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 use weir_config::{Loader, Problem, Validate};
+use weir_discovery::{Directory, Static};
 use weir_facade::{Config, DEFAULTS};
 use weir_host::{Channels, Context};
 use weir_proto::auth::v1::{ExchangeApiKeyRequest, PrincipalToken};
 use weir_proto::common::v1::ErrorReason;
-use weir_rpc::Error;
 use weir_rpc::testing::Deployment;
+use weir_rpc::{Channel, Error, ServiceIdentity, Stacked};
 use weir_types::{ApiKeyId, Clock, ManualClock, OrganizationId, Scope, SystemClock, UserId, names};
 
 use crate::fixtures::{ACCESS, EXCHANGE};
@@ -42,6 +47,7 @@ pub(crate) struct Scene {
     pub(crate) auth: Arc<Auth>,
     client: reqwest::Client,
     server: JoinHandle<()>,
+    _behind: JoinSet<()>,
 }
 
 /// How auth exchanges keys. Those that begin with [`KEY`] are good.
@@ -71,6 +77,29 @@ pub(crate) fn config(settings: &str) -> Config {
     Loader::new().section(DEFAULTS).file(Some(file.path().to_owned())).load::<Root>().unwrap().facade
 }
 
+/// A sibling behind a socket: what the doubles read and write are bytes, which within a process messages are not.
+async fn serve(sibling: Stacked, tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let sibling = sibling.clone();
+            connections.spawn(async move {
+                let handler = service_fn(move |request: Request<Incoming>| {
+                    let answer = sibling.handle(request.map(tonic::body::Body::new));
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let connection = auto::Builder::new(TokioExecutor::new()).http2_only();
+                let _ = connection.serve_connection(TokioIo::new(stream), handler).await;
+            });
+        }
+    });
+    address
+}
+
 impl Scene {
     pub(crate) async fn new() -> Self {
         Self::with("").await
@@ -81,9 +110,12 @@ impl Scene {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let deployment = Deployment::new().await;
         let siblings = Arc::new(Siblings::default());
-        let mut channels = Vec::new();
+        let (mut channels, mut behind) = (Vec::new(), JoinSet::new());
         for (name, routes) in routes(&siblings) {
-            channels.push((name, deployment.channel("facade", &deployment.stack(name, routes, ACCESS).await)));
+            let address = serve(deployment.stack(name, routes, ACCESS).await, &mut behind).await;
+            let directory: Arc<dyn Directory> = Arc::new(Static::default().with(name, [address.into()]));
+            let identity = ServiceIdentity::new("facade", deployment.master());
+            channels.push((name, Channel::remote(&directory, name, identity, deployment.config())));
         }
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let context = Context {
@@ -109,6 +141,7 @@ impl Scene {
             auth: Arc::default(),
             client: reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap(),
             server,
+            _behind: behind,
         };
         scene.exchange_keys(&Scope::ALL);
         scene
