@@ -1,4 +1,4 @@
-//! Calls that are translated, beside those of the same client that are passed on to a provider of its own dialect.
+//! Calls that are translated, beside those to the same provider that are passed on: both get the same answer, in as many parts.
 
 use std::fmt::Write;
 
@@ -15,12 +15,12 @@ const CONNECTIONS: usize = 64;
 const OPENAI: &str = "gpt-4o-mini";
 const ANTHROPIC: &str = "claude-haiku-4-5";
 
-/// What is compared: a call's name, its words and load, and the model that needs no translation, and the one that does.
-const PAIRS: [(&str, Api, Load, &str, &str); 4] = [
-    ("chat", Api::Chat, Load::Plain, OPENAI, ANTHROPIC),
-    ("streamed chat", Api::Chat, Load::Streamed, OPENAI, ANTHROPIC),
-    ("message", Api::Messages, Load::Plain, ANTHROPIC, OPENAI),
-    ("streamed message", Api::Messages, Load::Streamed, ANTHROPIC, OPENAI),
+/// What is compared: a call's name, its load, the model that both ask for, the words that are translated, and those that are not.
+const PAIRS: [(&str, Load, &str, Api, Api); 4] = [
+    ("chat", Load::Plain, ANTHROPIC, Api::Chat, Api::Messages),
+    ("streamed chat", Load::Streamed, ANTHROPIC, Api::Chat, Api::Messages),
+    ("message", Load::Plain, OPENAI, Api::Messages, Api::Chat),
+    ("streamed message", Load::Streamed, OPENAI, Api::Messages, Api::Chat),
 ];
 
 /// Medians of the rounds.
@@ -47,12 +47,12 @@ struct Row {
 pub(super) async fn measure_translated(weir: &Target, rounds: usize, requests: usize) -> anyhow::Result<Translated> {
     say("translated calls beside those that are passed on")?;
     let mut rows = Vec::new();
-    for (what, api, load, own, other) in PAIRS {
+    for (what, load, model, translating, passing) in PAIRS {
         let requests = if load == Load::Plain { requests } else { requests / 4 };
-        let offer = |model, requests| Offer { load, api, connections: CONNECTIONS, requests, rate: None, model };
+        let offer = |api| Offer { load, api, connections: CONNECTIONS, requests, rate: None, model };
         let (mut passed_on, mut translated) = (Vec::new(), Vec::new());
         for round in 0..=rounds {
-            let pair = [measure(weir, offer(own, requests)).await?, measure(weir, offer(other, requests)).await?];
+            let pair = [measure(weir, offer(passing)).await?, measure(weir, offer(translating)).await?];
             // The first warms up.
             if round > 0 {
                 passed_on.push(pair[0]);

@@ -14,7 +14,7 @@ use weir_types::{NanoUsd, OrganizationId, ReservationId, names, unit};
 
 use super::Broker;
 use super::deferred::Keeper;
-use super::entitlements::FEATURE;
+use super::entitlements::{FEATURE, Plan};
 use super::fleet::Offering;
 use super::idempotency::Claim;
 use super::load::Admitted;
@@ -22,7 +22,7 @@ use super::own_keys::{Keyring, OwnKey, cost};
 use super::queue::Waiting;
 use crate::domain::amounts::{self, WorstCase};
 use crate::domain::api::Api;
-use crate::domain::cache::Wish;
+use crate::domain::cache::{RequestHash, Wish};
 use crate::domain::catalogue::{NoRoute, Route};
 use crate::domain::exchange::Exchange;
 use crate::domain::jobs::Who;
@@ -86,6 +86,8 @@ pub(crate) struct Reuse {
     /// The right to make it.
     pub(crate) claim: Option<Arc<Claim>>,
     pub(crate) wish: Wish,
+    /// What it is known by if it comes again; none if it is to be read each time.
+    pub(crate) known_by: Option<RequestHash>,
 }
 
 /// How a call waits that has more time than its client would.
@@ -112,7 +114,7 @@ pub(crate) struct ModelCall {
     keyring: Keyring,
     /// Where it can go if this target fails.
     next: Vec<Arc<Route>>,
-    offering: Arc<Offering>,
+    pub(crate) offering: Arc<Offering>,
     pub(crate) worst: WorstCase,
     /// What the provider is sent, and how its answer is read.
     pub(crate) exchange: Exchange,
@@ -121,8 +123,8 @@ pub(crate) struct ModelCall {
     pub(crate) request_id: String,
     pub(crate) received: Instant,
     pub(crate) deadline: Option<Instant>,
-    /// Of the caller's plan.
-    pub(crate) priority: i32,
+    /// The caller's.
+    pub(crate) plan: Arc<Plan>,
     /// As long as it is under way; none of a job's, which are bounded elsewhere.
     pub(crate) admitted: Option<Arc<Admitted>>,
     /// Where it stands while it waits; none before it does.
@@ -146,16 +148,15 @@ impl Broker {
         let offering = offering.ok_or_else(|| Error::unavailable("billing", "the price book has not been read yet"))?;
         let plan = self.entitlements.of(incoming.caller.organization).await?;
         plan.check(&request.model, &incoming.caller.subject)?;
-        let priority = plan.priority;
         let keyring = self.own_keys.of(&incoming.caller)?;
-        let mut admitted = self.admit(&incoming, &request.model, priority)?;
+        let mut admitted = self.admit(&incoming, &request.model, plan.priority)?;
         let cheaper = admitted.as_ref().is_some_and(|admitted| admitted.cheaper);
         let way = keyring.way(way(&offering, &request.model, incoming.spare || cheaper)?, plan.own_keys_only)?;
         // What keys there are can lead elsewhere, too.
         if let Some(admitted) = admitted.as_mut().filter(|_| cheaper && !incoming.spare && way[0].id != request.model) {
             admitted.downgrade();
         }
-        ModelCall::first(incoming, request, offering, (way, keyring), priority, admitted)
+        ModelCall::first(incoming, request, offering, (way, keyring), plan, admitted)
     }
 
     /// Whether the load lets it in. A job's calls are let in with their job.
@@ -206,7 +207,7 @@ impl ModelCall {
         request: ModelRequest,
         offering: Arc<Offering>,
         (mut way, keyring): (Vec<Arc<Route>>, Keyring),
-        priority: i32,
+        plan: Arc<Plan>,
         admitted: Option<Admitted>,
     ) -> Result<Box<Self>, Error> {
         let route = way.remove(0);
@@ -233,7 +234,7 @@ impl ModelCall {
             request_id,
             received,
             deadline,
-            priority,
+            plan,
             admitted: admitted.map(Arc::new),
             waiting,
             patience,
@@ -270,7 +271,7 @@ impl ModelCall {
                 request_id: self.request_id.clone(),
                 received: self.received,
                 deadline: self.deadline,
-                priority: self.priority,
+                plan: Arc::clone(&self.plan),
                 admitted: self.admitted.clone(),
                 waiting: Arc::clone(&self.waiting),
                 patience: self.patience.clone(),

@@ -85,6 +85,11 @@ impl Entitlements {
         Self { billing, plans: moka::sync::Cache::new(CAPACITY) }
     }
 
+    /// The organisation's plan, if it is at hand.
+    pub(crate) fn at_hand(&self, organization: OrganizationId) -> Option<Arc<Plan>> {
+        self.plans.get(&organization).filter(|plan| plan.read.elapsed() < FRESH)
+    }
+
     /// The organisation's plan.
     pub(crate) async fn of(&self, organization: OrganizationId) -> Result<Arc<Plan>, Error> {
         let known = self.plans.get(&organization);

@@ -28,9 +28,9 @@ impl Broker {
     /// Calls the model. If the client leaves, the call is still brought to its end, within the drain's
     /// bound, so that it is billed by the provider's own count.
     pub(crate) async fn invoke(self: &Arc<Self>, mut incoming: Incoming) -> Result<InvokeResponse, Error> {
-        let wish = std::mem::take(&mut incoming.reuse.wish);
+        let (wish, known_by) = (std::mem::take(&mut incoming.reuse.wish), incoming.reuse.known_by);
         let call = self.prepare(incoming).await?;
-        self.reuse(call, &wish).await
+        self.reuse(call, &wish, known_by).await
     }
 
     /// The call itself; its answer is kept in `slot`.

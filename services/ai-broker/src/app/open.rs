@@ -174,7 +174,7 @@ impl Broker {
         let received = tokio::time::Instant::from_std(call.received);
         call.provider.line.join(Newcomer {
             tenant: call.caller.organization,
-            priority: call.priority,
+            priority: call.plan.priority,
             cost: 1,
             since: tokio::time::Instant::from_std(call.since()),
             until: received + call.max_wait(),

@@ -45,9 +45,9 @@ const ROOM: usize = 4 << 10;
 impl Broker {
     /// Calls the model and passes its answer on. One that has to wait is answered with where it stands, until it goes on.
     pub(crate) async fn stream(self: &Arc<Self>, mut incoming: Incoming) -> Result<Parts, Error> {
-        let wish = std::mem::take(&mut incoming.reuse.wish);
+        let (wish, known_by) = (std::mem::take(&mut incoming.reuse.wish), incoming.reuse.known_by);
         let call = self.prepare(incoming).await?;
-        self.reuse_stream(call, &wish).await
+        self.reuse_stream(call, &wish, known_by).await
     }
 
     /// The call itself.

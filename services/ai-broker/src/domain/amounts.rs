@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use memchr::memmem;
 use weir_proto::common::v1::Amount;
 use weir_types::price::{Metered, NoCost, Price, TokenPrice, Tokens};
 use weir_types::{NanoUsd, unit};
@@ -142,7 +141,7 @@ fn dearest(list: &TokenPrice, (input, output): (i64, i64), api: Api, body: &[u8]
     let mut tokens = Tokens { input, output, ..Tokens::default() };
     let dear_writes = list.cache_write.max(list.cache_write_long) > list.input && manner.may_write_cache(body);
     let dear_audio = list.audio_input > list.input || list.audio_output > list.output;
-    let audio = dear_audio && (api == Api::Transcriptions || memmem::find(body, b"audio").is_some());
+    let audio = dear_audio && (api == Api::Transcriptions || find!(body, b"audio").is_some());
     let mut kinds = vec![(list.input, 0_u8)];
     if dear_writes {
         kinds.extend([(list.cache_write, 1), (list.cache_write_long, 2)]);

@@ -1,7 +1,6 @@
 //! One request on its way to one provider, and its answer on the way back: as they are, or translated.
 
 use bytes::Bytes;
-use memchr::memmem;
 use weir_types::price::Metered;
 use weir_types::{Clock, unit};
 
@@ -211,12 +210,12 @@ const TOOLS_PROMPT: i64 = 1_024;
 impl Manner {
     /// Input tokens that the provider adds to what it is sent.
     pub(crate) fn added_input(&self, body: &[u8]) -> i64 {
-        let told = self.dialect == Dialect::Anthropic && memmem::find(body, b"\"tools\"").is_some();
+        let told = self.dialect == Dialect::Anthropic && find!(body, b"\"tools\"").is_some();
         if told { TOOLS_PROMPT } else { 0 }
     }
 
     /// Whether a part of the input may be written to a cache, which may cost more: at Anthropic only on request.
     pub(crate) fn may_write_cache(&self, body: &[u8]) -> bool {
-        self.dialect == Dialect::OpenAi || memmem::find(body, b"cache_control").is_some()
+        self.dialect == Dialect::OpenAi || find!(body, b"cache_control").is_some()
     }
 }

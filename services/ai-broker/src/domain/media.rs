@@ -38,18 +38,25 @@ struct Part<'a> {
     content: Option<&'a RawValue>,
 }
 
-/// What a body has in it if it has media, in OpenAI's words.
-pub(crate) const OPENAI: &[&[u8]] = &[b"image_url", b"input_audio", b"\"file\""];
-/// The same in a response's input.
-pub(crate) const RESPONSES: &[&[u8]] = &[b"image_url", b"file_data"];
-/// The same in Anthropic's.
-pub(crate) const ANTHROPIC: &[&[u8]] = &[b"\"source\""];
+/// Whether a body can have media in it, in OpenAI's words.
+pub(crate) fn may_be_in_chat(body: &[u8]) -> bool {
+    find!(body, b"image_url").or_else(|| find!(body, b"input_audio")).or_else(|| find!(body, b"\"file\"")).is_some()
+}
 
-/// Finds the media in `messages`. Bodies that can't have any, by `signs`, are not read a second time.
-pub(crate) fn measure(body: &[u8], messages: Option<&RawValue>, signs: &[&[u8]]) -> Media {
-    let may_have_media = signs.iter().any(|sign| memmem::find(body, sign).is_some());
+/// The same of a response's input.
+pub(crate) fn may_be_in_response(body: &[u8]) -> bool {
+    find!(body, b"image_url").or_else(|| find!(body, b"file_data")).is_some()
+}
+
+/// The same in Anthropic's words.
+pub(crate) fn may_be_in_messages(body: &[u8]) -> bool {
+    find!(body, b"\"source\"").is_some()
+}
+
+/// Finds the media in `messages`. A body that can't have any is not read a second time.
+pub(crate) fn measure(body: &[u8], messages: Option<&RawValue>, may_have_media: fn(&[u8]) -> bool) -> Media {
     let messages: Option<Vec<Message<'_>>> = match messages {
-        Some(raw) if may_have_media => serde_json::from_str(raw.get()).ok(),
+        Some(raw) if may_have_media(body) => serde_json::from_str(raw.get()).ok(),
         _ => None,
     };
     let mut media = Media::default();
@@ -86,7 +93,7 @@ mod tests {
 
     fn measured(messages: &str) -> Media {
         let raw = RawValue::from_string(messages.to_owned()).expect("JSON");
-        measure(messages.as_bytes(), Some(&raw), OPENAI)
+        measure(messages.as_bytes(), Some(&raw), may_be_in_chat)
     }
 
     #[test]

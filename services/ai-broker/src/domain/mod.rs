@@ -1,6 +1,17 @@
 //! What the broker decides, without I/O: what a request asks for, what it can cost at most, which
 //! key serves it, and what its answer used.
 
+/// Where a constant text stands in another; what finds it is made once.
+macro_rules! find {
+    ($text:expr, $needle:literal) => {{
+        use std::sync::LazyLock;
+
+        use memchr::memmem::Finder;
+        static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new($needle));
+        FINDER.find($text)
+    }};
+}
+
 pub(crate) mod amounts;
 pub(crate) mod api;
 pub(crate) mod cache;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod jobs;
+mod known;
 mod provider_keys;
 mod resources;
 mod results;
@@ -25,6 +26,7 @@ use weir_types::ReservationId;
 
 use crate::app::{Broker, Caller, Incoming, Parts, Reuse};
 use crate::domain::api::Api;
+use crate::domain::cache::RequestHash;
 use crate::domain::idempotency::is_key;
 use crate::domain::jobs::Who;
 use crate::domain::request::media::is_voice;
@@ -44,7 +46,15 @@ pub(crate) struct Grpc(pub(crate) Arc<Broker>);
 impl BrokerService for Grpc {
     async fn invoke(&self, request: Request<InvokeRequest>) -> Result<Response<InvokeResponse>, Status> {
         let (about, asked) = opened(request);
-        let incoming = incoming(&about, asked, false)?;
+        let spare = spare(&about)?;
+        let who = weir_rpc::caller(&about).principal()?;
+        let known_by = self.known_by(who, spare, false, &asked);
+        if let Some(hash) = &known_by
+            && let Some(answer) = self.0.again(who.organization, hash, &asked.request_id)
+        {
+            return Ok(Response::new(answer));
+        }
+        let incoming = incoming(&about, asked, false, spare, known_by)?;
         Ok(Response::new(self.0.invoke_once(incoming).await?))
     }
 
@@ -52,7 +62,16 @@ impl BrokerService for Grpc {
 
     async fn stream_invoke(&self, request: Request<StreamInvokeRequest>) -> Result<Response<Answer>, Status> {
         let (about, asked) = opened(request);
-        let incoming = incoming(&about, asked.request.unwrap_or_default(), true)?;
+        let asked = asked.request.unwrap_or_default();
+        let spare = spare(&about)?;
+        let who = weir_rpc::caller(&about).principal()?;
+        let known_by = self.known_by(who, spare, true, &asked);
+        if let Some(hash) = &known_by
+            && let Some(parts) = self.0.again_stream(who.organization, hash, &asked.request_id)
+        {
+            return Ok(Response::new(Answer(parts)));
+        }
+        let incoming = incoming(&about, asked, true, spare, known_by)?;
         Ok(Response::new(Answer(self.0.stream_once(incoming).await?)))
     }
 
@@ -64,6 +83,13 @@ impl BrokerService for Grpc {
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         Ok(Response::new(self.0.status()))
+    }
+}
+
+impl Grpc {
+    /// What the request is known by if it comes again.
+    fn known_by(&self, who: &Principal, spare: bool, stream: bool, asked: &InvokeRequest) -> Option<RequestHash> {
+        if self.0.knows_requests() { known::known_by(who, spare, stream, asked) } else { None }
     }
 }
 
@@ -84,7 +110,13 @@ fn opened<T>(request: Request<T>) -> (Request<()>, T) {
     (Request::from_parts(metadata, extensions, ()), message)
 }
 
-fn incoming(request: &Request<()>, asked: InvokeRequest, stream: bool) -> Result<Incoming, Error> {
+fn incoming(
+    request: &Request<()>,
+    asked: InvokeRequest,
+    stream: bool,
+    spare: bool,
+    known_by: Option<RequestHash>,
+) -> Result<Incoming, Error> {
     let api = api(asked.operation()).ok_or_else(|| Error::invalid("operation", "`operation` is required"))?;
     if stream && !api.streams() {
         return Err(Error::invalid("operation", format!("{} can't be streamed", api.operation())));
@@ -93,11 +125,6 @@ fn incoming(request: &Request<()>, asked: InvokeRequest, stream: bool) -> Result
         return Err(Error::invalid("operation", format!("{} is answered as a stream", api.operation())));
     }
     let headers = headers(&asked.headers)?;
-    let spare = match request.metadata().get(PRIORITY).map(|value| value.as_bytes()) {
-        None | Some(b"normal") => false,
-        Some(b"non-critical") => true,
-        Some(_) => return Err(Error::invalid(PRIORITY, "must be `normal` or `non-critical`")),
-    };
     let idempotency_key = match asked.idempotency_key {
         key if key.is_empty() => None,
         key if is_key(&key) => Some(key),
@@ -120,9 +147,18 @@ fn incoming(request: &Request<()>, asked: InvokeRequest, stream: bool) -> Result
         deadline: weir_rpc::deadline(request).map(tokio::time::Instant::into_std),
         spare,
         patience: None,
-        reuse: Reuse { idempotency_key, claim: None, wish },
+        reuse: Reuse { idempotency_key, claim: None, wish, known_by },
         keeper: None,
     })
+}
+
+/// Whether the caller does with a cheaper model.
+fn spare(request: &Request<()>) -> Result<bool, Error> {
+    match request.metadata().get(PRIORITY).map(|value| value.as_bytes()) {
+        None | Some(b"normal") => Ok(false),
+        Some(b"non-critical") => Ok(true),
+        Some(_) => Err(Error::invalid(PRIORITY, "must be `normal` or `non-critical`")),
+    }
 }
 
 /// Headers that a client may send through to a provider of its dialect.

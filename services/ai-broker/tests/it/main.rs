@@ -4,6 +4,7 @@
 
 mod books;
 mod cache;
+mod cache_again;
 mod coalescing;
 mod counted_hits;
 mod cut;

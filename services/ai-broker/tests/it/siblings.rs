@@ -49,6 +49,8 @@ pub(crate) struct Siblings {
     pub(crate) half_settled: AtomicU64,
     pub(crate) epoch: AtomicU64,
     pub(crate) models: Mutex<Vec<String>>,
+    /// Tells of new plans.
+    pub(crate) plans_changed: tokio::sync::watch::Sender<()>,
     pub(crate) own_keys_only: AtomicBool,
     pub(crate) features: Mutex<Vec<String>>,
 }
@@ -304,7 +306,11 @@ impl BillingService for FakeBilling {
         &self,
         _: Request<billing::WatchEntitlementsRequest>,
     ) -> Answer<Self::WatchEntitlementsStream> {
-        Ok(Response::new(Box::pin(futures::stream::pending())))
+        let changes = futures::stream::unfold(self.0.plans_changed.subscribe(), |mut changed| async {
+            changed.changed().await.ok()?;
+            Some((Ok(billing::EntitlementsChange { all: true, ..Default::default() }), changed))
+        });
+        Ok(Response::new(Box::pin(changes)))
     }
     async fn list_plans(&self, _: Request<billing::ListPlansRequest>) -> Answer<billing::ListPlansResponse> {
         not_asked()

@@ -6,12 +6,13 @@ pub(crate) mod reuse;
 mod sound;
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Response};
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Streaming;
@@ -186,14 +187,15 @@ fn respond(facade: &Facade, shape: Shape, content_type: &str, accounting: &Accou
     response
 }
 
+static STREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stream\""));
+
 /// Whether `stream` is true; everything else about the body is the broker's to judge.
 fn asks_for_stream(body: &Bytes) -> bool {
     #[derive(Deserialize)]
     struct Asked {
         stream: Option<bool>,
     }
-    memmem::find(body, b"\"stream\"").is_some()
-        && serde_json::from_slice::<Asked>(body).is_ok_and(|asked| asked.stream == Some(true))
+    STREAM.find(body).is_some() && serde_json::from_slice::<Asked>(body).is_ok_and(|asked| asked.stream == Some(true))
 }
 
 #[cfg(test)]

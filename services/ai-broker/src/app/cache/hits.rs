@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use metrics::{Counter, counter, describe_counter};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use weir_proto::usage::v1::usage_service_client::UsageServiceClient;
 use weir_proto::usage::v1::{RecordEventsRequest, UsageEvent};
 use weir_rpc::{Channel, Failure};
+use weir_types::ReservationId;
 
 /// Events that wait; beyond it answers are counted, and not recorded.
 const ROOM: usize = 20_000;
@@ -33,6 +35,13 @@ pub(super) struct Alike {
     pub(super) model: String,
     pub(super) operation: &'static str,
     pub(super) price_version: Arc<str>,
+}
+
+/// As what an answer is counted.
+pub(super) struct Counted {
+    pub(super) alike: Alike,
+    /// The event of one, without its id and time.
+    pub(super) event: Box<UsageEvent>,
 }
 
 /// Takes events.
@@ -79,21 +88,35 @@ impl Hits {
         }
     }
 
-    /// Counts one more answer; `first` makes the event if there is none yet. Answers the id of the event that it is counted in.
-    pub(super) fn count(&self, alike: Alike, first: impl FnOnce() -> UsageEvent) -> String {
+    /// Counts one more answer, to the request of this id. Answers the id of the event that it is counted in.
+    pub(super) fn count(&self, counted: &Counted, request_id: &str, now: DateTime<Utc>) -> String {
         let mut waiting = self.waiting.lock();
-        if let Some(sum) = waiting.sums.get_mut(&alike) {
+        if let Some(sum) = waiting.sums.get_mut(&counted.alike) {
             sum.requests += 1;
             return sum.event_id.clone();
         }
-        let event = UsageEvent { requests: 1, ..first() };
+        let event = counted.first(request_id, now);
         let id = event.event_id.clone();
         if waiting.has_room() {
-            waiting.sums.insert(alike, event);
+            waiting.sums.insert(counted.alike.clone(), event);
         } else {
             self.unrecorded.increment(1);
         }
         id
+    }
+}
+
+impl Counted {
+    /// The event that begins a sum.
+    fn first(&self, request_id: &str, now: DateTime<Utc>) -> UsageEvent {
+        let nanos = i32::try_from(now.timestamp_subsec_nanos()).unwrap_or(0);
+        UsageEvent {
+            event_id: ReservationId::new_v7().to_string(),
+            event_time: Some(prost_types::Timestamp { seconds: now.timestamp(), nanos }),
+            request_id: request_id.to_owned(),
+            requests: 1,
+            ..(*self.event).clone()
+        }
     }
 }
 

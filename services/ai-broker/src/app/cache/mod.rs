@@ -4,6 +4,7 @@
 //! A cache that is slow or away is a miss, never an error. Only whole answers with the provider's own count are kept, encrypted, and
 //! only where the route, the organisation and the request allow it.
 
+mod again;
 mod at_hand;
 mod flights;
 mod hits;
@@ -34,6 +35,7 @@ use crate::domain::cache::{PURPOSE, Question, Scope, Terms, Texts, Wish, has_eff
 use crate::domain::sealing::{Name, Seal, TenantKeys};
 use crate::storage::answers::{Answers, Generation, NewEntry};
 
+use again::Paths;
 use at_hand::AtHand;
 use flights::Flights;
 use hits::Hits;
@@ -65,6 +67,7 @@ pub(crate) struct Cache {
     /// None without Redis.
     answers: Option<Answers>,
     at_hand: AtHand,
+    paths: Paths,
     policies: Policies,
     master: MasterKey,
     keys: moka::sync::Cache<String, Arc<TenantKeys>>,
@@ -80,8 +83,15 @@ pub(crate) struct Cache {
 
 /// What there is for a call.
 enum Found {
-    Hit(Arc<Stored>),
+    Hit(Hit, Arc<Stored>),
     Miss(Miss),
+}
+
+/// Where an answer was found, and how old it may become.
+#[derive(Clone, Copy)]
+struct Hit {
+    name: Name,
+    ttl: Duration,
 }
 
 /// What is to be done with a call that has to be made.
@@ -119,6 +129,7 @@ impl Cache {
         Arc::new(Self {
             answers: redis.map(Answers::new),
             at_hand: AtHand::new(options.memory_bytes),
+            paths: Paths::default(),
             policies: Policies::new(database),
             master: context.master.clone(),
             keys: moka::sync::Cache::new(OWNERS),
@@ -163,7 +174,7 @@ impl Cache {
             _ => named(&owner),
         };
         match self.look(answers, owner, name, kept, call, wish).await {
-            Ok(stored) => Found::Hit(stored),
+            Ok(stored) => Found::Hit(Hit { name, ttl: kept.ttl }, stored),
             Err(slot) => Found::Miss(Miss { slot, flight }),
         }
     }

@@ -51,6 +51,12 @@ impl Policies {
         }
     }
 
+    /// The organisation's policy, if it is at hand.
+    pub(super) fn at_hand(&self, organization: OrganizationId) -> Option<TenantPolicy> {
+        let known = self.known.get(&organization)?;
+        (Instant::now() < known.until).then_some(known.policy)
+    }
+
     /// As it is stored.
     pub(super) async fn read(&self, organization: OrganizationId) -> Result<TenantPolicy, Error> {
         let mut tx = self.database.begin_tenant(organization).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::DateTime;
 use weir_proto::broker::v1::stream_invoke_response::Part;
 use weir_proto::broker::v1::{Accounting, InvokeResponse, StreamStart};
 use weir_proto::common::v1::ErrorReason;
@@ -9,12 +10,12 @@ use weir_proto::usage::v1::{Outcome, UsageEvent};
 use weir_rpc::Error;
 use weir_types::ReservationId;
 
-use super::hits::Alike;
+use super::hits::{Alike, Counted};
 use super::{Found, Miss, Slot, Stored};
 use crate::app::Broker;
 use crate::app::call::ModelCall;
 use crate::app::tape::{Parts, Taped};
-use crate::domain::cache::Wish;
+use crate::domain::cache::{RequestHash, Wish};
 use crate::domain::sealing::Name;
 
 /// How often a request waits for another one's call before it makes its own.
@@ -25,9 +26,19 @@ const SOURCE: &str = "ai-broker-cache";
 
 impl Broker {
     /// The answer that there is; else that of the call.
-    pub(crate) async fn reuse(self: &Arc<Self>, call: Box<ModelCall>, wish: &Wish) -> Result<InvokeResponse, Error> {
+    pub(crate) async fn reuse(
+        self: &Arc<Self>,
+        call: Box<ModelCall>,
+        wish: &Wish,
+        known_by: Option<RequestHash>,
+    ) -> Result<InvokeResponse, Error> {
         let Miss { slot, flight } = match self.cache.find(&call, wish).await {
-            Found::Hit(stored) => return Ok(self.hit(&call, &stored)),
+            Found::Hit(hit, stored) => {
+                let counted = counted(&call, &stored);
+                let answer = self.given(&counted, &stored, &call.request_id);
+                self.note(known_by, &call, hit, counted);
+                return Ok(answer);
+            }
             Found::Miss(miss) => miss,
         };
         match flight {
@@ -37,9 +48,19 @@ impl Broker {
     }
 
     /// The same for a stream.
-    pub(crate) async fn reuse_stream(self: &Arc<Self>, call: Box<ModelCall>, wish: &Wish) -> Result<Parts, Error> {
+    pub(crate) async fn reuse_stream(
+        self: &Arc<Self>,
+        call: Box<ModelCall>,
+        wish: &Wish,
+        known_by: Option<RequestHash>,
+    ) -> Result<Parts, Error> {
         let slot = match self.cache.find(&call, wish).await {
-            Found::Hit(stored) => return Ok(self.hit_stream(&call, &stored)),
+            Found::Hit(hit, stored) => {
+                let counted = counted(&call, &stored);
+                let answer = self.given_stream(&counted, &stored, &call.request_id);
+                self.note(known_by, &call, hit, counted);
+                return Ok(answer);
+            }
             Found::Miss(miss) => miss.slot,
         };
         let answer = Parts::Live(Box::new(self.make_stream(call).await?));
@@ -87,37 +108,24 @@ impl Broker {
         }
     }
 
-    fn hit(&self, call: &ModelCall, stored: &Stored) -> InvokeResponse {
+    /// Gives a kept answer, and counts it.
+    pub(super) fn given(&self, counted: &Counted, stored: &Stored, request_id: &str) -> InvokeResponse {
         let Stored { body, content_type, .. } = stored;
-        let accounting = Some(self.cached(call, stored));
+        let accounting = Some(self.count(counted, request_id));
         InvokeResponse { body: body.clone(), content_type: content_type.clone(), accounting }
     }
 
-    fn hit_stream(&self, call: &ModelCall, stored: &Stored) -> Parts {
-        let accounting = self.cached(call, stored);
+    /// The same of a stream.
+    pub(super) fn given_stream(&self, counted: &Counted, stored: &Stored, request_id: &str) -> Parts {
+        let accounting = self.count(counted, request_id);
         let start = StreamStart { content_type: stored.content_type.clone(), accounting: Some(accounting.clone()) };
         Parts::replayed(vec![Part::Start(start), Part::Chunk(stored.body.clone()), Part::Accounting(accounting)])
     }
 
     /// Counts an answer that was kept; answers what is said of it.
-    fn cached(&self, call: &ModelCall, stored: &Stored) -> Accounting {
-        let said = stored.accounting.as_ref();
-        let (provider, model) = said.map(|of| (of.provider.clone(), of.model.clone())).unwrap_or_default();
-        let subject = &call.caller.subject;
-        let alike = Alike {
-            organization: subject.organization.clone(),
-            user: subject.user.clone(),
-            api_key: subject.api_key.clone(),
-            provider: provider.clone(),
-            model: model.clone(),
-            operation: call.request.api.operation(),
-            price_version: Arc::clone(&call.route.price_version),
-        };
-        let event = || {
-            let draft = call.draft(ReservationId::new_v7(), self.clock.now());
-            free(draft, provider.clone(), model.clone())
-        };
-        let reservation_id = self.cache.hits.count(alike, event);
+    fn count(&self, counted: &Counted, request_id: &str) -> Accounting {
+        let reservation_id = self.cache.hits.count(counted, request_id, self.clock.now());
+        let (provider, model) = (counted.alike.provider.clone(), counted.alike.model.clone());
         Accounting { reservation_id, provider, model, cached: true, ..Accounting::default() }
     }
 
@@ -130,6 +138,23 @@ impl Broker {
         let accounting = Accounting { reservation_id, provider, model, coalesced: true, ..Accounting::default() };
         InvokeResponse { accounting: Some(accounting), ..answer }
     }
+}
+
+/// As what a kept answer to the call is counted.
+fn counted(call: &ModelCall, stored: &Stored) -> Counted {
+    let said = stored.accounting.as_ref();
+    let (provider, model) = said.map(|of| (of.provider.clone(), of.model.clone())).unwrap_or_default();
+    let subject = &call.caller.subject;
+    let alike = Alike {
+        organization: subject.organization.clone(),
+        user: subject.user.clone(),
+        api_key: subject.api_key.clone(),
+        provider: provider.clone(),
+        model: model.clone(),
+        operation: call.request.api.operation(),
+        price_version: Arc::clone(&call.route.price_version),
+    };
+    Counted { alike, event: Box::new(free(call.draft(ReservationId::new_v7(), DateTime::UNIX_EPOCH), provider, model)) }
 }
 
 /// The event of an answer that cost nothing.

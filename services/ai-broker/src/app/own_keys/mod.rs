@@ -106,6 +106,11 @@ impl OwnKeys {
         Ok(table.keyring(caller.organization, &caller.subject.user))
     }
 
+    /// Whether nobody of the organisation has brought any.
+    pub(crate) fn has_none(&self, organization: OrganizationId) -> bool {
+        !self.enabled || self.table.read().has_none(organization)
+    }
+
     /// A key's secret, for one request; it is noted that it is used.
     ///
     /// # Errors

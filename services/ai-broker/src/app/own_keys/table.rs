@@ -52,6 +52,11 @@ struct Tenant {
 }
 
 impl Table {
+    /// Whether nobody of the organisation has brought any.
+    pub(super) fn has_none(&self, organization: OrganizationId) -> bool {
+        self.is_read && self.tenants.get(&organization).is_none_or(|tenant| tenant.keys.is_empty())
+    }
+
     /// The keys of a user (by resource name, which may be empty) and of his organisation.
     pub(super) fn keyring(&self, organization: OrganizationId, user: &str) -> Keyring {
         let Some(tenant) = self.tenants.get(&organization) else { return Keyring::default() };

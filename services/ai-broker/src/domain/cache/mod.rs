@@ -18,6 +18,9 @@ pub(crate) use texts::Texts;
 /// What the keys of kept answers are derived for.
 pub(crate) const PURPOSE: &str = "answers";
 
+/// What a request is known by that comes again: the SHA-256 of who asks, and of all that he says.
+pub(crate) type RequestHash = [u8; 32];
+
 /// Among whom answers are given again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,8 +93,7 @@ pub(crate) fn has_effects(request: &ModelRequest, body: &[u8]) -> bool {
     struct Said {
         store: Option<bool>,
     }
-    let may_store =
-        matches!(request.api, Api::Chat | Api::Responses) && memchr::memmem::find(body, b"\"store\"").is_some();
+    let may_store = matches!(request.api, Api::Chat | Api::Responses) && find!(body, b"\"store\"").is_some();
     may_store && serde_json::from_slice::<Said>(body).is_ok_and(|said| said.store == Some(true))
 }
 

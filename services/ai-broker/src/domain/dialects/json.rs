@@ -23,6 +23,13 @@ impl<'a> Text<'a> {
         raw.get().starts_with('"').then_some(Self(raw.get()))
     }
 
+    /// A whole literal, if it is a string without escapes.
+    pub(super) fn plain(literal: &'a [u8]) -> Option<Self> {
+        let inner = literal.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let is_plain = inner.iter().all(|&byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+        std::str::from_utf8(literal).ok().filter(|_| is_plain).map(Self)
+    }
+
     /// With its quotes.
     pub(super) fn literal(self) -> &'a str {
         self.0

@@ -1,6 +1,5 @@
 //! What an answer says that it used, in each dialect, counted in one way.
 
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_types::MAX_AMOUNT;
@@ -350,7 +349,7 @@ impl Meter {
 
     /// Takes the data of one event. Events that say nothing of usage cost one search of their bytes.
     pub fn event(&mut self, data: &[u8]) {
-        if memmem::find(data, b"\"usage\"").is_none() {
+        if find!(data, b"\"usage\"").is_none() {
             return;
         }
         let Ok(holder) = serde_json::from_slice::<Holder<'_>>(data) else { return };

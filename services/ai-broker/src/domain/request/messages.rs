@@ -29,7 +29,7 @@ impl ModelRequest {
         let max_output = max_output.ok_or_else(|| InvalidRequest::new("max_tokens", "`max_tokens` is required"))?;
         let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
         refuse_uncounted(&fields)?;
-        let media = media::measure(body, fields.messages, media::ANTHROPIC);
+        let media = media::measure(body, fields.messages, media::may_be_in_messages);
         Ok(Self {
             max_output: Some(max_output),
             stream,
@@ -62,8 +62,10 @@ fn refuse_uncounted(fields: &Fields<'_>) -> Result<(), InvalidRequest> {
     for (index, tool) in tools.iter().flatten().enumerate() {
         let Some(kind) = tool.kind.as_deref() else { continue };
         if CHARGED_TOOLS.iter().any(|charged| kind.starts_with(charged)) {
-            let message = format!("`{kind}` can't be used: its provider charges by the use, which is not counted here");
-            return Err(InvalidRequest::new(format!("tools[{index}].type"), message));
+            let field = format!("tools[{index}].type");
+            let message =
+                format!("`{field}` can't be `{kind}`: its provider charges by the use, which is not counted here");
+            return Err(InvalidRequest::new(field, message));
         }
     }
     Ok(())

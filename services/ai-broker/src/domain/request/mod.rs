@@ -149,7 +149,7 @@ impl ModelRequest {
         let choices = integer(fields.n, "n", 1, MAX_CHOICES)?.unwrap_or(1);
         let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
         let options = StreamOptions::read(&fields, body)?;
-        let media = inline::measure(body, fields.messages, inline::OPENAI);
+        let media = inline::measure(body, fields.messages, inline::may_be_in_chat);
         Ok(Self {
             max_output,
             choices,

@@ -30,7 +30,7 @@ impl ModelRequest {
             return Err(InvalidRequest::new("background", message));
         }
         refuse_uncounted(fields.tools)?;
-        let media = media::measure(body, fields.input, media::RESPONSES);
+        let media = media::measure(body, fields.input, media::may_be_in_response);
         // What the provider keeps of earlier turns is input, too, and only its context bounds it.
         let kept = [fields.previous_response_id, fields.conversation, fields.prompt];
         let is_known = kept.into_iter().flatten().all(|raw| raw.get() == "null");
@@ -49,8 +49,10 @@ fn refuse_uncounted(tools: Option<&RawValue>) -> Result<(), InvalidRequest> {
     for (index, tool) in tools.iter().flatten().enumerate() {
         let Some(kind) = tool.kind.as_deref() else { continue };
         if CHARGED_TOOLS.iter().any(|charged| kind.starts_with(charged)) {
-            let message = format!("`{kind}` can't be used: its provider charges by the use, which is not counted here");
-            return Err(InvalidRequest::new(format!("tools[{index}].type"), message));
+            let field = format!("tools[{index}].type");
+            let message =
+                format!("`{field}` can't be `{kind}`: its provider charges by the use, which is not counted here");
+            return Err(InvalidRequest::new(field, message));
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -108,7 +108,7 @@ impl Watch {
             return false;
         }
         // It stands in all chunks or in none; the last one with the usage has the last word.
-        if self.content_events == 0 && self.tier.is_none() && memmem::find(data, b"\"service_tier\":").is_some() {
+        if self.content_events == 0 && self.tier.is_none() && find!(data, b"\"service_tier\":").is_some() {
             self.tier = serde_json::from_slice::<Said<'_>>(data).ok().and_then(|said| said.service_tier).map(Tier::of);
         }
         let only_usage = may_have_usage(data) && self.read_usage(data);
@@ -234,10 +234,13 @@ static CONTENT: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
         .map(|name| Finder::new(name.as_bytes()))
 });
 
+static TEXT: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+    ["\"delta\":\"", "\"text\":\"", "\"partial_json\":\"", "\"thinking\":\""].map(|name| Finder::new(name.as_bytes()))
+});
+
 /// The bytes of the text that an event adds, without what is around it.
 fn content_length(data: &[u8]) -> i64 {
-    let names: [&[u8]; 4] = [b"\"delta\":\"", b"\"text\":\"", b"\"partial_json\":\"", b"\"thinking\":\""];
-    let text = names.iter().find_map(|name| Some(&data[memmem::find(data, name)? + name.len()..])).unwrap_or_default();
+    let text = TEXT.iter().find_map(|name| Some(&data[name.find(data)? + name.needle().len()..])).unwrap_or_default();
     let is_end = |at: &usize| *at == 0 || text[at - 1] != b'\\';
     let length = memchr::memchr_iter(b'"', text).find(is_end).unwrap_or(text.len());
     i64::try_from(length).unwrap_or(i64::MAX)
@@ -245,7 +248,7 @@ fn content_length(data: &[u8]) -> i64 {
 
 /// The value of the first `type`: what an event without a name of its own is called.
 fn kind(data: &[u8]) -> &[u8] {
-    let Some(at) = memmem::find(data, b"\"type\"") else { return b"" };
+    let Some(at) = find!(data, b"\"type\"") else { return b"" };
     let rest = data[at + b"\"type\"".len()..].trim_ascii_start();
     let Some(value) = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b"\""))
     else {

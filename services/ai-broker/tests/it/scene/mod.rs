@@ -174,6 +174,11 @@ impl Scene {
         Self::start(Arc::clone(provider), Some(connect(redis).await), Some(database), config, &["*"]).await
     }
 
+    /// The configuration of [`Self::keeping`] with other `routes`.
+    pub(crate) fn keeping_config(&self, routes: &str) -> String {
+        text(&self.provider.base_url(), &["sk-one"], "cache.deadline = \"1s\"\n", "0s") + routes
+    }
+
     /// Gives the broker another configuration of providers and routes.
     pub(crate) fn reconfigure(&self, broker: &str) {
         self.configs.send_replace(load(broker));

@@ -1,5 +1,6 @@
 //! A client that speaks Anthropic's messages, and a provider that speaks OpenAI's chat completions.
 
+mod alike;
 mod answer;
 mod content;
 mod request;

@@ -4,6 +4,7 @@ use super::super::json::{Object, Text};
 use super::super::usage::{Dialect, Meter, Usage};
 use super::super::wire::{ChatAnswer, ChatMessage, Choice, ToolCall};
 use super::super::{Envelope, TranslateError, errors};
+use super::alike::Alike;
 use super::answer::{named, thought};
 use super::stop_reason;
 
@@ -26,7 +27,11 @@ pub struct Stream {
     /// The stop sequence that was met, as JSON.
     sequence: Option<String>,
     refused: bool,
+    /// The last chunk that was text alone.
+    like: Option<Alike>,
 }
+
+const EMPTY_TEXT: &str = r#"{"type":"text","text":""}"#;
 
 /// The kind of the block that is open; it is the last one begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,7 @@ impl Stream {
             reason: "end_turn",
             sequence: None,
             refused: false,
+            like: None,
         }
     }
 
@@ -87,6 +93,11 @@ impl Stream {
             self.end(out);
             return Ok(());
         }
+        if let Some(text) = self.like.as_ref().and_then(|like| like.text(data)) {
+            self.enter(Kind::Text, EMPTY_TEXT, out);
+            self.piece("text_delta", "text", text, out);
+            return Ok(());
+        }
         let chunk: ChatAnswer<'_> = serde_json::from_slice(data)?;
         if chunk.error.is_some() {
             let error = errors::messages_from_chat(chunk.error);
@@ -106,6 +117,7 @@ impl Stream {
         if chunk.usage.is_some() {
             self.meter.event(data);
         }
+        self.like = Alike::to(&chunk, data).or(self.like.take());
         if self.phase == Phase::Before {
             self.begin(chunk.id, chunk.model, out);
         }
@@ -184,7 +196,7 @@ impl Stream {
         self.refused |= refusal.is_some();
         for text in [delta.content.and_then(Text::of), refusal].into_iter().flatten() {
             if !text.is_empty() {
-                self.enter(Kind::Text, r#"{"type":"text","text":""}"#, out);
+                self.enter(Kind::Text, EMPTY_TEXT, out);
                 self.piece("text_delta", "text", text, out);
             }
         }
