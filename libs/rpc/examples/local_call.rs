@@ -17,7 +17,7 @@ use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::broker_service_server::{BrokerService, BrokerServiceServer};
 use weir_proto::broker::v1::{
     GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse,
-    StreamInvokeRequest, StreamInvokeResponse,
+    PreflightRequest, PreflightResponse, StreamInvokeRequest, StreamInvokeResponse,
 };
 use weir_rpc::testing::Deployment;
 use weir_rpc::{Access, Call, Channel, Routes, ServiceIdentity, Stacked};
@@ -41,6 +41,10 @@ impl BrokerService for Echo {
         &self,
         _: Request<StreamInvokeRequest>,
     ) -> Result<Response<Self::StreamInvokeStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn preflight(&self, _: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

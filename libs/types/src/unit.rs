@@ -53,6 +53,17 @@ pub fn is_money(name: &str) -> bool {
     matches!(name, NANO_USD | OWN_NANO_USD)
 }
 
+/// Whether calls are counted in it, or in kinds of it, without a price list's asking for that.
+#[must_use]
+pub fn is_counted(name: &str) -> bool {
+    let counted = [TOKEN, NANO_USD, CONCURRENT, SECOND, CHARACTER, MEGAPIXEL];
+    let kinds = [REQUEST, TOKEN, NANO_USD].map(|kind| format!("_{kind}"));
+    counted.contains(&name)
+        || name == REQUEST
+        || name.starts_with(IMAGE)
+        || kinds.iter().any(|kind| name.ends_with(kind.as_str()))
+}
+
 /// Whether `name` can be a unit: `[a-z][a-z0-9_]{0,62}`.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
@@ -64,6 +75,13 @@ pub fn is_valid(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_weir_counts_is_no_name_for_anything_else() {
+        let ours = [REQUEST, CHAT_REQUEST, COUNT_TOKENS_REQUEST, REASONING_TOKEN, OWN_NANO_USD, CONCURRENT, "image_hd"];
+        assert!(ours.into_iter().all(is_counted));
+        assert!(!["task", "interview", "page", "seconds_saved"].into_iter().any(is_counted));
+    }
 
     #[test]
     fn units_are_short_lower_case_names() {

@@ -7,6 +7,7 @@ use weir_types::Scope;
 pub const ACCESS: &[(&str, Access)] = &[
     ("/weir.broker.v1.BrokerService/Invoke", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.BrokerService/StreamInvoke", Access::Scope(Scope::AiInvoke)),
+    ("/weir.broker.v1.BrokerService/Preflight", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.BrokerService/ListModels", Access::Scope(Scope::ModelsRead)),
     ("/weir.broker.v1.BrokerService/GetStatus", Access::Services(&["operator"])),
     ("/weir.broker.v1.JobService/CreateJob", Access::Scope(Scope::AiInvoke)),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use weir_proto::common::v1::ErrorReason;
 use weir_types::unit;
 
@@ -87,12 +88,21 @@ impl fmt::Display for Words<'_> {
             }
         }
         match (self.0.retry_after, self.0.reset_after) {
-            (Some(wait), reset) if wait >= LONG && reset == Some(wait) => write!(f, "; resets in {}", Span(wait)),
+            (Some(wait), reset) if wait >= LONG && reset == Some(wait) => f.write_str(&resets(wait, Utc::now())),
             (Some(wait), _) => write!(f, "; try again in {}", Span(wait)),
             (None, _) if requested > cap => f.write_str(", more than the limit ever allows"),
-            (None, Some(reset)) => write!(f, "; resets in {}", Span(reset)),
+            (None, Some(reset)) => f.write_str(&resets(reset, Utc::now())),
             (None, None) => f.write_str("; never resets"),
         }
+    }
+}
+
+/// When a window ends that does so in `wait`: to the minute, since the store's clock is not quite ours; a nearer end as a span.
+fn resets(wait: Duration, now: DateTime<Utc>) -> String {
+    let at = TimeDelta::from_std(wait).ok().and_then(|wait| (now + wait).duration_round(TimeDelta::minutes(1)).ok());
+    match at {
+        Some(at) if wait >= LONG => format!("; resets on {}", at.format("%Y-%m-%d %H:%M UTC")),
+        _ => format!("; resets in {}", Span(wait)),
     }
 }
 
@@ -129,11 +139,24 @@ mod tests {
         let days = Duration::from_secs(29 * DAY).as_secs_f64();
         let budget = state("budget", unit::NANO_USD, [100_000_000_000, 99_980_000_000, 158_200_001], Some(days));
         let others = LimitState { refuses: false, ..state("other", unit::TOKEN, [9, 0, 1], None) };
-        assert_eq!(
-            Told(&[requests, others, budget]).to_string(),
-            "refused by requests-per-minute: 120 of 120 requests used, 1 asked for; try again in 12 s. \
-             Also refused by budget: $99.98 of $100 used, this call could cost up to $0.16; resets in 29 days"
-        );
+        let told = Told(&[requests, others, budget]).to_string();
+        let both = "refused by requests-per-minute: 120 of 120 requests used, 1 asked for; try again in 12 s. \
+                    Also refused by budget: $99.98 of $100 used, this call could cost up to $0.16; resets on 20";
+        assert!(told.starts_with(both), "{told}");
+    }
+
+    #[test]
+    fn the_end_of_a_long_window_is_told_as_a_time_of_day() {
+        let now: DateTime<Utc> = "2026-11-22T18:42:27.300Z".parse().expect("a time");
+        let until = |end: &str| (end.parse::<DateTime<Utc>>().expect("a time") - now).to_std().expect("a span");
+        // The store's clock is a little behind ours, or before it.
+        for end in ["2026-11-30T23:59:59.100Z", "2026-12-01T00:00:00Z", "2026-12-01T00:00:02Z"] {
+            assert_eq!(resets(until(end), now), "; resets on 2026-12-01 00:00 UTC");
+        }
+        assert_eq!(resets(Duration::from_secs(1_800), now), "; resets in 30 min");
+        let tasks = state("tasks", "task", [10, 10, 1], Some(Duration::from_secs(9 * DAY).as_secs_f64()));
+        let told = Words(&tasks).to_string();
+        assert!(told.starts_with("10 of 10 tasks used, 1 asked for; resets on 20"), "{told}");
     }
 
     #[test]

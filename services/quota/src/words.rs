@@ -20,9 +20,7 @@ impl fmt::Display for Quantity<'_> {
             (unit, nanos) if unit::is_money(unit) => f.write_str(&dollars(round_up(nanos))),
             (unit::CONCURRENT, 1) => f.write_str("1 call"),
             (unit::CONCURRENT, value) => write!(f, "{} calls", grouped(value)),
-            (unit::INPUT_TOKEN, 1) => f.write_str("1 input token"),
-            (unit::OUTPUT_TOKEN, 1) => f.write_str("1 output token"),
-            (unit, 1) => write!(f, "1 {unit}"),
+            (unit, 1) => write!(f, "1 {}", singular(unit)),
             (unit, value) => write!(f, "{} {}", grouped(value), plural(unit)),
         }
     }
@@ -44,19 +42,16 @@ impl Quantity<'_> {
     }
 }
 
-pub(crate) fn plural(name: &str) -> &str {
-    match name {
-        unit::REQUEST => "requests",
-        unit::CHAT_REQUEST => "chat requests",
-        unit::EMBEDDING_REQUEST => "embedding requests",
-        unit::TRANSCRIPTION_REQUEST => "transcription requests",
-        unit::SPEECH_REQUEST => "speech requests",
-        unit::IMAGE_REQUEST => "image requests",
-        unit::TOKEN => "tokens",
-        unit::INPUT_TOKEN => "input tokens",
-        unit::OUTPUT_TOKEN => "output tokens",
-        other => other,
-    }
+/// A unit's name as a word: `chat request`.
+fn singular(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// Several of a unit, whoever named it: `chat requests`, `tasks`, `web searches`.
+pub(crate) fn plural(name: &str) -> String {
+    let word = singular(name);
+    let hisses = ["s", "x", "ch", "sh"].iter().any(|end| word.ends_with(end));
+    word + if hisses { "es" } else { "s" }
 }
 
 /// To a cent, below ten cents to two digits. Up, so that what is used and what is asked for never seem to fit.
@@ -128,8 +123,9 @@ mod tests {
                 told("image", 3),
                 told("nano_usd", 50_000_000),
             ],
-            ["1,200 tokens", "1 token", "1 request", "2 calls", "1 input token", "3 image", "$0.05"]
+            ["1,200 tokens", "1 token", "1 request", "2 calls", "1 input token", "3 images", "$0.05"]
         );
+        assert_eq!(told("web_search", 1) + " of " + &told("web_search", 5), "1 web search of 5 web searches");
         assert_eq!(Quantity { unit: "token", value: 1_200 }.figure(), "1,200");
         let used = Quantity { unit: "nano_usd", value: 193_501 };
         assert_eq!((used.figure(), used.left_of(5_000_000_000)), ("$0.0002".to_owned(), "$4.9998".to_owned()));

@@ -15,7 +15,7 @@ use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::broker_service_server::{BrokerService, BrokerServiceServer};
 use weir_proto::broker::v1::{
     GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse,
-    StreamInvokeRequest, StreamInvokeResponse, stream_invoke_response::Part,
+    PreflightRequest, PreflightResponse, StreamInvokeRequest, StreamInvokeResponse, stream_invoke_response::Part,
 };
 use weir_rpc::{Access, Channel, Routes, caller};
 use weir_telemetry::Telemetry;
@@ -188,6 +188,10 @@ impl BrokerService for Broker {
         }
         let first = StreamInvokeResponse { part: Some(Part::Chunk("one".into())) };
         Ok(Response::new(futures::stream::iter([Ok(first)]).chain(futures::stream::pending()).boxed()))
+    }
+
+    async fn preflight(&self, _: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {

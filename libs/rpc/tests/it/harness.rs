@@ -15,7 +15,7 @@ use weir_proto::broker::v1::broker_service_client::BrokerServiceClient;
 use weir_proto::broker::v1::broker_service_server::{BrokerService, BrokerServiceServer};
 use weir_proto::broker::v1::{
     GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse,
-    StreamInvokeRequest, StreamInvokeResponse, stream_invoke_response::Part,
+    PreflightRequest, PreflightResponse, StreamInvokeRequest, StreamInvokeResponse, stream_invoke_response::Part,
 };
 use weir_proto::common::v1::ErrorReason;
 use weir_rpc::testing::Deployment;
@@ -125,6 +125,10 @@ impl BrokerService for Broker {
                 .boxed(),
             _ => first.chain(futures::stream::iter([chunk("two")])).boxed(),
         }))
+    }
+
+    async fn preflight(&self, _: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {

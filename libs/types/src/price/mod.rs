@@ -28,6 +28,9 @@ pub struct Price {
     /// Of everything else, by unit: `second`, `character`, `image_1024x1024_hd`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<String, i64>,
+    /// Of what each call is one of, whatever it asks for: `task`. Nothing where it is only counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_call: BTreeMap<String, i64>,
 }
 
 /// Prices of a call whose input is longer than a bound: they hold for all of its tokens.
@@ -76,7 +79,7 @@ impl Price {
         let tokens = self.of_tokens(used.tokens.input, used.tier.as_deref())?;
         let mut millionths = tokens.millionths(&used.tokens)?;
         for (unit, &count) in used.units.iter().filter(|(_, count)| **count != 0) {
-            let price = match self.units.get(unit) {
+            let price = match self.units.get(unit).or_else(|| self.per_call.get(unit)) {
                 Some(price) => *price,
                 None if self.counts_beside(unit) => continue,
                 None => return Err(NoCost::NoPrice(unit.clone())),
@@ -88,6 +91,11 @@ impl Price {
             millionths = millionths.checked_add(part).ok_or(NoCost::OutOfRange)?;
         }
         i64::try_from(round_half_even(millionths)).map(NanoUsd).map_err(|_| NoCost::OutOfRange)
+    }
+
+    /// Adds to what a call used the units that each call is one of.
+    pub fn count_call(&self, used: &mut Metered) {
+        used.units.extend(self.per_call.keys().map(|unit| (unit.clone(), 1)));
     }
 
     /// Whether a unit is counted for limits alone: media of a model that is charged by tokens, pictures of one that is charged by pixels.
@@ -180,6 +188,18 @@ mod tests {
         assert_eq!(Price::from(TEXT).cost(&of("second", 9)), Ok(NanoUsd::ZERO), "it is charged by tokens");
         assert!(Price::from(TEXT).cost(&of("web_search", 1)).is_err());
         assert_eq!(price.cost(&of("image_1024x1024_hd", -1)), Err(NoCost::OutOfRange));
+    }
+
+    #[test]
+    fn a_price_per_call_comes_once_with_each_beside_its_tokens() {
+        let mut price = Price::from(TEXT);
+        price.per_call = [("search".to_owned(), 5_000_000_000_000), ("task".to_owned(), 0)].into();
+        let mut used = Metered::from(Tokens { input: 1_000_000, ..Tokens::default() });
+        for _ in 0..2 {
+            price.count_call(&mut used);
+        }
+        assert_eq!(used.units, BTreeMap::from([("search".to_owned(), 1), ("task".to_owned(), 1)]));
+        assert_eq!(price.cost(&used), Ok(NanoUsd(150_000_000 + 5_000_000)));
     }
 
     #[test]

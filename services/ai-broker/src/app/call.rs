@@ -170,7 +170,7 @@ impl Broker {
 }
 
 /// Where a call for `model` goes.
-fn way(offering: &Offering, model: &str, spare: bool) -> Result<Vec<Arc<Route>>, Error> {
+pub(super) fn way(offering: &Offering, model: &str, spare: bool) -> Result<Vec<Arc<Route>>, Error> {
     offering.catalogue.way(model, spare).map_err(|no_route| match no_route {
         NoRoute::Unknown => Error::new(
             ErrorReason::ModelNotFound,
@@ -184,14 +184,14 @@ fn way(offering: &Offering, model: &str, spare: bool) -> Result<Vec<Arc<Route>>,
 }
 
 /// What one target makes of a request: whom it goes to, what it costs at most, and what is sent.
-struct Fitted {
+pub(super) struct Fitted {
     provider: Arc<Provider>,
-    worst: WorstCase,
+    pub(super) worst: WorstCase,
     exchange: Exchange,
 }
 
 /// Fits a request to a target.
-fn fit(request: &ModelRequest, asked: &Bytes, route: &Route, offering: &Offering) -> Result<Fitted, Error> {
+pub(super) fn fit(request: &ModelRequest, asked: &Bytes, route: &Route, offering: &Offering) -> Result<Fitted, Error> {
     let provider = offering.fleet.providers.get(&route.provider).map(Arc::clone);
     let provider = provider.ok_or_else(|| Error::defect(format!("route `{}` names no provider", route.id)))?;
     let manner = &provider.manner;

@@ -18,6 +18,7 @@ use super::call::{Incoming, ModelCall};
 use super::open::Opened;
 use super::own_keys::cost;
 use super::settle::Used;
+use crate::domain::api::Api;
 use crate::domain::dialects::TranslateError;
 use crate::domain::keys::KeyOutcome;
 use crate::domain::request::MediaUnits;
@@ -135,6 +136,9 @@ impl ModelCall {
     pub(crate) fn used(&self, mut metered: Metered, estimated: bool, outcome: Outcome) -> Used {
         let charged = self.route.price.tier(metered.tier.as_deref(), metered.tokens.input).is_some();
         metered.tier = metered.tier.filter(|_| charged);
+        if self.request.api != Api::CountTokens {
+            self.route.price.count_call(&mut metered);
+        }
         let cost = self.cost(&metered);
         if self.own.is_some() {
             return Used::new(cost::used(metered, cost), NanoUsd::ZERO, estimated, outcome);

@@ -20,6 +20,7 @@ mod models;
 mod once;
 mod open;
 pub(crate) mod own_keys;
+mod preflight;
 mod prices;
 mod queue;
 mod reload;

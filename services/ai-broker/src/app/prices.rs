@@ -107,6 +107,7 @@ fn list(price: &ModelPrice) -> Price {
         long_prompt,
         tiers: price.tiers.iter().map(|(tier, tokens)| (tier.clone(), token_price(tokens))).collect(),
         units: price.units.iter().map(|(unit, price)| (unit.clone(), *price)).collect(),
+        per_call: price.per_call.iter().map(|(unit, price)| (unit.clone(), *price)).collect(),
     }
 }
 

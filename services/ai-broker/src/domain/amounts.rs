@@ -58,15 +58,29 @@ pub(crate) fn worst_case(
     let cost = route.price.cost(&used).map_err(|error| no_cost(&error, per_answer, route))?;
     let set_max_output = route.default_output_tokens.filter(|_| request.max_output.is_none());
     let usual = WorstCase { used, cost, most: cost, per_answer, set_max_output };
-    Ok(route.price.tiers.iter().filter(|(tier, _)| request.tier.allows(tier, manner.service_tier)).fold(
+    let worst = route.price.tiers.iter().filter(|(tier, _)| request.tier.allows(tier, manner.service_tier)).fold(
         usual,
         |worst, (tier, list)| {
             worst.or_in(tier, dearest(list, (input, output), request.api, body, manner), &route.price)
         },
-    ))
+    );
+    if request.api == Api::CountTokens || route.price.per_call.is_empty() {
+        return Ok(worst);
+    }
+    worst.of_a_call(&route.price).map_err(|error| no_cost(&error, per_answer, route))
 }
 
 impl WorstCase {
+    /// With what each call is one of.
+    fn of_a_call(mut self, price: &Price) -> Result<Self, NoCost> {
+        price.count_call(&mut self.used);
+        let before = self.cost;
+        self.cost = price.cost(&self.used)?;
+        let more = self.most.0.checked_add(self.cost.0 - before.0).ok_or(NoCost::OutOfRange)?;
+        self.most = NanoUsd(more).max(self.cost);
+        Ok(self)
+    }
+
     /// This one, or the dearer one of the same call in a tier, with all tokens of the kind that costs most there.
     fn or_in(self, tier: &str, tokens: Tokens, price: &Price) -> Self {
         let of = |tokens: Tokens| Metered { tokens, tier: Some(tier.to_owned()), ..Metered::default() };
@@ -257,6 +271,26 @@ mod tests {
         assert_eq!(tokens.output, 100);
         assert_eq!(worst.cost, route().price.cost(&worst.used).expect("fits"));
         assert_eq!(worst.set_max_output, None);
+    }
+
+    #[test]
+    fn each_call_is_one_of_what_the_list_says_at_its_price() {
+        let tokens = worst("", &route()).expect("fits");
+        let mut price = route().price;
+        price.per_call = [("task".to_owned(), 300_000_000_000_000)].into();
+        price.tiers.insert("priority".into(), TokenPrice::of_text(300_000_000, 150_000_000, 1_200_000_000));
+        let task = Route { price, ..route() };
+        let of = |said: &str| worst(said, &task).expect("fits");
+        assert_eq!((of("").cost.0, of("").most.0), (tokens.cost.0 + 300_000_000, tokens.most.0 + 300_000_000));
+        for worst in [of(""), of(r#","service_tier":"priority""#)] {
+            let amounts = reserved("chat.completions", &worst);
+            let of = |unit: &str| amounts.iter().find(|amount| amount.unit == unit).map(|amount| amount.value);
+            assert_eq!((of("task"), of("request"), of("nano_usd")), (Some(1), Some(1), Some(worst.most.0)));
+            assert_eq!(task.price.cost(&worst.used), Ok(worst.cost), "a take-over can charge it");
+        }
+        let alone = Price { per_call: task.price.per_call.clone(), ..Price::default() };
+        let alone = worst_of("", &Route { price: alone, ..route() }, Dialect::Anthropic).expect("fits");
+        assert_eq!(alone.cost, NanoUsd(300_000_000), "tokens cost nothing where the list has none");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::broker::v1::broker_service_server::BrokerService;
 use weir_proto::broker::v1::{
     GetStatusRequest, GetStatusResponse, InvokeRequest, InvokeResponse, ListModelsRequest, ListModelsResponse,
-    Operation, StreamInvokeRequest, StreamInvokeResponse,
+    Operation, PreflightRequest, PreflightResponse, StreamInvokeRequest, StreamInvokeResponse,
 };
 use weir_rpc::{Error, Principal};
 use weir_types::ReservationId;
@@ -73,6 +73,13 @@ impl BrokerService for Grpc {
         }
         let incoming = incoming(&about, asked, true, spare, known_by)?;
         Ok(Response::new(Answer(self.0.stream_once(incoming).await?)))
+    }
+
+    async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {
+        let (about, asked) = opened(request);
+        let asked = asked.request.unwrap_or_default();
+        let is_sound = api(asked.operation()).is_some_and(Api::is_sound);
+        Ok(Response::new(self.0.preflight(incoming(&about, asked, is_sound, spare(&about)?, None)?).await?))
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {

@@ -7,12 +7,15 @@ use super::document::{Faults, Reader};
 
 /// Prices are kept per so many units.
 const MILLION: i64 = 1_000_000;
+/// A reservation has room for 16 units, most of which are Weir's own.
+const MOST_PER_CALL: usize = 4;
 
 /// Reads the prices of a model; and whether it answers in tokens.
 pub(super) fn read(reader: &mut Reader<'_>, faults: &mut Faults) -> Option<(Price, bool)> {
-    let units = units(reader, faults);
-    // What is charged by media alone has no price of tokens.
-    let has_tokens = units.is_empty() || reader.has("input");
+    let units = units(reader, "units", false, faults);
+    let per_call = units_of_calls(reader, &units, faults);
+    // What is charged by media or by the call alone has no price of tokens.
+    let has_tokens = units.is_empty() && per_call.is_empty() || reader.has("input");
     let answers = reader.has("output") || reader.has("max_output") || reader.has("audio_output");
     let tokens = if has_tokens { tokens(reader, answers, faults) } else { Some(TokenPrice::default()) };
     let long_prompt = if reader.has("long_prompt") { long_prompt(reader, faults) } else { None };
@@ -28,7 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_>, faults: &mut Faults) -> Option<(Pric
             inner.finish(faults);
         }
     }
-    Some((Price { tokens: tokens?, long_prompt, tiers, units }, has_tokens))
+    Some((Price { tokens: tokens?, long_prompt, tiers, units, per_call }, has_tokens))
 }
 
 /// What tokens cost; what the list does not say costs what its whole costs.
@@ -78,20 +81,39 @@ fn long_prompt(reader: &mut Reader<'_>, faults: &mut Faults) -> Option<LongPromp
     Some(LongPrompt { above: above?, tokens: tokens? })
 }
 
+/// `per_call = { task = "0.50" }`: what each call is one of. `"0"` says that it is counted and costs nothing.
+fn units_of_calls(reader: &mut Reader<'_>, units: &Units, faults: &mut Faults) -> Units {
+    let per_call = self::units(reader, "per_call", true, faults);
+    if per_call.len() > MOST_PER_CALL {
+        faults.add(reader.place("per_call"), format!("names more than {MOST_PER_CALL} units"));
+    }
+    for name in per_call.keys() {
+        // Weir counts those itself.
+        if units.contains_key(name) || unit::is_counted(name) {
+            faults.add(format!("{}: {name}", reader.place("per_call")), "is counted already: choose another name");
+        }
+    }
+    per_call
+}
+
+type Units = std::collections::BTreeMap<String, i64>;
+
 /// `units = { second = "0.0001" }`: US dollars for one of each.
-fn units(reader: &mut Reader<'_>, faults: &mut Faults) -> std::collections::BTreeMap<String, i64> {
-    let mut units = std::collections::BTreeMap::new();
-    if !reader.has("units") {
+fn units(reader: &mut Reader<'_>, key: &'static str, may_be_free: bool, faults: &mut Faults) -> Units {
+    let mut units = Units::new();
+    if !reader.has(key) {
         return units;
     }
-    let Some(table) = reader.table("units", faults) else { return units };
-    let at = reader.place("units");
+    let Some(table) = reader.table(key, faults) else { return units };
+    let at = reader.place(key);
     for (name, value) in table {
-        let price = value.as_str().and_then(|text| NanoUsd::from_usd_str(text).ok()).filter(|price| price.0 > 0);
+        let price = value.as_str().and_then(|text| NanoUsd::from_usd_str(text).ok());
+        let price = price.filter(|price| price.0 > 0 || may_be_free && price.0 == 0);
         let per_million = price.and_then(|price| price.0.checked_mul(MILLION));
         match per_million {
             Some(price) if unit::is_valid(name) => drop(units.insert(name.clone(), price)),
             Some(_) => faults.add(format!("{at}: {name}"), "is not the name of a unit"),
+            None if may_be_free => faults.add(format!("{at}: {name}"), "must be a text with a sum in US dollars"),
             None => faults.add(format!("{at}: {name}"), "must be a text with a sum in US dollars above zero"),
         }
     }
@@ -156,6 +178,21 @@ mod tests {
         assert_eq!((faults, has_tokens, price.tokens), (Vec::new(), false, TokenPrice::default()));
         assert_eq!(price.units["second"], 100_000 * MILLION);
         assert_eq!(price.units["image_1024x1024_hd"], 80_000_000 * MILLION);
+    }
+
+    #[test]
+    fn each_call_may_be_one_of_something_with_a_price_or_counted_for_nothing() {
+        let (price, faults) = parsed("per_call = { task = \"0.50\", run = \"0\" }");
+        let (price, has_tokens) = price.expect("prices");
+        assert_eq!((faults, has_tokens, price.tokens), (Vec::new(), false, TokenPrice::default()));
+        assert_eq!((price.per_call["task"], price.per_call["run"]), (500_000_000 * MILLION, 0));
+        let (_, faults) =
+            parsed("units = { page = \"1\" }\nper_call = { page = \"1\", request = \"1\", task = \"-1\", fee = 1 }");
+        for expected in
+            ["page: is counted already", "request: is counted already", "task: must be a text", "fee: must be"]
+        {
+            assert!(faults.iter().any(|fault| fault.contains(expected)), "{expected}: {faults:#?}");
+        }
     }
 
     #[test]

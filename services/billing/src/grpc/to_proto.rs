@@ -123,6 +123,7 @@ pub(super) fn price_book(book: &PriceBook) -> proto::PriceBook {
             .map(|long| proto::LongPromptPrice { above_tokens: long.above, tokens: Some(token_prices(&long.tokens)) }),
         tiers: price.price.tiers.iter().map(|(tier, tokens)| (tier.clone(), token_prices(tokens))).collect(),
         units: price.price.units.clone().into_iter().collect(),
+        per_call: price.price.per_call.clone().into_iter().collect(),
     });
     proto::PriceBook { version: book.version().to_owned(), prices: prices.collect() }
 }

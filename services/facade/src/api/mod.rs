@@ -11,6 +11,7 @@ mod jobs;
 mod keys;
 mod page;
 mod plans;
+mod preflight;
 mod problem;
 mod provider_keys;
 mod results;
@@ -49,6 +50,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Facade>> {
         .routes(routes!(usage::query))
         .routes(routes!(usage_events::list))
         .routes(routes!(balance::get))
+        .routes(routes!(preflight::ask))
         .routes(routes!(alerts::list))
         .routes(routes!(explain::get))
         .routes(routes!(plans::list))

@@ -25,6 +25,7 @@ paths! {
     DISABLE_USER = "/weir.auth.v1.AuthService/DisableUser", Access::Scope(Scope::UsersManage);
     INVOKE = "/weir.broker.v1.BrokerService/Invoke", Access::Scope(Scope::AiInvoke);
     STREAM = "/weir.broker.v1.BrokerService/StreamInvoke", Access::Scope(Scope::AiInvoke);
+    PREFLIGHT = "/weir.broker.v1.BrokerService/Preflight", Access::Scope(Scope::AiInvoke);
     LIST_MODELS = "/weir.broker.v1.BrokerService/ListModels", Access::Scope(Scope::ModelsRead);
     CREATE_JOB = "/weir.broker.v1.JobService/CreateJob", Access::Scope(Scope::AiInvoke);
     GET_JOB = "/weir.broker.v1.JobService/GetJob", Access::Scope(Scope::AiInvoke);

@@ -4,6 +4,8 @@ use prost_types::Timestamp;
 use serde_json::{Value, json};
 use weir_proto::auth::v1 as auth;
 use weir_proto::billing::v1 as billing;
+use weir_proto::broker::v1 as broker;
+use weir_proto::common::v1::ErrorReason;
 use weir_proto::quota::v1 as quota;
 use weir_proto::usage::v1 as usage;
 use weir_types::{ApiKeyId, UserId, names};
@@ -259,6 +261,43 @@ async fn what_is_left_is_told_for_the_caller_themselves() {
     assert_eq!(subject.organization, names::organization(&scene.organization));
     assert_eq!(subject.user, names::user(&scene.organization, &scene.user));
     assert_eq!(subject.api_key, names::api_key(&scene.organization, &scene.api_key));
+}
+
+#[tokio::test]
+async fn a_call_is_asked_about_before_it_is_made() {
+    let scene = Scene::new().await;
+    let refused = broker::PreflightResponse {
+        reason: ErrorReason::QuotaExceeded.into(),
+        message: "refused by tasks: 10 of 10 tasks used".into(),
+        retry_after: Some(prost_types::Duration { seconds: 8, nanos: 1 }),
+        refused_by: vec!["tasks".into()],
+        provider: "agents".into(),
+        model: "codex".into(),
+        cost_nano_usd: 300_000_000,
+        ..broker::PreflightResponse::default()
+    };
+    scene.siblings.answer(PREFLIGHT, refused);
+    let call = json!({"operation": "chat.completions", "body": {"model": "codex", "x": 1.50}, "feature": "task"});
+    let answer = json_of(scene.post("/api/v1/preflight", &call), 200).await;
+    assert_eq!(
+        answer,
+        json!({
+            "allowed": false, "reason": "quota_exceeded", "message": "refused by tasks: 10 of 10 tasks used",
+            "limits": ["tasks"], "retry_after_seconds": 9, "provider": "agents", "model": "codex",
+            "cost_nano_usd": 300_000_000, "cost_usd": "0.3",
+        })
+    );
+    let (asked, _) = scene.siblings.last::<broker::PreflightRequest>(PREFLIGHT);
+    let asked = asked.request.unwrap();
+    assert_eq!((asked.operation(), asked.feature.as_str()), (broker::Operation::ChatCompletions, "task"));
+    assert_eq!(
+        (asked.body.as_ref(), asked.client_ip.as_str()),
+        (br#"{"model":"codex","x":1.5}"#.as_slice(), "127.0.0.1")
+    );
+
+    scene.siblings.answer(PREFLIGHT, broker::PreflightResponse { allowed: true, ..Default::default() });
+    let answer = json_of(scene.post("/api/v1/preflight", &call), 200).await;
+    assert_eq!((&answer["allowed"], &answer["reason"], &answer["message"]), (&json!(true), &Value::Null, &Value::Null));
 }
 
 #[tokio::test]

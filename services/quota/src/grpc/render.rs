@@ -21,14 +21,21 @@ pub(super) fn reserved(reserved: Reserved) -> proto::ReserveResponse {
 
 /// A refusal by limits; any other error is given back.
 pub(super) fn refusal(error: Error) -> Result<proto::Refusal, ItemError> {
-    let Error::Refused(limits) = &error else { return Err(weir_rpc::Error::from(error).into()) };
-    Ok(proto::Refusal {
+    match &error {
+        Error::Refused(limits) => Ok(refused(limits)),
+        _ => Err(weir_rpc::Error::from(error).into()),
+    }
+}
+
+/// Of limits some of which refuse.
+pub(super) fn refused(limits: &[LimitState]) -> proto::Refusal {
+    proto::Refusal {
         limits: limits.iter().map(limit_state).collect(),
         refused_by: refused_by(limits),
         retry_after: span(refusal::retry_after(limits)),
         reason: refusal::reason(limits).into(),
-        message: error.to_string(),
-    })
+        message: refusal::Told(limits).to_string(),
+    }
 }
 
 pub(super) fn refused_by(limits: &[LimitState]) -> Vec<String> {

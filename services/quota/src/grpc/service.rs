@@ -172,10 +172,12 @@ impl QuotaService for Grpc {
         let amounts = parse::amounts("amounts", &message.amounts)?;
         let checked = self.quota.check(&subject, &amounts).await?;
         let refused_by = render::refused_by(&checked.limits);
+        let allowed = refused_by.is_empty();
         Ok(Response::new(proto::CheckResponse {
-            allowed: refused_by.is_empty(),
+            allowed,
             limits: checked.limits.iter().map(render::limit_state).collect(),
             refused_by,
+            refusal: (!allowed).then(|| render::refused(&checked.limits)),
         }))
     }
 

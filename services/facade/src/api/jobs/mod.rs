@@ -24,6 +24,7 @@ use crate::calls::reuse::idempotency_key;
 use crate::facade::Facade;
 use crate::network;
 
+pub(super) use message::Operation;
 use message::{CreateJob, Job, Jobs, State as JobState};
 
 /// The routes of jobs and schedules.
