@@ -8,6 +8,9 @@ use weir_proto::common::v1::ErrorReason;
 /// While something of ours is away or busy: before the next look, unless it says when.
 const AWAY: Duration = Duration::from_secs(1);
 
+/// The longest before the next look at a limit, however long it says: plans are changed meanwhile.
+const LOOK: Duration = Duration::from_secs(300);
+
 /// A step that is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Finished {
@@ -62,7 +65,7 @@ pub(crate) fn judge(failed: &Failed) -> Verdict {
     let wait = failed.retry_after;
     match (failed.error.reason, failed.error.http_status) {
         (ErrorReason::QuotaExceeded | ErrorReason::ProviderExhausted | ErrorReason::OwnKeyLimited, _) => {
-            Verdict::Waits(wait.unwrap_or(AWAY))
+            Verdict::Waits(wait.unwrap_or(AWAY).min(LOOK))
         }
         (ErrorReason::Unavailable | ErrorReason::Overloaded | ErrorReason::Rebuilding, _) => {
             Verdict::Waits(wait.unwrap_or(AWAY))
@@ -85,6 +88,7 @@ mod tests {
         };
         let second = Duration::from_secs(1);
         assert_eq!(judged(ErrorReason::QuotaExceeded, 0, Some(9)), Verdict::Waits(9 * second));
+        assert_eq!(judged(ErrorReason::QuotaExceeded, 0, Some(86_400)), Verdict::Waits(300 * second));
         assert_eq!(judged(ErrorReason::ProviderExhausted, 0, None), Verdict::Waits(second));
         assert_eq!(judged(ErrorReason::OwnKeyLimited, 0, Some(3)), Verdict::Waits(3 * second));
         assert_eq!(judged(ErrorReason::Unavailable, 0, None), Verdict::Waits(second));
