@@ -89,6 +89,9 @@ fn window(ask: &Ask, state: SharedState, refused: bool) -> LimitState {
                 this.retry_after = None;
             } else if this.retry_after.is_none() && ask.amount <= this.cap {
                 this.retry_after = Some(ELSEWHERE);
+            } else if limit.rolling().is_none() && said.saturating_add(unsaid) <= this.cap - ask.amount {
+                // It is not used up, and what others hold comes back before the period ends. Money that is elsewhere is not spent.
+                (this.retry_after, this.money) = (Some(ELSEWHERE), false);
             }
         }
         SharedState::Asked => {}
