@@ -175,6 +175,15 @@ impl Deployment {
         format!("http://{}/v1", self.facade)
     }
 
+    /// Where a process answers operators: a service's name, or `all`.
+    ///
+    /// # Panics
+    /// There is no such process.
+    #[must_use]
+    pub fn admin(&self, name: &str) -> SocketAddr {
+        self.admin[name]
+    }
+
     /// The folder of the logs and the configuration.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -28,23 +28,23 @@ use crate::brokers::{begun_at, most_within, second_broker, started_anew};
 use crate::scenarios::{Scenario, set};
 
 /// A minute, scaled by twenty.
-const MINUTE_MS: u64 = 3_000;
-const USERS: usize = 50;
+pub(crate) const MINUTE_MS: u64 = 3_000;
+pub(crate) const USERS: usize = 50;
 
 const SCENARIO: Scenario = Scenario("jewelshot");
 
 /// How soon a broker that says nothing is taken for dead: what it has asked of the provider would be asked twice, and its calls lose
 /// their places in line.
 #[derive(Clone, Copy)]
-struct Silence {
+pub(crate) struct Silence {
     jobs: &'static str,
     /// A fifth of it.
     line: &'static str,
 }
 
-const QUICK: Silence = Silence { jobs: "12s", line: "100ms" };
+pub(crate) const QUICK: Silence = Silence { jobs: "12s", line: "100ms" };
 /// However slow the machine is.
-const NEVER: Silence = Silence { jobs: "300s", line: "60s" };
+pub(crate) const NEVER: Silence = Silence { jobs: "300s", line: "60s" };
 
 /// The scenario's configuration with `accounts`, for the simulated provider and a folder.
 fn config(provider: &Provider, folder: &Path, accounts: Option<&str>, silence: Silence) -> String {
@@ -68,6 +68,8 @@ fn config(provider: &Provider, folder: &Path, accounts: Option<&str>, silence: S
     set(&mut config, &["billing", "plans"], SCENARIO.list("plans.toml"));
     set(&mut config, &["billing", "price_books"], SCENARIO.list("prices.toml"));
     set(&mut config, &["broker", "providers", "fal", "base_url"], format!("http://{}", provider.address()));
+    // On a slow machine a look-up may take its time.
+    set(&mut config, &["broker", "cache"], "deadline = \"1s\"".parse::<Table>().unwrap());
     // A folder in place of the bucket, and receivers inside.
     set(&mut config, &["broker", "results", "bucket", "name"], "");
     set(&mut config, &["broker", "results", "folder"], folder.display().to_string());
@@ -106,20 +108,20 @@ async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: String
 }
 
 /// The shop: a deployment, a second broker, tenants with their galleries on, and who is told.
-struct Shop {
-    deployment: Deployment,
+pub(crate) struct Shop {
+    pub(crate) deployment: Deployment,
     second: Option<Process>,
-    users: Vec<Tenant>,
+    pub(crate) users: Vec<Tenant>,
     receiver: Receiver,
     hook: String,
-    client: reqwest::Client,
+    pub(crate) client: reqwest::Client,
     gallery: TempDir,
     /// When the provider's clock said 0, at the latest.
     zero: u64,
 }
 
 impl Shop {
-    async fn open(users: usize, accounts: Option<&str>, silence: Silence) -> Self {
+    pub(crate) async fn open(users: usize, accounts: Option<&str>, silence: Silence) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let gallery = tempfile::tempdir().unwrap();
         let minute = (MINUTE_MS / 1000).to_string();
@@ -147,12 +149,18 @@ impl Shop {
         shop
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.deployment.facade())
     }
 
     /// Asks as clients do: again after a 503, which changed nothing.
-    async fn ask(&self, user: &Tenant, method: Method, path: &str, body: Option<&Value>) -> reqwest::Response {
+    pub(crate) async fn ask(
+        &self,
+        user: &Tenant,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> reqwest::Response {
         let key = uuid::Uuid::new_v4().to_string();
         for _ in 0..100 {
             let request = self.client.request(method.clone(), self.url(path)).bearer_auth(&user.secret);
@@ -173,8 +181,12 @@ impl Shop {
     }
 
     /// Asks for a picture; the job's id.
-    async fn order(&self, nth: usize, user: &Tenant) -> String {
-        let body = json!({"model": "jewellery", "prompt": format!("ring {nth}"), "size": "1024x768"});
+    pub(crate) async fn order(&self, nth: usize, user: &Tenant) -> String {
+        self.order_of(user, &format!("ring {nth}"), "1024x768").await
+    }
+
+    pub(crate) async fn order_of(&self, user: &Tenant, prompt: &str, size: &str) -> String {
+        let body = json!({"model": "jewellery", "prompt": prompt, "size": size});
         let job = json!({"steps": [
             {"key": "generate", "operation": "images.generations", "body": body},
             {"key": "gallery", "store": {"from": "generate", "public": true}},
@@ -187,7 +199,7 @@ impl Shop {
     }
 
     /// Polls as its front-end does, every two seconds of a minute, until the picture is there; where it stood meanwhile.
-    async fn picture(&self, user: &Tenant, id: &str) -> (Vec<i64>, Value) {
+    pub(crate) async fn picture(&self, user: &Tenant, id: &str) -> (Vec<i64>, Value) {
         let mut positions = Vec::new();
         for _ in 0..1200 {
             let answer = self.ask(user, Method::GET, &format!("/api/v1/jobs/{id}"), None).await;
@@ -203,7 +215,7 @@ impl Shop {
     }
 
     /// What was asked of the provider, in the order in which it came; it has taken all of it.
-    async fn submissions(&self) -> Vec<Served> {
+    pub(crate) async fn submissions(&self) -> Vec<Served> {
         let served = self.deployment.provider.served().await.unwrap();
         let submitted: Vec<_> = served.into_iter().filter(|served| served.operation == "queue.submit").collect();
         assert!(submitted.iter().all(|served| matches!(served.status, 0 | 200)), "{submitted:?}");
@@ -219,7 +231,7 @@ impl Shop {
     }
 
     /// As the provider has seen it, no window of a minute has more than `most`.
-    fn check_windows(&self, submitted: &[Served], most: u64) {
+    pub(crate) fn check_windows(&self, submitted: &[Served], most: u64) {
         let seen = most_within(submitted, self.zero, MINUTE_MS, |_| 1);
         assert!(seen <= most, "{seen} in a minute");
     }

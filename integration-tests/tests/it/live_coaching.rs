@@ -21,12 +21,11 @@ const PROVIDER: [&str; 6] = ["--limits", "requests:24/concurrent:6", "--rate-win
 /// The most calls that had the turn when the premium ones came: `turns` of `[broker.queue]`.
 const TURNS: usize = 16;
 
-const SCENARIO: Scenario = Scenario("live-coaching");
+pub(crate) const SCENARIO: Scenario = Scenario("live-coaching");
 
 /// The scenario's configuration, for the simulated provider.
-fn config(provider: &Provider) -> String {
-    let mut config = SCENARIO.read("weir.toml");
-    set(&mut config, &["billing", "plans"], SCENARIO.list("plans.toml"));
+pub(crate) fn config(provider: &Provider) -> String {
+    let mut config = SCENARIO.config();
     set(&mut config, &["broker", "providers", "openai", "base_url"], format!("http://{}/v1", provider.address()));
     set(&mut config, &["broker", "providers", "openai", "keys", "main"], "sk-simulated");
     for limit in config["quota"]["shared"].as_array_mut().unwrap() {
@@ -101,7 +100,7 @@ impl Evening {
 }
 
 /// A WAV file: 8,000 samples of a byte.
-fn a_second_of_silence() -> Vec<u8> {
+pub(crate) fn a_second_of_silence() -> Vec<u8> {
     let mut file =
         b"RIFF\x64\x1f\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\x40\x1f\0\0".to_vec();
     file.resize(file.len() + 8000, 128);

@@ -2,16 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
+mod agent_tasks;
 mod audit;
 mod bad_input;
 mod brokers;
 mod chaos;
 mod client;
+mod iconoclash;
 mod interview_coach;
 mod jewelshot;
+mod jewelshot_users;
 mod kept_answers;
 mod key_limits;
 mod live_coaching;
+mod live_coaching_levels;
+mod live_coaching_load;
 mod one_trace;
 mod own_keys;
 mod policies;

@@ -248,13 +248,38 @@ fn each_alert_has_its_section_in_the_manual() {
 }
 
 #[test]
+fn every_test_that_a_scenarios_figure_names_is_there() {
+    let page = text("docs/scenarios.md");
+    let sources = files(&root().join("integration-tests/tests/it"), "rs");
+    let sources: String = sources.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    // Names of tests are sentences; what else stands in such marks is shorter.
+    let names: BTreeSet<&str> = page.split('`').filter(|name| name.matches('_').count() >= 4).collect();
+    assert!(names.len() > 15, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !sources.contains(&format!("fn {name}()"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for scenario in std::fs::read_dir(root().join("deploy/scenarios")).unwrap() {
+        let readme = format!("../deploy/scenarios/{}/README.md", scenario.unwrap().file_name().display());
+        assert!(page.contains(&readme), "{readme}");
+    }
+}
+
+#[test]
 fn every_scenario_has_a_configuration_that_is_accepted() {
     let scenarios: Vec<PathBuf> = files(&root().join("deploy/scenarios"), "toml")
         .into_iter()
         .filter(|file| file.file_name().is_some_and(|name| name == "weir.toml"))
         .collect();
     assert!(!scenarios.is_empty());
-    let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ELEVENLABS_API_KEY", "FAL_KEY"].map(|name| (name, "sk-test"));
+    let keys = [
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY_1",
+        "ANTHROPIC_API_KEY_2",
+        "ANTHROPIC_API_KEY_3",
+        "ELEVENLABS_API_KEY",
+        "FAL_KEY",
+        "AGENTS_API_KEY",
+    ]
+    .map(|name| (name, "sk-test"));
     let master = ("WEIR_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
     let environment =
         keys.into_iter().chain([master]).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
