@@ -1,24 +1,21 @@
 //! `deploy/scenarios/interview-coach`: own keys and the platform's, sessions, recordings, analyses and speech, with the true providers
 //! and the bucket replaced, and what everybody shares scaled from 3,500 a minute to 20 in three seconds.
 
+use std::ops::Deref;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toml::Table;
-use weir_integration_tests::books;
-use weir_integration_tests::deployment::{Deployment, Mode, Options};
-use weir_integration_tests::process::weir_executable;
 use weir_integration_tests::provider::Provider;
 use weir_integration_tests::tenants::Tenant;
 use weir_proto::billing::v1::{Lifetime, Limit, OnFailure, Window, window};
 
 use crate::brokers::{most_within, started_anew};
-use crate::scenarios::{Scenario, set};
+use crate::scenarios::{Scenario, Stage, no_day_ends_soon, set};
 
 const WINDOW_MS: u64 = 3_000;
 const PLATFORM: [&str; 2] = ["sk-platform-openai", "sk-platform-elevenlabs"];
@@ -27,9 +24,7 @@ const SCENARIO: Scenario = Scenario("interview-coach");
 
 /// The scenario's configuration, for the simulated providers and a folder.
 fn config(provider: &Provider, folder: &Path) -> String {
-    let mut config = SCENARIO.read("weir.toml");
-    set(&mut config, &["billing", "plans"], SCENARIO.list("plans.toml"));
-    set(&mut config, &["billing", "price_books"], SCENARIO.list("prices.toml"));
+    let mut config = SCENARIO.config();
     for (name, key) in ["openai", "elevenlabs"].into_iter().zip(PLATFORM) {
         set(&mut config, &["broker", "providers", name, "base_url"], format!("http://{}/v1", provider.address()));
         set(&mut config, &["broker", "providers", name, "keys", "main"], key);
@@ -58,25 +53,24 @@ fn recording(seconds: usize) -> Vec<u8> {
 }
 
 struct Coach {
-    deployment: Deployment,
-    client: reqwest::Client,
+    stage: Stage,
     folder: TempDir,
+}
+
+impl Deref for Coach {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
 }
 
 impl Coach {
     async fn begin() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        no_day_ends_soon().await;
         let folder = tempfile::tempdir().unwrap();
-        let provider = Provider::start(&weir_executable().unwrap(), folder.path(), &[]).await.unwrap();
-        let more_config = config(&provider, &folder.path().join("speech"));
-        let options = Options { provider: Some(Rc::new(provider)), more_config, ..Options::new(Mode::One) };
-        let deployment = Deployment::start(options).await.unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(90)).build().unwrap();
-        Self { deployment, client, folder }
-    }
-
-    async fn user(&self, plan: &str, limits: Vec<Limit>) -> Tenant {
-        Tenant::create(&self.deployment.siblings, plan, &format!("plans/{plan}"), limits).await.unwrap()
+        let stage = Stage::begin(&[], |provider| config(provider, &folder.path().join("speech"))).await;
+        Self { stage, folder }
     }
 
     /// Somebody on the free plan who has brought keys of both providers.
@@ -91,29 +85,14 @@ impl Coach {
         user
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("http://{}{path}", self.deployment.facade()))
-    }
-
-    fn post(&self, user: &Tenant, path: &str) -> RequestBuilder {
-        self.request(Method::POST, path).bearer_auth(&user.secret)
-    }
-
-    async fn api(&self, user: &Tenant, method: Method, path: &str, body: &Value) -> Value {
-        let answer = send(self.request(method, path).bearer_auth(&user.secret).json(body)).await;
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or_default()
-    }
-
     async fn chat(&self, user: &Tenant, model: &str) -> Response {
-        send(self.post(user, "/v1/chat/completions").json(&said(model, "how was I"))).await
+        self.send(self.post(user, "/v1/chat/completions").json(&said(model, "how was I"))).await
     }
 
     /// Opens a session.
     async fn open(&self, user: &Tenant, session: &str) -> Response {
         let request = self.post(user, "/v1/chat/completions").json(&said("coach", "I am ready"));
-        send(request.header("weir-feature", "interview").header("idempotency-key", session)).await
+        self.send(request.header("weir-feature", "interview").header("idempotency-key", session)).await
     }
 
     async fn transcribe(&self, user: &Tenant, seconds: usize) -> Response {
@@ -122,21 +101,7 @@ impl Coach {
         let body = [head.as_bytes(), &recording(seconds), b"\r\n--b--\r\n"].concat();
         let request =
             self.post(user, "/v1/audio/transcriptions").header("content-type", "multipart/form-data; boundary=b");
-        send(request.body(body)).await
-    }
-
-    /// A job that is done.
-    async fn job(&self, user: &Tenant, job: &Value) -> Value {
-        let id = self.api(user, Method::POST, "/api/v1/jobs", job).await["id"].as_str().unwrap().to_owned();
-        for _ in 0..1_200 {
-            let job = self.api(user, Method::GET, &format!("/api/v1/jobs/{id}"), &Value::Null).await;
-            match job["state"].as_str().unwrap() {
-                "queued" | "processing" => tokio::time::sleep(Duration::from_millis(50)).await,
-                "complete" => return job,
-                _ => panic!("{job}"),
-            }
-        }
-        panic!("{id} is never done");
+        self.send(request.body(body)).await
     }
 
     /// The same job once more, when the answer of its first step is kept: that takes a moment, and a slow store has none.
@@ -155,31 +120,6 @@ impl Coach {
             self.api(user, Method::PUT, path, &json!({"enabled": true})).await;
         }
     }
-
-    /// The usage records of a user whose calls have ended.
-    async fn records(&self, user: &Tenant) -> Vec<Value> {
-        books::settle(&self.deployment.siblings, Duration::from_secs(60)).await.unwrap();
-        let page = self.api(user, Method::GET, "/api/v1/usage/events?page_size=100", &Value::Null).await;
-        page["events"].as_array().unwrap().clone()
-    }
-
-    async fn end(self) {
-        books::settle(&self.deployment.siblings, Duration::from_secs(60)).await.unwrap();
-        let audited = self.deployment.audit().await.unwrap();
-        assert!(audited.clean, "{}", audited.text);
-    }
-}
-
-/// Sends as clients do: again after a 503, which changed nothing.
-async fn send(request: RequestBuilder) -> Response {
-    for _ in 0..100 {
-        let answer = request.try_clone().unwrap().send().await.unwrap();
-        if answer.status() != 503 {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    panic!("never available");
 }
 
 fn said(model: &str, text: &str) -> Value {
@@ -255,7 +195,7 @@ async fn the_free_plan_goes_by_the_users_own_keys_within_its_figures() {
     let refused = answers.pop().unwrap();
     assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
     is_refused(refused, 429, "requests-per-minute").await;
-    coach.end().await;
+    coach.stage.end().await;
 }
 
 #[tokio::test]
@@ -332,7 +272,7 @@ async fn the_paid_plans_go_by_the_platforms_keys_up_to_the_ceiling() {
     coach.api(&poor, Method::POST, "/api/v1/provider-keys", &key).await;
     assert_eq!(coach.chat(&poor, "coach").await.status(), 200);
     is_refused(coach.chat(&poor, "coach").await, 429, "own-key-requests-per-minute").await;
-    coach.end().await;
+    coach.stage.end().await;
 }
 
 #[tokio::test]
@@ -354,5 +294,5 @@ async fn everybody_shares_openais_quota_and_one_user_can_not_eat_it_all() {
     assert_eq!(served.len(), 40 + got);
     let seen = most_within(&served, zero, WINDOW_MS, |_| 1);
     assert!(seen <= 20, "{seen} at once");
-    coach.end().await;
+    coach.stage.end().await;
 }
