@@ -26,6 +26,7 @@ use weir_types::Scope;
 pub(crate) const ACCESS: &[(&str, Access)] = &[
     ("/weir.broker.v1.BrokerService/Invoke", Access::ScopeOrServices(Scope::AiInvoke, &["facade"])),
     ("/weir.broker.v1.BrokerService/StreamInvoke", Access::ScopeOrServices(Scope::AiInvoke, &["facade"])),
+    ("/weir.broker.v1.BrokerService/Preflight", Access::Scope(Scope::AiInvoke)),
     ("/weir.broker.v1.BrokerService/ListModels", Access::AnyPrincipal),
 ];
 
