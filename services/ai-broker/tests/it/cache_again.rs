@@ -6,6 +6,7 @@ use weir_proto::common::v1::ErrorReason;
 use weir_rpc::Failure;
 
 use crate::cache::{House, ROUTES, of};
+use crate::load::hold;
 use crate::scene::Scene;
 
 async fn ask(scene: &Scene, body: &Value) -> Result<bool, Failure> {
@@ -48,4 +49,21 @@ async fn another_plan_refuses_what_comes_again() {
     let is_refused = async |scene: &Scene| ask(scene, &body).await.is_err();
     scene.eventually("the new plan is there", is_refused).await;
     assert_eq!(ask(scene, &body).await.unwrap_err().reason(), ErrorReason::ModelNotAllowed);
+}
+
+#[tokio::test]
+async fn a_load_level_refuses_what_comes_again() {
+    let level = "load.measure = \"10ms\"\nload.hold = \"60s\"\n\
+        [[broker.load.levels]]\nname = \"high\"\nin_flight = 2\nrefuse = [\"kept\"]\n";
+    let house = House::with(level, ROUTES).await;
+    let (scene, body) = (&house.scene, of("kept", "hello"));
+    known(scene, &body).await;
+    let _held = hold(scene, 3).await;
+    let is_reached = async |scene: &Scene| {
+        // So that it is still known when the level is reached.
+        drop(ask(scene, &body).await);
+        scene.status().await.load_level == "high"
+    };
+    scene.eventually("the level is reached", is_reached).await;
+    assert_eq!(ask(scene, &body).await.unwrap_err().reason(), ErrorReason::Overloaded);
 }

@@ -33,7 +33,7 @@ async fn reaches(scene: &Scene, expected: &str) {
 }
 
 /// Calls under way until they are dropped.
-async fn hold(scene: &Scene, calls: usize) -> Vec<impl Sized + use<>> {
+pub(crate) async fn hold(scene: &Scene, calls: usize) -> Vec<impl Sized + use<>> {
     let mut held = Vec::new();
     for _ in 0..calls {
         let mut stream = scene.stream(&streamed(8, "hang_after=1")).await.unwrap();
